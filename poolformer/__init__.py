@@ -1,0 +1,28 @@
+"""MetaFormer backbones with any token mixer, trained with PyTorch Lightning.
+
+Contents: `create_backbone` and `MetaFormer` build networks, `ImageClassifier` trains them on the
+modules of `poolformer.data`, `poolformer.testing.check_mixer` tests a mixer of your own.
+"""
+
+import importlib
+from typing import Any
+
+__all__ = ["ImageClassifier", "MetaFormer", "PoolformerError", "create_backbone"]
+
+# Loaded when used: `import poolformer` must cost nothing and must not import Lightning.
+_HOMES = {
+    "ImageClassifier": "classifier",
+    "MetaFormer": "metaformer",
+    "PoolformerError": "errors",
+    "create_backbone": "backbones",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

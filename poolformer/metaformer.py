@@ -1,0 +1,278 @@
+"""MetaFormer, the frame of the paper: stem, four stages of blocks, head (arXiv 2111.11418, fig. 1a).
+
+    block:  x = x + mixer(norm(x));  x = x + mlp(norm(x))
+
+The token mixer is an argument. Shapes: B batch, C channels, H and W height and width (pixels for
+images, tokens after the stem), K classes. Parameter names are timm's, so its weights fit; the head
+is the authors': norm on the map, then the mean, then the linear layer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from .errors import OptionsError
+from .layers import ACTIVATIONS, NORMS, ChannelMLP, DropPath, PatchEmbedding, Scale, init_linear
+from .mixer_spec import NUM_STAGES, Mixer, MixerSpec, resolve
+
+Norm = Literal["group", "layer", "batch", "none"]
+Activation = Literal["gelu", "relu", "silu"]
+
+
+class Patch(NamedTuple):
+    """Geometry of a patch embedding, in pixels or tokens."""
+
+    kernel_size: int
+    stride: int
+    padding: int
+
+    def output_side(self, side: int) -> int:
+        """Tokens along one side after this embedding."""
+        return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+
+STEM = Patch(kernel_size=7, stride=4, padding=2)
+DOWNSAMPLE = Patch(kernel_size=3, stride=2, padding=1)
+
+
+class BlockOptions(NamedTuple):
+    """What all blocks of a network share; see `MetaFormer` for the meaning of each."""
+
+    norm: Callable[[int], nn.Module]
+    act: Callable[[], nn.Module]
+    mlp_ratio: float
+    layer_scale_init: float | None
+    residual: bool
+    channel_mlp: bool
+
+
+class Block(nn.Module):
+    """One MetaFormer block: token mixing, then channel mixing, each on a residual branch.
+
+    Args:
+        dim: Channels C.
+        token_mixer: Module from (B, C, H, W) to the same shape.
+        options: What all blocks share.
+        drop_path_rate: Probability of skipping each of the two branches in training.
+    """
+
+    def __init__(self, dim: int, token_mixer: nn.Module, options: BlockOptions, drop_path_rate: float):
+        super().__init__()
+        self.residual = options.residual
+        self.norm1 = options.norm(dim)
+        self.token_mixer = token_mixer
+        self.layer_scale1 = _layer_scale(dim, options.layer_scale_init)
+        if options.channel_mlp:
+            self.norm2 = options.norm(dim)
+            self.mlp = ChannelMLP(dim, options.mlp_ratio, options.act)
+        else:  # the paper's ablation: the second branch is left with its layer scale
+            self.norm2 = nn.Identity()
+            self.mlp = nn.Identity()
+        self.layer_scale2 = _layer_scale(dim, options.layer_scale_init)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        x = x + mixed if self.residual else mixed
+        mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        return x + mixed if self.residual else mixed
+
+
+def _layer_scale(dim: int, init: float | None) -> nn.Module:
+    return Scale(dim, init) if init else nn.Identity()
+
+
+class Stage(nn.Module):
+    """Downsampling, then blocks at one resolution."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[Block]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class Head(nn.Module):
+    """Classifier in the authors' order: norm on the map, mean over H and W, linear.
+
+    timm >= 0.9 takes the mean first; its features are equal to these, its logits are not.
+    """
+
+    def __init__(self, dim: int, num_classes: int, norm: Callable[[int], nn.Module]):
+        super().__init__()
+        self.norm = norm(dim)
+        self.fc = _classifier(dim, num_classes)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        pooled = self.norm(x).mean((2, 3))  # (B, C)
+        return pooled if pre_logits else self.fc(pooled)
+
+
+def _classifier(dim: int, num_classes: int) -> nn.Module:
+    if num_classes == 0:
+        return nn.Identity()
+    layer = nn.Linear(dim, num_classes)
+    init_linear(layer)
+    return layer
+
+
+class MetaFormer(nn.Module):
+    """Images (B, 3, H, W) to logits (B, K), with any token mixer.
+
+    Args:
+        depths: Blocks in each of the four stages.
+        dims: Channels C of each stage.
+        num_classes: Classes K; 0 leaves the linear layer out.
+        mixer: Token mixer: a name, ``{"name": ..., option: value}``, a factory, or four of these.
+        norm: ``group`` is the paper's modified layer norm.
+        act: Activation inside the channel MLP.
+        mlp_ratio: Hidden channels of the channel MLP, as a multiple of C.
+        residual: Whether the blocks have their residual connections.
+        channel_mlp: Whether the blocks have their channel MLP.
+        layer_scale_init: Start of the layer scales; 0 or None for a network without.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0 in the first.
+        image_size: Side of the images in pixels, for mixers that depend on the number of tokens.
+        stem: Geometry of the first patch embedding.
+
+    Attributes:
+        num_classes: K.
+        num_features: Channels of the last stage.
+        feature_info: For each stage its ``num_chs``, ``reduction`` and ``module``, as in timm.
+
+    Raises:
+        RegistryError: The mixer cannot be had, or does not keep its contract.
+        OptionsError: An option is outside its range.
+
+    Example:
+        >>> MetaFormer([1, 1, 2, 1], [8, 16, 24, 32], num_classes=10)(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        dims: Sequence[int],
+        *,
+        num_classes: int = 1000,
+        mixer: MixerSpec = "pooling",
+        norm: Norm = "group",
+        act: Activation = "gelu",
+        mlp_ratio: float = 4.0,
+        residual: bool = True,
+        channel_mlp: bool = True,
+        layer_scale_init: float | None = 1e-5,
+        drop_path_rate: float = 0.0,
+        image_size: int = 224,
+        stem: Patch = STEM,
+    ):
+        super().__init__()
+        if len(depths) != NUM_STAGES or len(dims) != NUM_STAGES:
+            raise OptionsError(f"a MetaFormer has {NUM_STAGES} stages; got depths {depths} and dims {dims}")
+        if not 0 <= drop_path_rate < 1:
+            raise OptionsError(f"drop_path_rate is a probability in [0, 1), got {drop_path_rate}")
+        options = BlockOptions(
+            _choose("norm", norm, NORMS),
+            _choose("act", act, ACTIVATIONS),
+            mlp_ratio,
+            layer_scale_init,
+            residual,
+            channel_mlp,
+        )
+        self.num_classes = num_classes
+        self.num_features = dims[-1]
+        self.feature_info = _feature_info(dims, stem)
+
+        rates = _drop_path_rates(depths, drop_path_rate)
+        self.stem = PatchEmbedding(3, dims[0], **stem._asdict())
+        stages, side = [], stem.output_side(image_size)
+        for index, (mixer_here, dim) in enumerate(zip(resolve(mixer), dims, strict=True)):
+            downsample = nn.Identity()
+            if index > 0:
+                downsample = PatchEmbedding(dims[index - 1], dim, **DOWNSAMPLE._asdict())
+                side = DOWNSAMPLE.output_side(side)
+            stages.append(Stage(downsample, _blocks(dim, side, mixer_here, options, rates[index])))
+        self.stages = nn.Sequential(*stages)
+        self.head = Head(dims[-1], num_classes, options.norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to the last stage's map (B, C, h, w), before the head's norm."""
+        return self.stages(self.stem(images))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """A map (B, C, h, w) to logits (B, K), or to the pooled features (B, C) before them."""
+        return self.head(features, pre_logits)
+
+    def forward_intermediates(
+        self,
+        images: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        stop_early: bool = False,
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Feature pyramid: the maps after chosen stages, each (B, C_i, h_i, w_i), as timm's models give.
+
+        Args:
+            images: (B, 3, H, W).
+            indices: Stages to return, negative ones from the end; a number n means the last n;
+                None means all.
+            stop_early: Skip the stages after the last one asked for.
+            intermediates_only: Return the maps alone, not ``(features, maps)``.
+        """
+        wanted = _stage_indices(indices)
+        x, maps = self.stem(images), []
+        for index, stage in enumerate(self.stages[: max(wanted) + 1] if stop_early else self.stages):
+            x = stage(x)
+            if index in wanted:
+                maps.append(x)
+        return maps if intermediates_only else (x, maps)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the linear layer that makes the logits."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the linear layer by a fresh one for another number of classes; 0 removes it."""
+        device = next(self.parameters()).device
+        self.num_classes = num_classes
+        self.head.fc = _classifier(self.num_features, num_classes).to(device)
+
+
+def _blocks(dim: int, side: int, mixer: Mixer, options: BlockOptions, rates: Sequence[float]) -> list[Block]:
+    return [Block(dim, mixer.build(dim, resolution=(side, side)), options, rate) for rate in rates]
+
+
+def _drop_path_rates(depths: Sequence[int], last: float) -> list[list[float]]:
+    """Rates of the blocks, stage by stage: linear in the index of the block in the whole network."""
+    steps = max(sum(depths) - 1, 1)
+    rates = iter([last * index / steps for index in range(sum(depths))])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def _feature_info(dims: Sequence[int], stem: Patch) -> list[dict[str, int | str]]:
+    return [
+        {"num_chs": dim, "reduction": stem.stride * DOWNSAMPLE.stride**index, "module": f"stages.{index}"}
+        for index, dim in enumerate(dims)
+    ]
+
+
+def _stage_indices(indices: int | Sequence[int] | None) -> list[int]:
+    if indices is None:
+        return list(range(NUM_STAGES))
+    chosen = range(-indices, 0) if isinstance(indices, int) else indices
+    wrong = [index for index in chosen if not -NUM_STAGES <= index < NUM_STAGES]
+    if wrong or not chosen:
+        raise OptionsError(f"a MetaFormer has stages 0 to {NUM_STAGES - 1}; got indices {indices!r}")
+    return [index % NUM_STAGES for index in chosen]
+
+
+def _choose(option: str, name: str, table: dict[str, Callable]) -> Callable:
+    if name not in table:
+        raise OptionsError(f"{option} is one of {', '.join(table)}; got {name!r}")
+    return table[name]

@@ -1,0 +1,98 @@
+"""The paper's token mixers: modules from tokens (B, C, H, W) to mixed tokens of the same shape.
+
+Nobody imports this file: it is reached through the entry points in ``pyproject.toml``, by the same
+door as a plugin. The first line of each docstring is what ``poolformer mixers NAME`` prints.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import init_linear
+
+
+class Pooling(nn.Module):
+    """Average pooling minus the input, the mixer of PoolFormer (arXiv 2111.11418, eq. 4).
+
+    The block adds its input back, so the sum is a plain average; positions outside the map do not
+    count.
+
+    Args:
+        dim: Channels C; pooling has no parameters, so it is not used.
+        pool_size: Side of the pooling window in tokens; odd.
+    """
+
+    def __init__(self, dim: int, pool_size: int = 3):
+        super().__init__()
+        if pool_size < 1 or pool_size % 2 == 0:
+            raise ValueError(
+                f"pool_size must be odd and positive, so that the map keeps its size; got {pool_size}"
+            )
+        self.pool = nn.AvgPool2d(pool_size, stride=1, padding=pool_size // 2, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x) - x
+
+
+class Identity(nn.Module):
+    """No mixing at all: the frame on its own (arXiv 2111.11418, table 5).
+
+    Args:
+        dim: Channels C; not used.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution, a learned filter for each channel (arXiv 2111.11418, table 5).
+
+    The paper does not state the kernel size; 3 is the authors' advice (sail-sg/poolformer#18).
+
+    Args:
+        dim: Channels C.
+        kernel_size: Side of the filter in tokens; odd.
+        bias: Whether each channel has a bias.
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 3, bias: bool = True):
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size must be odd and positive, so that the map keeps its size; got {kernel_size}"
+            )
+        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens (arXiv 1706.03762), as in the paper's hybrids.
+
+    Args:
+        dim: Channels C; a multiple of ``head_dim`` unless it is smaller, then there is one head.
+        head_dim: Channels of a head.
+        qkv_bias: Whether queries, keys and values have a bias.
+    """
+
+    def __init__(self, dim: int, head_dim: int = 32, qkv_bias: bool = False):
+        super().__init__()
+        self.head_dim = min(head_dim, dim)
+        if dim % self.head_dim:
+            raise ValueError(f"dim={dim} is not a multiple of head_dim={head_dim}")
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        init_linear(self.qkv)
+        init_linear(self.proj)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C), N = H*W
+        qkv = self.qkv(tokens).unflatten(2, (3, -1, self.head_dim))  # (B, N, 3, heads, C / heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
+        return mixed.transpose(1, 2).unflatten(2, x.shape[2:])

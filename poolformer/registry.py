@@ -1,0 +1,188 @@
+"""Names of token mixers and backbones, looked up in the entry points of the installed packages.
+
+The registry is a query, not a store: names are read from package metadata, and a module is imported
+when its name is used. The built-ins are entry points of our own package and come in by the same door.
+What a factory has to look like is said in ``plugins/README.md`` and tested by `poolformer.testing`.
+"""
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError
+
+MIXERS = "poolformer.mixers"
+BACKBONES = "poolformer.backbones"
+_KINDS = {MIXERS: "token mixer", BACKBONES: "backbone"}
+_COMMANDS = {MIXERS: "poolformer mixers", BACKBONES: "poolformer models"}
+_OURS = "poolformer"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name that an installed package offers; nothing of that package is imported yet.
+
+    Attributes:
+        group: Entry-point group, `MIXERS` or `BACKBONES`.
+        name: Name as the package spells it.
+        value: Import reference ``package.module:factory``.
+        distribution: Name of the package as pip knows it; empty for a bare import reference.
+        version: Version of that package.
+    """
+
+    group: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def kind(self) -> str:
+        """What the name stands for, in words."""
+        return _KINDS[self.group]
+
+    @property
+    def origin(self) -> str:
+        """Package and version, as shown to people and recorded in checkpoints."""
+        return f"{self.distribution} {self.version}".strip()
+
+    @property
+    def qualified_name(self) -> str:
+        """A name that stays unique when two packages use the same bare one."""
+        return f"{self.distribution}/{self.name}" if self.distribution else self.value
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the name is one of ours."""
+        return self.distribution == _OURS
+
+    def load(self) -> Callable[..., Any]:
+        """Import the factory.
+
+        Raises:
+            BrokenPluginError: The import fails in any way, ``sys.exit`` included, or does not give
+                something callable.
+        """
+        try:
+            factory = EntryPoint(name=self.name, value=self.value, group=self.group).load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may do anything when imported, even exit
+            raise BrokenPluginError(f"{self} cannot be loaded: {describe(error)}.{self._remedy}") from error
+        if not callable(factory):
+            raise BrokenPluginError(
+                f"{self} is {type(factory).__name__} and cannot be called; name a function or a class."
+            )
+        return factory
+
+    def __str__(self) -> str:
+        if self.builtin or not self.distribution:
+            return f"{self.kind} {self.name!r}"
+        return f"{self.kind} {self.name!r} of {self.origin} ({self.value})"
+
+    @property
+    def _remedy(self) -> str:
+        return " Fix or uninstall that package; the others are not affected." if self.distribution else ""
+
+
+def entries(group: str) -> list[Entry]:
+    """Return everything that is installed for a group, sorted by name, ours before others."""
+    found = [
+        Entry(group, point.name, point.value, _canonical(point.dist.name), point.dist.version)
+        for point in entry_points(group=group)
+    ]
+    if _plugins_disabled():
+        found = [entry for entry in found if entry.builtin]
+    return sorted(found, key=lambda entry: (entry.name, not entry.builtin, entry.distribution))
+
+
+def listing(group: str) -> dict[str, Entry]:
+    """Return the names that can be typed, each with its entry.
+
+    A built-in keeps its bare name. Where two plugins share a name, and where a plugin uses the name
+    of a built-in, the plugins stand under ``package/name``.
+    """
+    installed = entries(group)
+    names = {}
+    for entry in installed:
+        rivals = [other for other in installed if other.name == entry.name and other != entry]
+        names[entry.name if entry.builtin or not rivals else entry.qualified_name] = entry
+    return names
+
+
+def find(group: str, name: str) -> Entry:
+    """Find what a name stands for, without importing it.
+
+    Args:
+        group: `MIXERS` or `BACKBONES`.
+        name: A bare name, ``package/name``, or an import reference ``package.module:factory`` of
+            something that is not packaged yet (the current directory counts as importable).
+
+    Raises:
+        UnknownNameError: Nothing has this name; the message suggests near ones.
+        AmbiguousNameError: Two plugins have it; the message shows the qualified names.
+    """
+    if ":" in name:
+        _make_current_directory_importable()
+        return Entry(group, name, name, "", "")
+    installed = entries(group)
+    package, _, bare = name.rpartition("/")
+    matches = [
+        entry
+        for entry in installed
+        if entry.name == bare and (not package or entry.distribution == _canonical(package))
+    ]
+    if matches and (len(matches) == 1 or matches[0].builtin):
+        return matches[0]
+    if matches:
+        choices = " or ".join(repr(entry.qualified_name) for entry in matches)
+        origins = " and ".join(entry.origin for entry in matches)
+        raise AmbiguousNameError(f"{_KINDS[group]} {name!r} is offered by {origins}; write {choices}.")
+    raise UnknownNameError(_unknown(group, name))
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line: its type and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """Return `` Did you mean ...?`` for the nearest known words, or nothing."""
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def _unknown(group: str, name: str) -> str:
+    known = sorted(listing(group))
+    if not any(entry.builtin for entry in entries(group)):
+        return (
+            f"no {_KINDS[group]} is called {name!r}: not even the built-in ones are registered, so the "
+            "package poolformer is not installed. Run 'pip install -e .' in its folder."
+        )
+    disabled = " Plugins are turned off by POOLFORMER_DISABLE_PLUGINS." if _plugins_disabled() else ""
+    return (
+        f"no {_KINDS[group]} is called {name!r}.{suggestion(name, known)}{disabled} "
+        f"Installed: {', '.join(known)}. '{_COMMANDS[group]}' shows where each comes from."
+    )
+
+
+def _plugins_disabled() -> bool:
+    return os.environ.get("POOLFORMER_DISABLE_PLUGINS", "") not in ("", "0")
+
+
+def _canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _make_current_directory_importable() -> None:
+    # A console script has its own folder, not the current one, as the first entry of sys.path.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    importlib.invalidate_caches()

@@ -16,13 +16,11 @@ from .registry import describe
 # arXiv 2111.11418, table 1, and the starting values of the authors' code. These are the targets of
 # our own entry points: each takes the rest of MetaFormer's options.
 _SMALL, _MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
-# fmt: off
 poolformer_s12 = partial(MetaFormer, depths=(2, 2, 6, 2), dims=_SMALL, layer_scale_init=1e-5, drop_path_rate=0.1)
 poolformer_s24 = partial(MetaFormer, depths=(4, 4, 12, 4), dims=_SMALL, layer_scale_init=1e-5, drop_path_rate=0.1)
 poolformer_s36 = partial(MetaFormer, depths=(6, 6, 18, 6), dims=_SMALL, layer_scale_init=1e-6, drop_path_rate=0.2)
 poolformer_m36 = partial(MetaFormer, depths=(6, 6, 18, 6), dims=_MEDIUM, layer_scale_init=1e-6, drop_path_rate=0.3)
 poolformer_m48 = partial(MetaFormer, depths=(8, 8, 24, 8), dims=_MEDIUM, layer_scale_init=1e-6, drop_path_rate=0.4)
-# fmt: on
 
 # Not the paper's: a backbone for images of 8 to 32 pixels that trains in seconds. Its layer scales
 # start at 1: the paper's 1e-5 costs five points of accuracy in a run this short.
@@ -111,9 +109,7 @@ def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: 
     except Exception as error:
         raise BrokenPluginError(f"{entry} cannot be built with {options}: {describe(error)}") from error
     if not isinstance(backbone, nn.Module):
-        raise BrokenPluginError(
-            f"{entry} must return a torch.nn.Module, but returned {type(backbone).__name__}"
-        )
+        raise BrokenPluginError(f"{entry} must return a torch.nn.Module, but returned {type(backbone).__name__}")
     return backbone
 
 
@@ -122,9 +118,7 @@ def _timm_model(name: str, num_classes: int, options: dict[str, Any]) -> nn.Modu
 
     unknown = sorted(options.keys() - {"drop_path_rate"})
     if unknown:
-        raise OptionsError(
-            f"backbone 'timm/{name}' is timm's own network and does not take {', '.join(unknown)}"
-        )
+        raise OptionsError(f"backbone 'timm/{name}' is timm's own network and does not take {', '.join(unknown)}")
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
         raise OptionsError(f"timm {timm.__version__} has no model {name!r}.{near}")

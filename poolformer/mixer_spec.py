@@ -64,13 +64,9 @@ class Mixer:
         try:
             mixer = self.factory(dim, **self.options, **extra)
         except Exception as error:
-            raise BrokenPluginError(
-                f"{self.label} cannot be built with dim={dim}: {describe(error)}"
-            ) from error
+            raise BrokenPluginError(f"{self.label} cannot be built with dim={dim}: {describe(error)}") from error
         if not isinstance(mixer, nn.Module):
-            raise BrokenPluginError(
-                f"{self.label} must return a torch.nn.Module, but returned {type(mixer).__name__}"
-            )
+            raise BrokenPluginError(f"{self.label} must return a torch.nn.Module, but returned {type(mixer).__name__}")
         self._try_out(mixer, dim, resolution if self.takes_resolution else (3, 2))
         return mixer
 

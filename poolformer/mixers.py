@@ -24,9 +24,7 @@ class Pooling(nn.Module):
     def __init__(self, dim: int, pool_size: int = 3):
         super().__init__()
         if pool_size < 1 or pool_size % 2 == 0:
-            raise ValueError(
-                f"pool_size must be odd and positive, so that the map keeps its size; got {pool_size}"
-            )
+            raise ValueError(f"pool_size must be odd and positive, so that the map keeps its size; got {pool_size}")
         self.pool = nn.AvgPool2d(pool_size, stride=1, padding=pool_size // 2, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,9 +59,7 @@ class DepthwiseConv(nn.Module):
     def __init__(self, dim: int, kernel_size: int = 3, bias: bool = True):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size must be odd and positive, so that the map keeps its size; got {kernel_size}"
-            )
+            raise ValueError(f"kernel_size must be odd and positive, so that the map keeps its size; got {kernel_size}")
         self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

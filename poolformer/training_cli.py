@@ -114,6 +114,16 @@ class TrainingCLI(LightningCLI):
             self._take_defaults_from(self._checkpoint_path)
             self.config = parser.parse_args(args)
             self._choose_run_directory()
+        self._check_before_building(args)
+
+    def _check_before_building(self, args: list[str]) -> None:
+        dotted = next((word for word in args if word.startswith("--model.mixer.")), None)
+        if dotted and isinstance(self._options.model.mixer, list):
+            # jsonargparse would change the last of the four and say nothing.
+            raise ConfigError(
+                f"the configuration lists a token mixer for each stage, so {dotted.partition('=')[0]} does not say "
+                "which: write all four, --model.mixer '[pooling, pooling, pooling, {name: attention, head_dim: 16}]'"
+            )
         resolve(self._options.model.mixer)
         if self.verb != "fit" and not self._options.ckpt_path:
             raise ConfigError(f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file")

@@ -1,9 +1,10 @@
 """What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
 
 import csv
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
 from .complexity import Complexity, count
+from .errors import ConfigError
 
 HEADLINE = "val/top1"
 
@@ -30,30 +32,56 @@ def checkpoints() -> list[ModelCheckpoint]:
     return [best, last]
 
 
-class MoveEarlierRun(Callback):
-    """Moves an earlier run in the same directory to ``previous/<n>`` in it, so that nothing is overwritten.
+class RunDirectory(Callback):
+    """Keeps one run in its directory: moves an earlier one to ``previous/<n>``, then saves ``config.yaml``.
 
-    It waits until the data is found, so that a start that fails at once moves nothing.
+    It waits until data, model and options are found to fit, so that a start that fails changes nothing.
 
     Args:
         run_dir: The run's directory; what lies there now is the earlier run.
+        goes_on: Whether this run continues the one that lies there.
+        save_config: Writes the configuration to a path.
+
+    Raises:
+        ConfigError: Nothing can be written there.
     """
 
-    def __init__(self, run_dir: Path):
-        self.run_dir = run_dir
+    def __init__(self, run_dir: Path, *, goes_on: bool, save_config: Callable[[Path], None]):
+        self.run_dir, self.goes_on, self.save_config = run_dir, goes_on, save_config
+        self.started = False
         self.earlier = [path for path in _children(run_dir) if path.name != "previous"]
+        existing = next(path for path in [run_dir.absolute(), *run_dir.absolute().parents] if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise ConfigError(f"the run cannot be written to '{run_dir}': '{existing}' is no folder to write in")
 
     @rank_zero_only
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if not any(path.name in ("checkpoints", "config.yaml") for path in self.earlier):
-            return
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = True
+        held_a_run = any(path.name in ("checkpoints", "config.yaml") for path in self.earlier)
+        if held_a_run and not self.goes_on:
+            self._move_earlier_run()
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.save_config(self.run_dir / "config.yaml")
+
+    def _move_earlier_run(self) -> None:
         previous = self.run_dir / "previous"
-        target = previous / str(len(_children(previous)) + 1)
+        taken = [int(path.name) for path in _children(previous) if path.name.isdigit()]
+        target = previous / str(max(taken, default=0) + 1)
         target.mkdir(parents=True)
         for path in self.earlier:
             shutil.move(path, target / path.name)
-        self.earlier = []
         rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
+
+    @rank_zero_only
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Remove the event file that the logger opened for a run that did not start."""
+        if self.started:
+            return
+        for path in _children(self.run_dir):
+            if path not in self.earlier and path.name.startswith("events.out.tfevents"):
+                path.unlink()
+        if self.run_dir.is_dir() and not _children(self.run_dir):
+            self.run_dir.rmdir()
 
 
 def _children(folder: Path) -> list[Path]:
@@ -74,7 +102,7 @@ class Throughput(Callback):
     ) -> None:
         self._batches += 1
         self._images += len(batch[0]) * trainer.world_size
-        rate = self._images / (time.monotonic() - self._started_s)
+        rate = self._images / (time.perf_counter() - self._started_s)
         pl_module.log("throughput/images_per_s", rate, batch_size=len(batch[0]))
         if self._batches >= trainer.log_every_n_steps:
             self._restart()
@@ -83,7 +111,7 @@ class Throughput(Callback):
         self._restart()
 
     def _restart(self) -> None:
-        self._batches, self._images, self._started_s = 0, 0, time.monotonic()
+        self._batches, self._images, self._started_s = 0, 0, time.perf_counter()
 
 
 class RunSummary(Callback):

@@ -4,15 +4,16 @@ Every checkpoint of a run carries a record under `RECORD`: the backbone, the tok
 package and version each came from, and the class names. A parameter-free mixer leaves no other trace.
 """
 
-import pickle
-from collections.abc import Iterable
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from . import registry
 from .errors import CheckpointError, RegistryError
-from .mixer_spec import MixerSpec, resolve
+from .mixer_spec import MixerSpec, resolve, stages
 from .registry import describe
 
 RECORD = "poolformer"
@@ -21,31 +22,58 @@ _NAMES = ("last", "best")
 
 def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) -> dict[str, Any]:
     """Describe what weights need to be used again, in plain values."""
-    return {"backbone": backbone, "mixers": _origins(backbone, mixer), "class_names": class_names}
+    mixes = _takes_mixer(backbone)
+    return {
+        "backbone": backbone,
+        "mixers": {one.name: one.origin for one in resolve(mixer)} if mixes else {},
+        "stages": stages(mixer) if mixes else [],
+        "class_names": class_names,
+    }
 
 
-def differences(checkpoint: dict[str, Any], *, backbone: str, mixer: MixerSpec) -> list[str]:
-    """Say where a checkpoint's record differs from what is asked for and installed."""
-    saved = checkpoint.get(RECORD)
-    if saved is None:
+def _takes_mixer(backbone: str) -> bool:
+    if backbone.startswith("timm/"):
+        return False
+    factory = registry.find(registry.BACKBONES, backbone).load()
+    return "mixer" in inspect.signature(factory).parameters
+
+
+def differences(checkpoint: Mapping[str, Any], *, backbone: str, mixer: MixerSpec) -> list[str]:
+    """Say where a checkpoint's record differs from what is asked for and installed.
+
+    Raises:
+        CheckpointError: The record is not one of ours.
+    """
+    saved = _record_of(checkpoint)
+    if not saved:
         return ["the checkpoint does not say which backbone and token mixer it was trained with"]
+    here = record(backbone=backbone, mixer=mixer, class_names=None)
     found = []
     if saved["backbone"] != backbone:
         found.append(f"the checkpoint was trained with backbone {saved['backbone']!r}, not {backbone!r}")
-    here = _origins(backbone, mixer)
     for name, origin in saved["mixers"].items():
-        if name not in here:
-            asked = ", ".join(map(repr, here))
+        if name not in here["mixers"]:
+            asked = ", ".join(map(repr, here["mixers"]))
             found.append(f"the checkpoint was trained with token mixer {name!r} ({origin}), not {asked}")
-        elif here[name] != origin:
-            found.append(f"the checkpoint was trained with token mixer {name!r} of {origin}; here is {here[name]}")
+        elif here["mixers"][name] != origin:
+            found.append(
+                f"the checkpoint was trained with token mixer {name!r} of {origin}; here is {here['mixers'][name]}"
+            )
+    if not found and saved.get("stages", here["stages"]) != here["stages"]:
+        found.append(f"the checkpoint was trained with token mixers {saved['stages']}, not {here['stages']}")
     return found
 
 
-def _origins(backbone: str, mixer: MixerSpec) -> dict[str, str]:
-    if backbone.startswith("timm/"):
+def _record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record, checked: a checkpoint is data from anywhere. Empty where there is none."""
+    saved = checkpoint.get(RECORD)
+    if saved is None:
         return {}
-    return {one.name: one.origin for one in resolve(mixer)}
+    mixers = saved.get("mixers") if isinstance(saved, dict) else None
+    strings = isinstance(mixers, dict) and all(isinstance(text, str) for pair in mixers.items() for text in pair)
+    if not strings or not isinstance(saved.get("backbone"), str):
+        raise CheckpointError(f"the checkpoint's record {str(saved)[:80]} is not one that a run of poolformer writes")
+    return saved
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -56,17 +84,28 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at '{path}'{_candidates(path.parent)}")
+        raise CheckpointError(f"no checkpoint at '{path}'{_candidates(path)}")
     try:
         # Said explicitly: the default can be turned off by an environment variable.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
         raise CheckpointError(
-            f"'{path}' is not a checkpoint that can be loaded as data: {describe(error)[:200]}"
-            f"{_candidates(path.parent)}"
+            f"'{path}' is not a checkpoint that can be loaded as data: {describe(error)[:200]}{_candidates(path)}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint of a run")
+    return checkpoint
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint that a run wrote.
+
+    Raises:
+        CheckpointError: As `read`; or there are weights alone.
+    """
+    checkpoint = read(path)
+    if "pytorch-lightning_version" not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"'{path}' was not written by a run: it has no state of the trainer")
     return checkpoint
 
 
@@ -76,38 +115,47 @@ def locate(name: str, run_dir: str | Path) -> Path:
     Raises:
         CheckpointError: The run has no such checkpoint; never an empty answer that starts from scratch.
     """
-    folder = Path(run_dir) / "checkpoints"
-    path = folder / f"{name}.ckpt" if name in _NAMES else Path(name)
+    path = Path(run_dir, "checkpoints", f"{name}.ckpt") if name in _NAMES else Path(name)
     if not path.is_file():
         asked = f"the run in '{run_dir}' has no '{name}' checkpoint" if name in _NAMES else f"no checkpoint at '{path}'"
-        raise CheckpointError(f"{asked}{_candidates(path.parent if name not in _NAMES else folder)}")
+        raise CheckpointError(f"{asked}{_candidates(path)}")
     return path
 
 
-def hyper_parameters(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model's constructor arguments that a checkpoint was made with.
 
     Raises:
-        CheckpointError: A token mixer it was trained with is not installed; names the package.
+        CheckpointError: They are not a mapping of names, or a token mixer is not installed; the
+            message names its package. Nothing is imported to find out.
     """
-    saved = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if not k.startswith("_")}
-    for name, origin in checkpoint.get(RECORD, {}).get("mixers", {}).items():
+    saved = checkpoint.get("hyper_parameters", {})
+    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
+        raise CheckpointError("the checkpoint's hyper-parameters are not a mapping of names")
+    for name, origin in _record_of(checkpoint).get("mixers", {}).items():
         try:
-            resolve(name)
+            registry.find(registry.MIXERS, name)
         except RegistryError as error:
             package = origin.split(" ")[0]
-            remedy = f": pip install {package}" if package else ""
             raise CheckpointError(
-                f"this checkpoint was trained with token mixer {name!r} of {origin or 'an unpackaged module'}, "
-                f"which cannot be had here{remedy} ({describe(error)})"
+                f"this checkpoint was trained with token mixer {name!r} of {origin}, which cannot be had here: "
+                f"pip install {package} ({describe(error)})"
             ) from error
-    return saved
+    return {name: value for name, value in saved.items() if not name.startswith("_")}
 
 
-def _candidates(folder: Path) -> str:
-    found = _newest_first(folder.glob("*.ckpt"))
-    return f"; there is {', '.join(map(str, found))}" if found else f"; '{folder}' has no checkpoints"
+def import_references(spec: Any) -> list[str]:
+    """Return the names in a token mixer's specification that would import a module of any name."""
+    if isinstance(spec, str):
+        return [spec] if ":" in spec else []
+    if isinstance(spec, Mapping):
+        return import_references(spec.get("name"))
+    return [name for one in spec for name in import_references(one)] if isinstance(spec, list) else []
 
 
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:5]
+def _candidates(wanted: Path) -> str:
+    others = [path for path in wanted.parent.glob("*.ckpt") if path != wanted]
+    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[:5]
+    if newest_first:
+        return f"; there is {', '.join(map(str, newest_first))}"
+    return f"; '{wanted.parent}' has no {'other ' if wanted.is_file() else ''}checkpoints"

@@ -4,9 +4,13 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 (B, 3, H, W) and int64 labels (B,); normalisation and mixing happen here, on the device.
 """
 
+import os
+import random
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -16,9 +20,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone
 from .checkpoint import RECORD, differences, record
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .metaformer import Activation, Norm
-from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, Schedule, parameter_groups, scaled_lr
+from .mixer_spec import as_plain_values
+from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -89,6 +94,7 @@ class ImageClassifier(pl.LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters()
+        self.hparams["mixer"] = as_plain_values(mixer)
         self.backbone = create_backbone(
             backbone,
             num_classes=num_classes,
@@ -120,11 +126,15 @@ class ImageClassifier(pl.LightningModule):
         return self.backbone(images)
 
     def setup(self, stage: str) -> None:
-        """Compare the number of classes with the data's.
+        """Compare what the trainer and the data are with what the model was built for.
 
         Raises:
-            ConfigError: The data has classes that the model does not know.
+            ConfigError: The data has classes that the model does not know, or the cosine has no end.
         """
+        if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
+            raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
+        if stage == "fit":
+            self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
         self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
         num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes
         remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
@@ -133,8 +143,16 @@ class ImageClassifier(pl.LightningModule):
         if num_classes < self.hparams.num_classes:
             rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
 
+    def on_train_start(self) -> None:
+        """Give each device random numbers of its own: Lightning seeds them all alike, and mixing would repeat."""
+        if self.global_rank > 0:
+            seed = (int(os.environ.get("PL_GLOBAL_SEED", 0)) + self.global_rank) % 2**32
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalise on the device; in training erase, mix, and make the targets soft (B, K)."""
+        """Normalise on the device; in training mix, erase, and make the targets soft (B, K)."""
         images, labels = batch
         images = (images - self.mean) / self.std
         return self.augment(images, labels) if self.trainer.training else (images, labels)
@@ -168,11 +186,7 @@ class ImageClassifier(pl.LightningModule):
             self.log(f"{split}/{name}", metric, prog_bar=name != "top5", on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW without decay on 1-D parameters; warm-up and cosine by epoch.
-
-        Raises:
-            ConfigError: The trainer has no number of epochs to spread the cosine over.
-        """
+        """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
         peak_lr = self._peak_lr()
         optimizer = torch.optim.AdamW(parameter_groups(self.backbone, self.hparams.weight_decay), lr=peak_lr)
         schedule = Schedule(
@@ -183,7 +197,10 @@ class ImageClassifier(pl.LightningModule):
             min_lr=self.hparams.min_lr,
         )
         # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule.attach(optimizer), "name": "lr"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": EpochScheduler(optimizer, schedule), "name": "lr"},
+        }
 
     def _peak_lr(self) -> float:
         per_device = getattr(self.trainer.datamodule, "batch_size", None)
@@ -204,9 +221,7 @@ class ImageClassifier(pl.LightningModule):
         return peak_lr
 
     def _schedule_epochs(self) -> int:
-        run = self.trainer.max_epochs or -1
-        if run < 0:
-            raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
+        run = self.trainer.max_epochs
         epochs = run - self.hparams.cooldown_epochs
         if epochs <= self.hparams.warmup_epochs:
             rank_zero_warn(
@@ -214,6 +229,22 @@ class ImageClassifier(pl.LightningModule):
                 "cool-down, so none is left for the cosine; see --model.warmup_epochs and --model.cooldown_epochs"
             )
         return max(epochs, 1)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights.
+
+        Raises:
+            CheckpointError: They are of another network.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            misfits = [line.strip() for line in str(error).splitlines()[1:]]
+            hparams = self.hparams
+            raise CheckpointError(
+                f"the weights do not fit backbone {hparams.backbone} with mixer {hparams.mixer} and "
+                f"{hparams.num_classes} classes: {misfits[0][:200]}{' ...' if len(misfits[0]) > 200 else ''}"
+            ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights need: backbone, mixers with their packages, class names."""
@@ -227,7 +258,10 @@ class ImageClassifier(pl.LightningModule):
         """Warn where the weights were made with something else than what is installed or asked for."""
         for warning in differences(checkpoint, backbone=self.hparams.backbone, mixer=self.hparams.mixer):
             rank_zero_warn(warning)
-        self.class_names = self.class_names or checkpoint.get(RECORD, {}).get("class_names")
+        trained_with = checkpoint.get(RECORD, {}).get("class_names")
+        if trained_with and self.class_names and trained_with != self.class_names:
+            rank_zero_warn("the checkpoint's classes are not the data's: labels mean something else to it")
+        self.class_names = trained_with or self.class_names
 
 
 def _metrics(num_classes: int) -> torch.nn.ModuleDict:

@@ -68,7 +68,9 @@ def _split_command(argv: list[str]) -> tuple[str, list[str]]:
     """Find the command, also behind options: ``poolformer --config s12 fit``."""
     known = [*VERBS, *COMMANDS]
     if argv[0].startswith("-"):
-        position = next((index for index, word in enumerate(argv) if word in VERBS), None)
+        # A word behind an option is that option's value, also where it reads like a command.
+        values = {index + 1 for index, word in enumerate(argv) if word.startswith("-") and "=" not in word}
+        position = next((index for index, word in enumerate(argv) if word in VERBS and index not in values), None)
         if position is None:
             raise ConfigError(f"which command? {argv[0]!r} needs one of {', '.join(known)} before it")
         return argv[position], argv[:position] + argv[position + 1 :]

@@ -50,9 +50,11 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
         display=False,
         custom_mapping={op: _norm_flops(flops) for op, flops in _FLOPS_A_VALUE.items()},
     )
-    with torch.no_grad(), counter:
-        model.eval()(image)
-    for module, training in modes.items():
-        module.training = training
+    try:
+        with torch.no_grad(), counter:
+            model.eval()(image)
+    finally:
+        for module, training in modes.items():
+            module.training = training
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return Complexity(trainable, counter.get_total_flops() // 2)

@@ -119,6 +119,22 @@ def resolve(spec: MixerSpec) -> list[Mixer]:
     return [_resolve_one(one) for one in spec]
 
 
+def stages(spec: MixerSpec) -> list[dict[str, Any]]:
+    """Write a specification out, a mapping with the name and all given options for each stage."""
+    return [{"name": mixer.name, **mixer.options} for mixer in resolve(spec)]
+
+
+def as_plain_values(spec: MixerSpec) -> Any:
+    """Replace factories in a specification by import references, so that a checkpoint can hold it."""
+    if isinstance(spec, str):
+        return spec
+    if callable(spec):
+        return f"{spec.__module__}:{getattr(spec, '__qualname__', type(spec).__qualname__)}"
+    if isinstance(spec, Mapping):
+        return dict(spec)
+    return [as_plain_values(one) for one in spec]
+
+
 def _resolve_one(spec: str | MixerFactory | Mapping[str, Any]) -> Mixer:
     if callable(spec):
         name = getattr(spec, "__name__", type(spec).__name__)

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -12,23 +13,69 @@ from .registry import suggestion
 
 
 class Parser(LightningArgumentParser):
-    """Raises `ConfigError` where jsonargparse prints sixty lines of usage and leaves."""
+    """Raises `ConfigError` where jsonargparse prints sixty lines of usage and leaves.
+
+    Attributes:
+        files: Configuration files with their contents, to say which of them a mistake stands in.
+    """
+
+    files: tuple[tuple[Path, dict[str, Any]], ...] | list[tuple[Path, dict[str, Any]]] = ()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong with the options in the words of the person at the terminal."""
         if not self.exit_on_error:
             super().error(message, ex)
         message = " ".join(message.split())
-        raise ConfigError(self._unknown_option(message) or _wrong_value(message) or message) from ex
+        parser = self._chosen_subparser()
+        raise ConfigError(parser._unknown_option(message) or parser._wrong_value(message) or message) from ex
+
+    def _chosen_subparser(self) -> "Parser":
+        choices = getattr(self._subcommands_action, "choices", None) if self._subcommands_action else None
+        return next(iter(choices.values())) if choices else self
 
     def _unknown_option(self, message: str) -> str | None:
-        found = re.search(r"unrecognized arguments: -*([\w.]+)|Option '([\w.]+)' is not accepted", message)
+        found = re.search(
+            r"unrecognized arguments: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|not accept option '([\w.]+)'"
+            r"|Linked \"([\w.]+)\" must be given",
+            message,
+        )
         if found is None:
             return None
-        name, known = found[1] or found[2], [action.dest for action in self._actions]
-        if inside := re.search(r"class_path '[\w.]+\.(\w+)'.*Option", message):
-            name, known = f"data.{name}", _data_options(inside[1])
-        return f"there is no option '{name}'.{suggestion(name, known)} '--help' lists them."
+        name, known = next(filter(None, found.groups())), [action.dest for action in self._actions]
+        known = [option for option in known if option != name] + _data_options("DigitsData")
+        if inside := re.search(r"class_path '([\w.]+)\.(\w+)'.*Option", message):
+            if inside[1] != "poolformer.data":
+                return f"{inside[2]} has no option '{name}'"
+            name, known = f"data.{name}", _data_options(inside[2])
+        return f"there is no option '{name}'{self._place(name)}.{suggestion(name, known)} '--help' lists them."
+
+    def _wrong_value(self, message: str) -> str | None:
+        found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value: (?P<value>.*)$', message)
+        if found is None:
+            return None
+        key, value = found["key"], found["value"].strip("'")
+        if nested := re.search(r"NestedArg\(key='(\w+)', val=(.*)\)$", value):
+            key, value = f"{key}.{nested[1]}", nested[2].strip("'")
+        elif key == "data" and re.fullmatch(r"[\w.]+", value):
+            known = ", ".join(data.__all__)
+            return f"there is no data module '{value}'.{suggestion(value, data.__all__)} There is {known}."
+        groups = re.findall(r"Literal\[(.*?)\]", message)
+        choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in group.split(",")))
+        expected = choices + [kind for kind in _expected(message, inside=nested is not None) if kind not in choices]
+        if not expected:
+            return None
+        near = suggestion(value, choices)
+        return f"--{key} got '{value}'{self._place(key)}, but takes {' or '.join(expected)}.{near}"
+
+    def _place(self, key: str) -> str:
+        """Say which file a key stands in; the last one counts."""
+        for file, content in reversed(self.files):
+            value: Any = content
+            for part in key.split("."):
+                value = value.get(part, value.get("init_args", {}).get(part)) if isinstance(value, dict) else None
+            if value is not None:
+                return f" in '{file}'"
+        return ""
 
 
 def _data_options(class_name: str) -> list[str]:
@@ -36,23 +83,12 @@ def _data_options(class_name: str) -> list[str]:
     return [f"data.{name}" for name in inspect.signature(data_class).parameters] if data_class else []
 
 
-def _wrong_value(message: str) -> str | None:
-    found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value: (?P<value>.*)$', message)
-    if found is None:
-        return None
-    key, value = found["key"], found["value"].strip("'")
-    if key == "data":
-        known = ", ".join(data.__all__)
-        return f"there is no data module '{value}'.{suggestion(value, data.__all__)} There is {known}."
-    choices = [choice.strip(" '") for group in re.findall(r"Literal\[(.*?)\]", message) for choice in group.split(",")]
-    expected = choices + _expected(message)
-    near = suggestion(value, choices)
-    return f"--{key} got '{value}', but takes {' or '.join(expected)}.{near}" if expected else None
-
-
-def _expected(message: str) -> list[str]:
-    """Return the types and limits that jsonargparse names, in words."""
+def _expected(message: str, *, inside: bool) -> list[str]:
+    """Return the types and limits that jsonargparse names, in words; ``inside`` a data module or the like."""
+    if inside:  # what may stand in its place is no news
+        message = message.partition("Problem with given class_path")[2].rpartition("- Expected a <class 'NoneType'>")[0]
     words = {"NoneType": "null", "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
     types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
-    limits = re.findall(r"does not conform to restriction v([<>=]+\d+)", message)
-    return list(dict.fromkeys([*(f"a number {limit}" for limit in limits), *(words.get(kind, kind) for kind in types)]))
+    sizes = re.findall(r"Expected a tuple with (\d+) elements", message)
+    limits = ["a number >0"] if "PositiveInt" in message else []
+    return list(dict.fromkeys([*(f"{n} numbers" for n in sizes), *limits, *(words.get(kind, kind) for kind in types)]))

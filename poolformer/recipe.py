@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import ConfigError
 
@@ -75,13 +75,34 @@ class Schedule:
             return self.min_lr
         return self.min_lr + (self.peak_lr - self.min_lr) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
-    def attach(self, optimizer: Optimizer) -> LambdaLR:
-        """Return a scheduler that sets this rate in all groups; step it once an epoch."""
-        return LambdaLR(optimizer, lambda epoch: self(epoch) / self.peak_lr)
+
+class EpochScheduler(LRScheduler):
+    """Sets the rate of a `Schedule` in all groups; step it once an epoch.
+
+    Its state is the epoch alone, so a run that goes on has the rates that are asked for now.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule):
+        self.schedule = schedule
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        return [self.schedule(self.last_epoch)] * len(self.optimizer.param_groups)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.last_epoch = state_dict["last_epoch"]
+        self._last_lr = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
 
 
 class BatchAugmentation:
-    """Random erasing, then mixup or CutMix on a normalised batch, with soft targets; by timm.
+    """Mixup or CutMix, then random erasing, on a normalised batch, with soft targets; by timm.
+
+    In this order, as in the authors' runs: what is erased stays erased.
 
     Args:
         num_classes: Classes K.
@@ -108,17 +129,23 @@ class BatchAugmentation:
         Raises:
             ConfigError: An odd number of images with mixup or CutMix, which pair them up.
         """
+        if self._mix is None:
+            targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
+        else:
+            self.check_batch_size(len(images))
+            images, targets = self._mix(images, labels)
         if self._erase is not None:
             self._erase.device = images.device
             images = self._erase(images)
-        if self._mix is None:
-            return images, smooth_targets(labels, self.num_classes, self.label_smoothing)
-        if len(images) % 2:
+        return images, targets
+
+    def check_batch_size(self, images: int) -> None:
+        """Raise `ConfigError` for a batch that cannot be mixed."""
+        if self.mixes and images % 2:
             raise ConfigError(
-                f"mixup and CutMix pair up the images of a batch, and this one has {len(images)}: choose an "
+                f"mixup and CutMix pair up the images of a batch, and this one has {images}: choose an "
                 "even --data.batch_size, or turn both off with --model.mixup 0 --model.cutmix 0"
             )
-        return self._mix(images, labels)
 
 
 def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:

@@ -1,8 +1,9 @@
 """fit, validate, test and predict: LightningCLI over `ImageClassifier` and the data modules.
 
-What is said wins in this order: flags, later configs, earlier configs, the checkpoint, defaults.
+What is said wins in this order: flags, later configs, earlier configs, the checkpoint, the defaults.
 """
 
+import inspect
 import logging
 import os
 import warnings
@@ -17,20 +18,19 @@ import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from . import callbacks, data
-from .checkpoint import hyper_parameters, locate, read
+from .checkpoint import hyper_parameters, import_references, locate, read_run
 from .classifier import ImageClassifier
-from .configs import find_config
-from .errors import ConfigError
+from .configs import default_config, find_config, read_config
+from .errors import CheckpointError, ConfigError, PoolformerError
 from .mixer_spec import resolve
 from .parser import Parser
 from .registry import BACKBONES, find
-
-DEFAULT_CONFIG = "digits"
 
 
 def run(verb: str, arguments: list[str]) -> None:
@@ -44,11 +44,8 @@ def run(verb: str, arguments: list[str]) -> None:
         PoolformerError: A mistake in the arguments, found before anything is trained.
     """
     _quieten()
-    arguments, configs = _with_config_files(arguments)
-    if not configs and verb == "fit":
-        configs = [str(find_config(DEFAULT_CONFIG))]
-        arguments = ["--config", configs[0], *arguments]
-    TrainingCLI(verb, arguments, run_name="-".join(Path(config).stem for config in configs) or verb)
+    flags, files = _split_configs(arguments)
+    TrainingCLI(verb, flags, files)
 
 
 class TrainingCLI(LightningCLI):
@@ -56,12 +53,14 @@ class TrainingCLI(LightningCLI):
 
     Args:
         verb: The subcommand; only its parser is built.
-        arguments: What stood behind it on the command line.
-        run_name: Name of the run's directory below ``runs/`` unless one is given.
+        flags: What stood behind it on the command line, without the configuration files.
+        files: The configuration files; later ones win.
     """
 
-    def __init__(self, verb: str, arguments: list[str], *, run_name: str):
-        self.verb, self.run_name = verb, run_name
+    def __init__(self, verb: str, flags: list[str], files: list[Path]):
+        self.verb, self.flags, self.files = verb, flags, files
+        # Files first: flags win wherever they stand.
+        arguments = [word for file in files for word in ("--config", str(file))] + flags
         super().__init__(
             ImageClassifier,
             pl.LightningDataModule,
@@ -72,8 +71,7 @@ class TrainingCLI(LightningCLI):
             trainer_defaults={"max_epochs": 310, "enable_model_summary": False},
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            save_config_callback=SaveConfigCallback if verb == "fit" else None,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=None,  # RunDirectory does it, when nothing can fail any more
         )
 
     def subcommands(self) -> dict[str, set[str]]:
@@ -107,28 +105,33 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Parse, with the hyper-parameters of a checkpoint below everything that was said."""
-        self.config = parser.parse_args(args)
+        contents = [(file, read_config(file)) for file in self.files]
+        self._subcommand_parsers[self.verb].files = contents
+        if self.verb == "fit" and not self.files:
+            self._set_defaults(read_config(default_config()))
+        self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
         self._choose_run_directory()
         if self._options.get("ckpt_path"):
             self._checkpoint_path = locate(self._options.ckpt_path, self._run_dir)
             self._take_defaults_from(self._checkpoint_path)
-            self.config = parser.parse_args(args)
-            self._choose_run_directory()
-        self._check_before_building(args)
+        self.config = parser.parse_args(args)
+        self._choose_run_directory()
+        self._check_before_building()
 
-    def _check_before_building(self, args: list[str]) -> None:
-        dotted = next((word for word in args if word.startswith("--model.mixer.")), None)
-        if dotted and isinstance(self._options.model.mixer, list):
+    def _check_before_building(self) -> None:
+        model = self._options.model
+        dotted = next((word for word in self.flags if word.startswith("--model.mixer.")), None)
+        if dotted and isinstance(model.mixer, list):
             # jsonargparse would change the last of the four and say nothing.
             raise ConfigError(
                 f"the configuration lists a token mixer for each stage, so {dotted.partition('=')[0]} does not say "
                 "which: write all four, --model.mixer '[pooling, pooling, pooling, {name: attention, head_dim: 16}]'"
             )
-        resolve(self._options.model.mixer)
         if self.verb != "fit" and not self._options.ckpt_path:
             raise ConfigError(f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file")
-        if not self._options.model.backbone.startswith("timm/"):
-            find(BACKBONES, self._options.model.backbone)
+        resolve(model.mixer)
+        if not model.backbone.startswith("timm/"):
+            find(BACKBONES, model.backbone)
 
     @property
     def _options(self) -> Namespace:
@@ -138,49 +141,99 @@ class TrainingCLI(LightningCLI):
     def _run_dir(self) -> Path:
         return Path(self._options.trainer.default_root_dir)
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a checkpoint of the run in this very directory is continued."""
+        path = self._options.get("ckpt_path") and self._checkpoint_path.resolve()
+        return bool(path) and self._run_dir.resolve() in path.parents
+
     def _choose_run_directory(self) -> None:
         if self._options.trainer.default_root_dir is not None:
             return
-        run_dir, given = Path("runs", self.run_name), Path(self._options.get("ckpt_path") or "")
-        if self.verb != "fit" and given.parent.name == "checkpoints":
-            run_dir = given.parent.parent  # what comes out lies beside the checkpoint it came from
+        given = self._options.get("ckpt_path")
+        if self.verb != "fit" and given and Path(given).resolve().parent.name == "checkpoints":
+            # What comes out lies beside the checkpoint that it came from.
+            run_dir = Path(os.path.relpath(Path(given).resolve().parent.parent))
+        else:
+            run_dir = Path("runs", "-".join(file.stem for file in self.files) or default_config().stem)
         self._options.trainer.default_root_dir = str(run_dir)
 
     def _take_defaults_from(self, path: Path) -> None:
-        saved = read(path)
-        parser = self._subcommand_parsers[self.verb]
-        known = {action.dest for action in parser._actions}
-        model = {f"model.{name}": value for name, value in hyper_parameters(saved).items()}
-        parser.set_defaults({name: value for name, value in model.items() if name in known})
+        saved = read_run(path)
+        model = hyper_parameters(saved)
+        # A checkpoint is data: it may not choose what is imported.
+        foreign = import_references(model.get("mixer"))
+        if foreign and import_references(self._options.model.mixer) != foreign:
+            raise CheckpointError(
+                f"'{path}' was trained with token mixer {foreign[0]!r}, a module that you have to vouch for: "
+                f"add --model.mixer {foreign[0]}"
+            )
         data_options = dict(saved.get("datamodule_hyper_parameters", {}))
         class_path = data_options.pop("_class_path", None)
-        data_options.pop("_instantiator", None)
-        # A checkpoint is data: it may name one of our data modules, but nothing that would be imported.
-        if class_path in [f"poolformer.data.{name}" for name in data.__all__]:
-            parser.set_defaults({"data": {"class_path": class_path, "init_args": data_options}})
+        known = [name for name in data.__all__ if class_path == f"poolformer.data.{name}"]
+        if known:
+            parameters = inspect.signature(getattr(data, known[0])).parameters
+            init_args = {name: value for name, value in data_options.items() if name in parameters}
+            self._set_defaults({"data": {"class_path": class_path, "init_args": init_args}})
+        self._set_defaults({"model": model})
+
+    def _set_defaults(self, options: dict[str, Any]) -> None:
+        """Put options below everything that is said; names that are no options any more are left out."""
+        parser = self._subcommand_parsers[self.verb]
+        known = {action.dest for action in parser._actions}
+        for section, values in options.items():
+            if section in ("model", "trainer"):
+                named = {f"{section}.{name}": value for name, value in values.items()}
+                parser.set_defaults({name: value for name, value in named.items() if name in known})
+            else:
+                parser.set_defaults({section: values})
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would let the checkpoint overrule the flags (#21455 there)."""
 
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; what they refuse comes out as they said it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error  # jsonargparse wraps what a constructor raises
+            while cause is not None and not isinstance(cause, PoolformerError):
+                cause = cause.__cause__
+            raise cause or error from error
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer of a run: one directory, two checkpoints, TensorBoard, bf16 where it pays."""
         options = self._get(self.config_init, "trainer")
-        fits = self.verb == "fit"
-        if options.logger in (None, True):
-            # Empty name and version: events lie in the run's directory itself.
-            kwargs["logger"] = (
-                TensorBoardLogger(self._run_dir, name="", version="", default_hp_metric=False) if fits else False
-            )
         if options.precision is None:
             kwargs["precision"] = _default_precision(options.accelerator)
+        if options.logger in (None, True):
+            kwargs["logger"] = self.verb == "fit" and not options.fast_dev_run and self._tensorboard()
         extra = [callbacks.PredictionWriter()] if self.verb == "predict" else []
-        if fits and not options.fast_dev_run:
-            extra = [*callbacks.checkpoints(), callbacks.Throughput(), callbacks.RunSummary()]
-            if not self._options.ckpt_path:
-                extra.insert(0, callbacks.MoveEarlierRun(self._run_dir))
-            if kwargs.get("logger") or options.logger:
-                extra.append(LearningRateMonitor(logging_interval="epoch"))
-        return self._instantiate_trainer({**options, **kwargs}, extra)
+        if self.verb == "fit" and not options.fast_dev_run:
+            extra = self._callbacks_of_a_run(logs=bool(kwargs.get("logger", options.logger)))
+        try:
+            return self._instantiate_trainer({**options, **kwargs}, extra)
+        except (ValueError, MisconfigurationException) as error:
+            if isinstance(error, PoolformerError):
+                raise
+            message = " ".join(str(error).split())
+            option = next((name for name in vars(options) if f"{name}=" in message), "max_epochs and the like")
+            raise ConfigError(f"--trainer.{option}: {message}") from error
+
+    def _tensorboard(self) -> TensorBoardLogger:
+        # Empty name and version: the events lie in the run's directory itself.
+        return TensorBoardLogger(self._run_dir, name="", version="", default_hp_metric=False)
+
+    def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
+        directory = callbacks.RunDirectory(self._run_dir, goes_on=self._goes_on, save_config=self._save_config)
+        extra = [directory, *callbacks.checkpoints(), callbacks.Throughput(), callbacks.RunSummary()]
+        return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
+
+    def _save_config(self, path: Path) -> None:
+        # Without the checkpoint it went on from: the file says how to run this again.
+        options = self._options.clone()
+        options.ckpt_path = None
+        self._parser(self.verb).save(options, path, skip_none=False, overwrite=True)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
@@ -209,21 +262,20 @@ class TrainingCLI(LightningCLI):
         )
 
 
-def _with_config_files(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Replace packaged names behind ``--config`` by their files; return these too."""
-    replaced, configs = [], []
+def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """Split the arguments into flags and configuration files, packaged names replaced by their files."""
+    flags, files = [], []
     words = iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")
         if option not in ("-c", "--config"):
-            replaced.append(word)
+            flags.append(word)
             continue
         value = value if equals else next(words, None)
         if value is None:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        configs.append(str(find_config(value)))
-        replaced += ["--config", configs[-1]]
-    return replaced, configs
+        files.append(find_config(value))
+    return flags, files
 
 
 def _image_size(options: Namespace | None) -> int:
@@ -237,14 +289,17 @@ def _default_precision(accelerator: Any) -> str:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
+class _NoAdvertising(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+_no_advertising = _NoAdvertising()
+
+
 def _quieten() -> None:
     """Silence what Lightning says that is no news to the person at the terminal."""
-
-    class Advertising(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            return "Tip:" not in record.getMessage()
-
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(Advertising())
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 with torch >= 2.10

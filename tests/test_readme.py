@@ -20,7 +20,10 @@ COMMANDS = [
     if line
 ]
 # What makes a command short and independent of the machine; the words before it are the README's own.
-SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --trainer.accelerator cpu --trainer.devices 1"
+SHORT = (
+    "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 "
+    "--trainer.accelerator cpu --trainer.devices 1"
+)
 ON_IMAGES = "--data.batch_size 2 --data.num_workers 0 --data.image_size 32"
 
 

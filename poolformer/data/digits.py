@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import ConfigError
+
 _SPLIT_SEED = 0
 _VAL_SHARE = 0.2
 
@@ -27,6 +29,10 @@ class DigitsData(pl.LightningDataModule):
     def __init__(self, batch_size: int = 64, image_size: int = 8, shift: float = 0.125, num_workers: int = 0):
         super().__init__()
         self.save_hyperparameters()
+        if batch_size < 1:
+            raise ConfigError(f"--data.batch_size {batch_size}: a batch has at least one image")
+        if num_workers < 0:
+            raise ConfigError(f"--data.num_workers {num_workers}: a number of processes, or 0 for none")
         self.batch_size = batch_size
         self.class_names = [str(digit) for digit in range(10)]
         self.num_classes = len(self.class_names)

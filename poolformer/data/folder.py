@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -142,7 +143,7 @@ class FolderData(pl.LightningDataModule):
             batch_size=self.batch_size,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=True,
+            pin_memory=torch.accelerator.is_available(),
             **options,
         )
 

@@ -1,0 +1,313 @@
+"""What the callbacks leave on disk and in TensorBoard, read as TensorBoard reads it."""
+
+import csv
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from poolformer.callbacks import PredictionWriter, RunDirectory, RunSummary, Throughput, checkpoints
+from poolformer.classifier import ImageClassifier
+from poolformer.data import DigitsData, FolderData
+from poolformer.errors import ConfigError, DataError
+
+
+def run(folder: Path, **options: Any) -> pl.Trainer:
+    """A trainer that says little and writes into one folder."""
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    options = {"logger": False, "enable_checkpointing": False, "max_epochs": 1, **quiet, **options}
+    return pl.Trainer(accelerator="cpu", default_root_dir=folder, **options)
+
+
+def board(folder: Path) -> TensorBoardLogger:
+    return TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
+
+
+def events(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder)).Reload()
+
+
+def tiny(num_classes: int = 10, **options: Any) -> ImageClassifier:
+    fast = {"image_size": 8, "warmup_epochs": 0, "cooldown_epochs": 0}
+    return ImageClassifier("poolformer_tiny", num_classes, **fast, **options)
+
+
+# ---- checkpoints
+
+
+class Scripted(pl.LightningModule):
+    """Has the accuracy that the script says for each epoch, and the epoch's number as its weight."""
+
+    def __init__(self, accuracies: list[float]):
+        super().__init__()
+        self.accuracies = accuracies
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        return self.weight * 0
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.weight.data.fill_(self.current_epoch)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/top1", self.accuracies[self.current_epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "options", "best"),
+    [
+        ([0.2, 0.9, 0.5, 0.4], {}, 1),
+        ([0.2, 0.3, 0.5, 0.9], {}, 3),
+        ([0.9, 0.8, 0.5, 0.4], {}, 0),
+        ([0.9, 0.3, 0.5, 0.2], {"check_val_every_n_epoch": 2}, 1),  # epochs 1 and 3 are evaluated
+        ([0.1, 0.3, 0.9], {"check_val_every_n_epoch": 2}, 1),  # nothing is evaluated in the last epoch
+    ],
+)
+def test_best_is_the_best_epoch_and_last_the_last(tmp_path, accuracies, options, best):
+    loader = DataLoader(torch.zeros(2, 1))
+    trainer = run(tmp_path, max_epochs=len(accuracies), enable_checkpointing=True, callbacks=checkpoints(), **options)
+    trainer.fit(Scripted(accuracies), loader, loader)
+    files = {path.name: torch.load(path, weights_only=True) for path in (tmp_path / "checkpoints").iterdir()}
+    assert files.keys() == {"best.ckpt", "last.ckpt"}
+    assert files["best.ckpt"]["state_dict"]["weight"] == best
+    assert files["last.ckpt"]["state_dict"]["weight"] == len(accuracies) - 1
+
+
+def test_checkpoints_lie_beside_the_events(tmp_path):
+    loader = DataLoader(torch.zeros(2, 1))
+    trainer = run(tmp_path, logger=board(tmp_path), log_every_n_steps=1, enable_checkpointing=True)
+    trainer.callbacks += checkpoints()
+    trainer.fit(Scripted([0.5]), loader, loader)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"best.ckpt", "last.ckpt"}
+
+
+# ---- throughput
+
+
+class Slow(Dataset):
+    """Images that take some time each to load."""
+
+    def __init__(self, length: int, seconds: float):
+        self.length, self.seconds = length, seconds
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return torch.zeros(3, 8, 8, dtype=torch.uint8), index % 10
+
+
+def throughput(folder: Path, *, train: Dataset, val: Dataset, **options: Any) -> tuple[list[float], float]:
+    """Return what is logged in a run, and the seconds that the whole of it takes."""
+    trainer = run(folder, logger=board(folder), log_every_n_steps=2, callbacks=[Throughput()], **options)
+    started = time.monotonic()
+    with pytest.warns(UserWarning, match="no batch_size"):
+        trainer.fit(tiny(), DataLoader(train, batch_size=4), DataLoader(val, batch_size=4))
+    seconds = time.monotonic() - started
+    return [event.value for event in events(folder).Scalars("throughput/images_per_s")], seconds
+
+
+def test_throughput_is_images_a_second_loading_included(tmp_path):
+    """An image takes 10 ms to load, so that at most 100 a second are possible."""
+    rates, seconds = throughput(tmp_path, train=Slow(16, 0.01), val=Slow(4, 0), max_epochs=2)
+    assert len(rates) == 4  # 2 epochs of 4 batches, logged every other batch
+    assert max(rates) < 100
+    assert sum(8 / rate for rate in rates) < seconds  # windows of 8 images, none counted twice
+    assert max(rates) > 32 / seconds  # faster than the whole run, which has its start besides
+
+
+def test_throughput_leaves_evaluation_out(tmp_path):
+    """Evaluation takes 0.6 s between the two windows; counted in, the second would take longer than that."""
+    rates, _ = throughput(tmp_path, train=Slow(16, 0), val=Slow(4, 0.15), val_check_interval=2)
+    assert len(rates) == 2
+    assert rates[1] > 8 / 0.6
+
+
+# ---- summary
+
+
+@pytest.fixture(scope="module")
+def summarised(tmp_path_factory) -> Path:
+    """The folder of a run of two epochs with a summary."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    model = tiny(mixer={"name": "pooling", "pool_size": 5}, lr=1e-3)
+    trainer = run(folder, logger=board(folder), max_epochs=2, log_every_n_steps=1, callbacks=[RunSummary()])
+    trainer.limit_train_batches = trainer.limit_val_batches = 1
+    trainer.fit(model, datamodule=DigitsData(batch_size=6))
+    return folder
+
+
+def test_the_summary_says_what_is_trained(summarised):
+    (event,) = events(summarised).Tensors("model/text_summary")
+    text = event.tensor_proto.string_val[0].decode()
+    parameters = sum(parameter.numel() for parameter in tiny().parameters())
+    assert "| backbone | poolformer_tiny |" in text
+    assert "| mixer | {'name': 'pooling', 'pool_size': 5} |" in text
+    assert f"| parameters | {parameters:,} |" in text
+    assert re.search(r"\| MACs \| [\d,]{7,} at 8 x 8 \|", text)
+    assert "stages.0" in text  # the layers
+
+
+def test_the_hyper_parameters_have_the_accuracy_as_their_metric(summarised):
+    content = {
+        tag: HParamsPluginData.FromString(metadata)
+        for tag, metadata in events(summarised).PluginTagToContent("hparams").items()
+    }
+    experiment = content["_hparams_/experiment"].experiment
+    assert [metric.name.tag for metric in experiment.metric_infos] == ["val/top1"]
+    values = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert values["lr"].number_value == pytest.approx(1e-3)
+    assert values["backbone"].string_value == "poolformer_tiny"
+    assert values["layer_scale_init"].string_value == "None"
+    assert values["mixer"].string_value == "{'name': 'pooling', 'pool_size': 5}"
+    assert values["batch_size"].number_value == 6  # the data module's
+    assert not [name for name in values if name.startswith("_")]
+
+
+def test_the_summary_adds_no_point_to_the_curve_of_the_accuracy(summarised):
+    assert [event.step for event in events(summarised).Scalars("val/top1")] == [0, 1]
+
+
+def test_the_summary_is_content_with_other_loggers(tmp_path):
+    trainer = run(tmp_path, logger=CSVLogger(tmp_path), log_every_n_steps=1, callbacks=[RunSummary()])
+    trainer.limit_train_batches = trainer.limit_val_batches = 1
+    trainer.fit(tiny(), datamodule=DigitsData(batch_size=6))
+    assert not list(tmp_path.rglob("events.out*"))
+
+
+# ---- an earlier run in the same directory
+
+
+@pytest.fixture
+def earlier(tmp_path) -> Path:
+    """A directory with a run in it."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").write_text("weights")
+    (folder / "config.yaml").write_text("first")
+    (folder / "events.out.tfevents.1").write_text("curves")
+    return folder
+
+
+def run_directory(folder: Path, *, goes_on: bool = False) -> RunDirectory:
+    return RunDirectory(folder, goes_on=goes_on, save_config=lambda path: path.write_text("new"))
+
+
+def fit_in(folder: Path, data: pl.LightningDataModule | None = None, *, goes_on: bool = False) -> None:
+    trainer = run(
+        folder, callbacks=[run_directory(folder, goes_on=goes_on)], limit_train_batches=1, limit_val_batches=1
+    )
+    trainer.fit(tiny(), datamodule=data or DigitsData(batch_size=6))
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_earlier_run_is_moved_out_of_the_way(earlier):
+    before = files_below(earlier)
+    fit_in(earlier)
+    moved = {f"previous/1/{name}": text for name, text in before.items()}
+    assert files_below(earlier) == {**moved, "config.yaml": "new"}
+
+
+def test_each_earlier_run_gets_a_number_of_its_own(earlier):
+    fit_in(earlier)
+    (earlier / "config.yaml").write_text("second")
+    fit_in(earlier)
+    files = files_below(earlier)
+    assert (files["previous/1/config.yaml"], files["previous/2/config.yaml"]) == ("first", "second")
+
+
+def test_a_deleted_earlier_run_leaves_the_others_in_place(earlier):
+    (earlier / "previous" / "2").mkdir(parents=True)
+    (earlier / "previous" / "2" / "config.yaml").write_text("kept")
+    fit_in(earlier)
+    assert files_below(earlier)["previous/2/config.yaml"] == "kept"
+
+
+def test_a_run_that_goes_on_moves_nothing(earlier):
+    before = files_below(earlier)
+    fit_in(earlier, goes_on=True)
+    assert files_below(earlier) == {**before, "config.yaml": "new"}
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"the run cannot be written to '.*file/run': '.*file' is no folder"):
+        run_directory(tmp_path / "file" / "run")
+
+
+def test_what_is_no_run_is_left_where_it_is(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    fit_in(tmp_path)
+    assert files_below(tmp_path) == {"notes.txt": "mine", "config.yaml": "new"}
+
+
+def test_a_start_that_finds_no_data_moves_nothing(earlier):
+    before = files_below(earlier)
+    with pytest.raises(DataError, match="there is no folder"):
+        fit_in(earlier, FolderData(train="no/such/folder", val="no/such/folder", num_workers=0))
+    assert files_below(earlier) == before
+
+
+def test_what_the_new_run_has_written_already_stays(earlier):
+    callback = run_directory(earlier)
+    (earlier / "hparams.yaml").write_text("new")
+    trainer = run(earlier, callbacks=[callback], limit_train_batches=1, limit_val_batches=1)
+    trainer.fit(tiny(), datamodule=DigitsData(batch_size=6))
+    assert files_below(earlier)["hparams.yaml"] == "new"
+
+
+# ---- predictions
+
+
+def predict(folder: Path, model: ImageClassifier, data: pl.LightningDataModule, **options: Any) -> list[list[str]]:
+    run(folder, callbacks=[PredictionWriter(**options)]).predict(model, datamodule=data, return_predictions=False)
+    with (folder / "predictions.csv").open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_predictions_are_a_row_for_each_image_likeliest_class_first(tmp_path):
+    model, data = tiny(), DigitsData(batch_size=100)
+    header, *rows = predict(tmp_path / "new", model, data, top_k=3)
+    assert header == ["image", "class_1", "probability_1", "class_2", "probability_2", "class_3", "probability_3"]
+    assert [row[0] for row in rows] == [str(index) for index in range(360)]
+    likeliest = torch.cat(run(tmp_path).predict(model, datamodule=data)).sort(descending=True)
+    for row, values, labels in zip(rows, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True):
+        assert [float(text) for text in row[2::2]] == pytest.approx(values[:3], abs=1e-6)
+        assert row[1::2] == [str(label) for label in labels[:3]]
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")  # tests/test_data_folder.py
+def test_predictions_name_images_and_classes(tmp_path):
+    """The names come from the data that was trained on; those to predict lie in no class folders."""
+    for name in ("b, with comma.png", "a.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    model = tiny(3)
+    model.class_names = ["ant", "bee", "cat"]
+    data = FolderData(predict=str(tmp_path), batch_size=2, image_size=8, num_workers=0)
+    header, *rows = predict(tmp_path, model, data)
+    assert header == ["image", *(f"{column}_{k}" for k in (1, 2, 3) for column in ("class", "probability"))]
+    assert [Path(row[0]).name for row in rows] == ["a.png", "b, with comma.png", "c.png"]
+    for row in rows:
+        assert Path(row[0]).is_file()
+        assert sorted(row[1::2]) == ["ant", "bee", "cat"]
+        probabilities = [float(text) for text in row[2::2]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=3e-6)

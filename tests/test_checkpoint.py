@@ -1,0 +1,405 @@
+"""Checkpoints are data: what cannot be read is said in a line, and nothing in a file is ever run."""
+
+import ast
+import collections
+import contextlib
+import functools
+import io
+import os
+import pickle
+import random
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poolformer import checkpoint, cli
+from poolformer.checkpoint import RECORD, differences, hyper_parameters, import_references, locate, read, record
+from poolformer.classifier import ImageClassifier
+from poolformer.errors import CheckpointError, OptionsError, UnknownNameError
+
+MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
+
+
+@pytest.fixture
+def plugin(fake_plugin) -> Path:
+    """The package my-dist 1.0 with the token mixer ``leaky``."""
+    return fake_plugin(
+        entry_points={"poolformer.mixers": {"leaky": "leaky_mixer:mixer"}}, modules={"leaky_mixer": MIXER}
+    )
+
+
+def saved(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def a_checkpoint(**parts: Any) -> dict[str, Any]:
+    return {"state_dict": {"w": torch.arange(4.0)}, "epoch": 3, "pytorch-lightning_version": "2.6.6", **parts}
+
+
+def archive(content: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+# ---- read
+
+
+def test_what_was_saved_is_read_onto_the_cpu(tmp_path):
+    loaded = read(
+        saved(tmp_path / "last.ckpt", a_checkpoint(names=["a"], nothing=None, order=collections.OrderedDict()))
+    )
+    assert torch.equal(loaded["state_dict"]["w"], torch.arange(4.0))
+    assert (loaded["epoch"], loaded["names"], loaded["nothing"]) == (3, ["a"], None)
+    assert read(str(tmp_path / "last.ckpt")).keys() == loaded.keys()
+
+
+WHOLE = archive(a_checkpoint(more=torch.zeros(10_000)))
+
+
+def without_pickle(content: bytes) -> bytes:
+    """The archive with its weights, but without the file that says what they are."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(file, "w") as target:
+        for name in source.namelist():
+            if not name.endswith("data.pkl"):
+                target.writestr(name, source.read(name))
+    return file.getvalue()
+
+
+DAMAGED = {
+    "empty": b"",
+    "a hundredth": WHOLE[: len(WHOLE) // 100],
+    "half": WHOLE[: len(WHOLE) // 2],
+    "all but the last bytes": WHOLE[:-30],
+    "random bytes": bytes(torch.randint(0, 256, (5000,), generator=torch.Generator().manual_seed(1)).tolist()),
+    "zeros": bytes(5000),
+    "text": b"not a checkpoint\n" * 20,
+    "a web page": b"<!DOCTYPE html><html><body>404: Not Found</body></html>\n" * 10,
+    "a git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n",
+    "an archive of something else": without_pickle(WHOLE),
+    "an empty archive": b"PK\x05\x06" + bytes(18),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_an_error_of_one_line_that_names_it(tmp_path, content):
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path / "last.ckpt")
+    message = str(caught.value)
+    assert message.startswith(f"'{tmp_path / 'last.ckpt'}' is not a checkpoint that can be loaded as data: ")
+    assert "\n" not in message
+    assert len(message) < 500 + 6 * len(str(tmp_path))
+
+
+@pytest.mark.parametrize("length", range(0, len(WHOLE), len(WHOLE) // 25))
+def test_a_file_torn_anywhere_is_an_error_and_never_a_crash(tmp_path, length):
+    (tmp_path / "last.ckpt").write_bytes(WHOLE[:length])
+    with pytest.raises(CheckpointError):
+        read(tmp_path / "last.ckpt")
+
+
+OTHERS = ()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("start", [b"", pytest.param(b"\x80", marks=OTHERS), pytest.param(b"\x80\x02", marks=OTHERS)])
+def test_no_bytes_at_all_give_another_error(tmp_path, start):
+    draw = random.Random(0)
+    for _ in range(100):
+        random_bytes = bytes(draw.randrange(256) for _ in range(draw.randint(0, 50)))
+        (tmp_path / "last.ckpt").write_bytes(start + random_bytes if start else WHOLE[draw.randrange(1, len(WHOLE)) :])
+        with pytest.raises(CheckpointError):
+            read(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [([1, 2], "list"), (torch.zeros(3), "Tensor"), (None, "NoneType"), ("a", "str")]
+)
+def test_something_else_than_a_dictionary_is_no_checkpoint(tmp_path, content, kind):
+    with pytest.raises(CheckpointError, match=f"holds a {kind}, not a checkpoint of a run"):
+        read(saved(tmp_path / "x.ckpt", content))
+
+
+def test_a_missing_file_is_said_with_what_lies_there(tmp_path):
+    for age_s, name in enumerate(["older.ckpt", "newer.ckpt", "model.pth"]):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1_000_000 + age_s, 1_000_000 + age_s))
+    there = f"there is {tmp_path / 'newer.ckpt'}, {tmp_path / 'older.ckpt'}"
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path / "last.ckpt")
+    assert str(caught.value) == f"no checkpoint at '{tmp_path / 'last.ckpt'}'; {there}"
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match=f"no checkpoint at '{tmp_path}'"):
+        read(tmp_path)
+
+
+def test_a_torn_file_is_not_offered_as_its_own_remedy(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path / "last.ckpt")
+    assert str(caught.value).count("last.ckpt") == 1
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
+def test_an_unreadable_file_is_an_error_of_ours(tmp_path):
+    saved(tmp_path / "last.ckpt", a_checkpoint()).chmod(0)
+    with pytest.raises(CheckpointError, match="PermissionError"):
+        read(tmp_path / "last.ckpt")
+
+
+# ---- nothing is run
+
+
+class Runs:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, call: Any, *arguments: Any):
+        self.call = (call, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def payloads(marker: Path) -> dict[str, Any]:
+    write = f"open({str(marker)!r}, 'w').close()"
+    return {
+        "exec": Runs(exec, write),
+        "eval": Runs(eval, write),
+        "os.system": Runs(os.system, f"touch {marker}"),
+        "os.mkdir": Runs(os.mkdir, str(marker)),
+        "partial": Runs(functools.partial(Path.touch, marker)),
+        "in a list": [1, {"deep": Runs(exec, write)}],
+    }
+
+
+WRITERS = {
+    "archive": lambda content, file: torch.save(content, file),
+    "torch's old format": lambda content, file: torch.save(content, file, _use_new_zipfile_serialization=False),
+    "pickle": lambda content, file: pickle.dump(content, file),
+    "pickle, protocol 2": lambda content, file: pickle.dump(content, file, protocol=2),
+}
+
+
+# PyTorch says that it did not expect it before it refuses it.
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("turned_off", [False, True], ids=["", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("payload", payloads(Path()))
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, monkeypatch, payload, write, turned_off):
+    if turned_off:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    marker = tmp_path / "was-run"
+    with (tmp_path / "evil.ckpt").open("wb") as file:
+        write(a_checkpoint(extra=payloads(marker)[payload]), file)
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt' is not a checkpoint that can be loaded as data"):
+        read(tmp_path / "evil.ckpt")
+    assert not marker.exists()
+
+
+def test_the_payloads_would_run(tmp_path):
+    for name, payload in payloads(tmp_path / "was-run").items():
+        pickle.loads(pickle.dumps(payload))
+        assert (tmp_path / "was-run").exists(), name
+        (tmp_path / "was-run").unlink() if name != "os.mkdir" else (tmp_path / "was-run").rmdir()
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_no_verb_runs_what_a_checkpoint_holds(tmp_path, monkeypatch, capsys, verb):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    saved(tmp_path / "evil.ckpt", a_checkpoint(extra=payloads(tmp_path / "was-run")["exec"]))
+    assert cli.main([verb, "--config", "digits", "--ckpt_path", "evil.ckpt"]) == 2
+    assert "'evil.ckpt' is not a checkpoint that can be loaded as data" in capsys.readouterr().err
+    assert not (tmp_path / "was-run").exists()
+
+
+# ---- locate
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_name_stands_for_the_file_of_the_run(tmp_path, name):
+    file = tmp_path / "run" / "checkpoints" / f"{name}.ckpt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert locate(name, tmp_path / "run") == file
+    assert locate(str(file), "anywhere") == file
+
+
+def test_a_missing_name_is_an_error_that_names_the_run_and_what_it_has(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        locate("last", tmp_path)
+    folder = tmp_path / "checkpoints"
+    assert str(caught.value) == f"the run in '{tmp_path}' has no 'last' checkpoint; '{folder}' has no checkpoints"
+    folder.mkdir()
+    (folder / "best.ckpt").touch()
+    with pytest.raises(CheckpointError, match=r"has no 'last' checkpoint; there is .*/best\.ckpt$"):
+        locate("last", tmp_path)
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        locate(str(tmp_path / "nope.ckpt"), "run")
+    assert str(caught.value) == f"no checkpoint at '{tmp_path / 'nope.ckpt'}'; '{tmp_path}' has no checkpoints"
+
+
+# ---- record, differences, hyper_parameters
+
+
+def test_the_record_names_the_packages_of_the_mixers(plugin):
+    made = record(
+        backbone="poolformer_tiny", mixer=["pooling", "leaky", {"name": "leaky"}, "identity"], class_names=["a"]
+    )
+    ours = made["mixers"]["pooling"]
+    assert made == {
+        "backbone": "poolformer_tiny",
+        "mixers": {"pooling": ours, "leaky": "my-dist 1.0", "identity": ours},
+        "stages": [{"name": name} for name in ("pooling", "leaky", "leaky", "identity")],
+        "class_names": ["a"],
+    }
+    assert ours.startswith("poolformer ")
+
+
+def test_the_record_of_a_timm_model_names_no_mixer():
+    assert record(backbone="timm/resnet18", mixer="pooling", class_names=None)["mixers"] == {}
+
+
+def test_the_record_is_plain_data(tmp_path, plugin):
+    made = record(backbone="poolformer_tiny", mixer="leaky", class_names=["a"])
+    assert read(saved(tmp_path / "x.ckpt", {RECORD: made}))[RECORD] == made
+
+
+def test_a_model_writes_its_record_into_its_checkpoints(plugin):
+    model = ImageClassifier("poolformer_tiny", num_classes=2, mixer={"name": "leaky", "slope": 0.2}, image_size=8)
+    model.class_names = ["cat", "dog"]
+    written: dict[str, Any] = {}
+    model.on_save_checkpoint(written)
+    assert written == {
+        RECORD: {
+            "backbone": "poolformer_tiny",
+            "mixers": {"leaky": "my-dist 1.0"},
+            "stages": [{"name": "leaky", "slope": 0.2}] * 4,
+            "class_names": ["cat", "dog"],
+        }
+    }
+
+
+def test_equal_records_do_not_differ():
+    made = {RECORD: record(backbone="poolformer_s12", mixer="pooling", class_names=None)}
+    assert differences(made, backbone="poolformer_s12", mixer=["pooling", {"name": "pooling"}] * 2) == []
+
+
+def test_differences_are_said_one_by_one(plugin):
+    made = {RECORD: record(backbone="poolformer_s12", mixer=["leaky", "leaky", "pooling", "pooling"], class_names=None)}
+    made[RECORD]["mixers"]["leaky"] = "my-dist 0.9"
+    assert differences(made, backbone="poolformer_s24", mixer="leaky") == [
+        "the checkpoint was trained with backbone 'poolformer_s12', not 'poolformer_s24'",
+        "the checkpoint was trained with token mixer 'leaky' of my-dist 0.9; here is my-dist 1.0",
+        f"the checkpoint was trained with token mixer 'pooling' ({made[RECORD]['mixers']['pooling']}), not 'leaky'",
+    ]
+
+
+def test_a_checkpoint_without_a_record_says_so():
+    assert differences({}, backbone="poolformer_s12", mixer="pooling") == [
+        "the checkpoint does not say which backbone and token mixer it was trained with"
+    ]
+
+
+def test_hyper_parameters_are_the_arguments_of_the_model():
+    made = {
+        "hyper_parameters": {"lr": 0.1, "mixer": {"name": "pooling"}, "_instantiator": "os.system", "_class_path": "x"}
+    }
+    assert hyper_parameters(made) == {"lr": 0.1, "mixer": {"name": "pooling"}}
+    assert hyper_parameters({}) == {}
+
+
+def test_a_missing_plugin_is_named_with_the_command_that_installs_it():
+    made = {RECORD: {"backbone": "poolformer_s12", "mixers": {"gone": "gone-dist 2.0"}, "class_names": None}}
+    with pytest.raises(CheckpointError) as caught:
+        hyper_parameters(made)
+    assert str(caught.value).startswith(
+        "this checkpoint was trained with token mixer 'gone' of gone-dist 2.0, which cannot be had here: "
+        "pip install gone-dist (UnknownNameError: no token mixer is called 'gone'."
+    )
+    assert isinstance(caught.value.__cause__, UnknownNameError)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ("pooling", []),
+        ("a.b:C", ["a.b:C"]),
+        ({"name": "a:B", "size": 3}, ["a:B"]),
+        (["pooling", "a:B", {"name": "c:D"}, "identity"], ["a:B", "c:D"]),
+        (None, []),
+        (3, []),
+    ],
+)
+def test_names_that_would_be_imported_are_found_in_every_spelling(spec, names):
+    assert import_references(spec) == names
+
+
+def test_plugins_that_are_turned_off_are_said_to_be(plugin, monkeypatch):
+    made = {RECORD: record(backbone="poolformer_s12", mixer="leaky", class_names=None)}
+    assert hyper_parameters(made) == {}
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
+    with pytest.raises(CheckpointError, match=r"pip install my-dist \(.* turned off by POOLFORMER_DISABLE_PLUGINS"):
+        hyper_parameters(made)
+
+
+FOREIGN = {
+    "record is a text": {RECORD: "by hand"},
+    "record without mixers and backbone": {RECORD: {}},
+    "mixers is a list": {RECORD: {"backbone": "poolformer_s12", "mixers": ["pooling"], "class_names": None}},
+    "origin is a number": {RECORD: {"backbone": "poolformer_s12", "mixers": {"gone": 3}, "class_names": None}},
+    "hyper-parameters are a list": {"hyper_parameters": [1]},
+    "hyper-parameters are by number": {"hyper_parameters": {1: 2}},
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_contents_are_an_error_of_ours(content):
+    with pytest.raises(CheckpointError):
+        use(content)
+
+
+def use(content: dict[str, Any]) -> None:
+    differences(content, backbone="poolformer_s12", mixer="pooling")
+    hyper_parameters(content)
+
+
+def test_an_import_reference_of_a_checkpoint_is_not_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "came_along.py").write_text("open('was-run', 'w').close()\ndef mixer(dim): ...\n")
+    made = {RECORD: {"backbone": "poolformer_s12", "mixers": {"came_along:mixer": ""}, "class_names": None}}
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        with contextlib.suppress(CheckpointError):
+            hyper_parameters(made)
+    finally:
+        sys.modules.pop("came_along", None)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_options_of_a_checkpoint_are_checked_where_they_are_used():
+    # The record has names alone; options stand with the hyper-parameters and meet the parser.
+    made = {RECORD: record(backbone="poolformer_s12", mixer="pooling", class_names=None)}
+    with pytest.raises(OptionsError, match="has no option 'poolsize'"):
+        differences(made, backbone="poolformer_s12", mixer={"name": "pooling", "poolsize": 5})
+
+
+def test_every_load_of_a_file_says_that_it_is_data():
+    # Explicitly: the default can be turned off by an environment variable.
+    for file in Path(checkpoint.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert options.get("weights_only") == "True", f"{file.name}:{node.lineno}"

@@ -1,0 +1,175 @@
+"""The command line itself: what it answers without PyTorch, and how a mistake ends."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from poolformer import cli
+from poolformer.errors import DataError
+
+SCRIPT = Path(sysconfig.get_path("scripts"), "poolformer")
+MODULE = [sys.executable, "-m", "poolformer"]
+HEAVY = ("torch", "lightning", "jsonargparse", "torchvision", "timm", "sklearn", "numpy")
+COMMANDS = ["fit", "validate", "test", "predict", *cli.COMMANDS]
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    """Call the command in this process, in an empty directory: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(list(arguments))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["help"]], ids=" ".join)
+def test_help_names_every_command(call, arguments):
+    code, out, err = call(*arguments)
+    assert (code, err) == (0, "")
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert listed == COMMANDS
+
+
+def test_help_fits_a_terminal(call):
+    _, out, _ = call("--help")
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_version_is_that_of_the_package(call):
+    assert call("--version") == (0, f"poolformer {version('poolformer')}\n", "")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--help"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: poolformer {command}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("fitt", "there is no command 'fitt'. Did you mean 'fit'? Commands: fit, validate,"),
+        ("modles", "there is no command 'modles'. Did you mean 'models'? Commands: fit, validate,"),
+        ("new_plugin", "there is no command 'new_plugin'. Did you mean 'new-plugin'? Commands: fit, validate,"),
+        ("--config", "which command? '--config' needs one of fit, validate,"),
+        ("-V", "which command? '-V' needs one of fit, validate,"),
+        ("xyz", "there is no command 'xyz'. Commands: fit, validate,"),
+    ],
+)
+def test_unknown_command_is_one_line_with_the_nearest_and_all(call, asked, message):
+    code, out, err = call(asked)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"poolformer: error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "split"),
+    [
+        (["fit", "--config", "s12"], ("fit", ["--config", "s12"])),
+        (["--config", "s12", "fit"], ("fit", ["--config", "s12"])),
+        (["--config=s12", "fit", "--model.lr", "1"], ("fit", ["--config=s12", "--model.lr", "1"])),
+        (
+            ["--model.lr", "1", "validate", "--ckpt_path", "best"],
+            ("validate", ["--model.lr", "1", "--ckpt_path", "best"]),
+        ),
+        (["mixers", "fit"], ("mixers", ["fit"])),
+    ],
+)
+def test_command_may_stand_behind_its_options(arguments, split):
+    assert cli._split_command(arguments) == split
+
+
+def test_a_value_that_reads_like_a_command_is_none():
+    assert cli._split_command(["--trainer.default_root_dir", "test", "fit"])[0] == "fit"
+
+
+def test_error_of_a_loading_process_is_one_line_without_its_traceback():
+    class_name = f"{DataError.__module__}.{DataError.__qualname__}"
+    text = f"Caught DataError in DataLoader worker process 0.\nTraceback ...\n{class_name}: 'a.jpg' cannot be read"
+    assert cli.one_line(DataError(text)) == "'a.jpg' cannot be read"
+
+
+@pytest.mark.parametrize(("text", "line"), [("plain", "plain"), ("", "DataError('')"), ("a\nb", "b")])
+def test_error_is_one_line(text, line):
+    assert cli.one_line(DataError(text)) == line
+
+
+def test_the_process_s_own_arguments_are_the_default(call, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["poolformer", "--version"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out.startswith("poolformer ")
+
+
+LISTINGS = [["--help"], ["--version"], ["mixers"], ["mixers", "--json"], ["configs"], ["fitt"], ["mixers", "poling"]]
+ASK = """
+import sys
+from poolformer.cli import main
+code = main(sys.argv[2:])
+print(code, *sorted(set(sys.argv[1].split(",")) & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", LISTINGS, ids=" ".join)
+def test_listings_and_mistakes_import_nothing_heavy(arguments):
+    done = run(sys.executable, "-c", ASK, ",".join(HEAVY), *arguments)
+    assert done.stderr.splitlines()[-1] in ("0", "2"), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["mixers"]], ids=" ".join)
+def test_help_and_listings_answer_at_once(arguments):
+    def best_s(command: list[str]) -> float:
+        times = []
+        for _ in range(5):
+            started_s = time.monotonic()
+            assert run(*command).returncode == 0
+            times.append(time.monotonic() - started_s)
+        return min(times)
+
+    assert best_s([*MODULE, *arguments]) - best_s([sys.executable, "-c", "pass"]) <= 0.3
+
+
+@pytest.mark.parametrize("command", [[SCRIPT], MODULE], ids=["poolformer", "python -m poolformer"])
+def test_both_ways_to_start_are_one_command(command, tmp_path):
+    if not Path(command[0]).exists():
+        pytest.skip("the console script is not installed beside this Python")
+    done = run(*command, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: poolformer COMMAND")
+    mistake = run(*command, "fitt", cwd=tmp_path)
+    assert (mistake.returncode, mistake.stdout) == (2, "")
+    assert mistake.stderr.startswith("poolformer: error: there is no command 'fitt'. Did you mean 'fit'?")
+
+
+@pytest.mark.parametrize("arguments", ["fit --model.lrr 1", "fit --model.num_classes 3"])
+@pytest.mark.slow
+def test_a_mistake_ends_the_process_with_code_2_and_a_line(arguments, tmp_path):
+    done = run(*MODULE, *arguments.split(), cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"})
+    assert done.returncode == 2, done.stderr
+    mistake = [line for line in done.stderr.splitlines() if line.startswith("poolformer: error: ")]
+    assert len(mistake) == 1
+    assert "Traceback" not in done.stderr
+    assert "usage:" not in done.stderr
+
+
+def test_mistakes_on_the_command_line_are_at_most_three_lines_of_stderr(tmp_path):
+    done = run(*MODULE, "mixers", "--jsn", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --jsn" in done.stderr
+    assert len(done.stderr.splitlines()) <= 3

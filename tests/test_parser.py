@@ -1,0 +1,328 @@
+"""The wording of mistakes in options and configuration files; each is a line, and none trains."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer import cli
+
+MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
+
+
+@pytest.fixture
+def mistake(monkeypatch, tmp_path, capsys):
+    """Call the command with a mistake in it, in an empty directory; return what it says after its name."""
+    monkeypatch.chdir(tmp_path)
+    # What a run changes in this process.
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "42")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    monkeypatch.setattr(logger, "filters", list(logger.filters))
+
+    def mistake(*arguments: str | Path) -> str:
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, "")
+        assert err.startswith("poolformer: error: ")
+        assert err.count("\n") == 1
+        assert not (tmp_path / "runs").exists()
+        return err.removeprefix("poolformer: error: ").rstrip("\n")
+
+    return mistake
+
+
+UNKNOWN = {
+    "--model.lrr 1": "there is no option 'model.lrr'. Did you mean 'model.lr' or 'model.min_lr'? '--help' lists them.",
+    "--trainer.max_epoch 1": "there is no option 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'",
+    "--trainer.max_epoch=1": "there is no option 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'",
+    "--modle.lr 1": "there is no option 'modle.lr'. Did you mean 'model.lr'",
+    "--max_epochs 1": "there is no option 'max_epochs'. Did you mean 'trainer.max_epochs'",
+    "--data.batchsize 1": "there is no option 'data.batchsize'. Did you mean 'data.batch_size'",
+    "--data FolderData --data.crop_pc 1": "there is no option 'data.crop_pc'. Did you mean 'data.crop_pct'",
+    "--xyz 1": "there is no option 'xyz'. '--help' lists them.",
+    "extra": "there is no option 'extra'. '--help' lists them.",
+    "--model.l 1": "there is no option 'model.l'.",
+    "--optimizer SGD": "there is no option 'optimizer'.",
+}
+
+
+@pytest.mark.parametrize("options", UNKNOWN)
+def test_an_unknown_option_is_answered_with_the_nearest(mistake, options):
+    assert mistake("fit", *options.split()).startswith(UNKNOWN[options])
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_no_verb_has_a_switch_to_load_checkpoints_as_code(mistake, verb, capsys):
+    assert mistake(verb, "--weights_only", "false").startswith("there is no option 'weights_only'.")
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    assert "weights_only" not in capsys.readouterr().out
+
+
+WRONG = [
+    (["--model.lr", "quick"], "--model.lr got 'quick', but takes a number."),
+    (["--model.num_classes", "ten"], "--model.num_classes got 'ten', but takes a whole number."),
+    (["--model.num_classes", "1.5"], "--model.num_classes got '1.5', but takes a whole number."),
+    (["--model.residual", "maybe"], "--model.residual got 'maybe', but takes true or false."),
+    (
+        ["--model.norm", "grup"],
+        "--model.norm got 'grup', but takes group or layer or batch or none. Did you mean 'group'?",
+    ),
+    (["--model.act", "swish"], "--model.act got 'swish', but takes gelu or relu or silu."),
+    (["--trainer.max_epochs", "many"], "--trainer.max_epochs got 'many', but takes a whole number or null."),
+    (["--num_threads", "0"], "--num_threads got '0', but takes a number >0 or null."),
+    (["--model.lr"], "argument --model.lr: expected one argument"),
+    (
+        ["--num_threads", "two"],
+        "--num_threads got 'two', but takes a number >0 or null.",
+    ),
+    (
+        ["--data.batch_size", "many"],
+        "--data.batch_size got 'many', but takes a whole number.",
+    ),
+    (
+        ["--model.mean", "[1,2]"],
+        "--model.mean got '[1, 2]', but takes 3 numbers.",
+    ),
+    (
+        ["--model.image_size", "16"],
+        "there is no option 'model.image_size'. Did you mean 'data.image_size'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_a_wrong_value_is_answered_with_what_the_option_takes(mistake, options, message):
+    assert mistake("fit", *options).startswith(message)
+
+
+def test_choices_are_named_once(mistake):
+    message = mistake("fit", "--trainer.precision", "bf17")
+    assert message.count("'bf16'") == 1
+    assert message.count("bf16-mixed") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "DigitData",
+            "there is no data module 'DigitData'. Did you mean 'DigitsData'? There is DigitsData, FolderData",
+        ),
+        ("digits", "there is no data module 'digits'."),
+        ("os.system", "there is no data module 'os.system'. There is DigitsData, FolderData"),
+        ("no_such_module.Data", "there is no data module 'no_such_module.Data'. There is DigitsData, FolderData"),
+    ],
+)
+def test_an_unknown_data_module_is_answered_with_those_there_are(mistake, name, message):
+    assert mistake("fit", "--data", name).startswith(message)
+
+
+NAMES = [
+    ("--model.mixer poling", "no token mixer is called 'poling'. Did you mean 'pooling'? Installed: attention, "),
+    ("--model.mixer pooling/pooling", "no token mixer is called 'pooling/pooling'. Did you mean 'pooling'?"),
+    ("--model.mixer 5", "no token mixer is called '5'."),
+    (
+        "--model.mixer no_such_module:Mixer",
+        "token mixer 'no_such_module:Mixer' cannot be loaded: ModuleNotFoundError: No ",
+    ),
+    ("--model.mixer a:b:c", "token mixer 'a:b:c' cannot be loaded: ImportError: 'a:b:c' is not of the form"),
+    ("--model.mixer json:loads2", "token mixer 'json:loads2' cannot be loaded: AttributeError:"),
+    ("--model.backbone poolformer_s11", "no backbone is called 'poolformer_s11'. Did you mean 'poolformer_s12'"),
+    pytest.param(
+        *("--model.backbone timm/resnet81", "no model 'resnet81'. Did you mean 'resnet18'"),
+        marks=pytest.mark.slow,  # imports timm
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), NAMES)
+def test_an_unknown_name_is_answered_with_the_nearest(mistake, options, message):
+    assert message in mistake("fit", *options.split())
+
+
+MIXERS = [
+    (
+        ["--model.mixer.poolsize", "3"],
+        "token mixer 'pooling' has no option 'poolsize'. Did you mean 'pool_size'? It takes: pool_size: int = 3.",
+    ),
+    (["--model.mixer.pool_size", "five"], "token mixer 'pooling' got {'pool_size': 'five'}; "),
+    (
+        ["--model.mixer.pool_size", "4"],
+        "token mixer 'pooling' cannot be built with dim=16: ValueError: pool_size must be odd and positive",
+    ),
+    (
+        ["--model.mixer.pool_size", "5", "--model.mixer.name", "attention"],
+        "token mixer 'attention' has no option 'pool_size'. It takes: head_dim: int = 32, qkv_bias: bool = False. "
+        "To drop the options of another mixer, write --model.mixer NAME.",
+    ),
+    (
+        ["--model.mixer", "attention", "--model.mixer.head_dim", "8"],
+        "a token mixer's mapping needs its name, got {'head_dim': 8}; write --model.mixer.name NAME beside the options",
+    ),
+    (["--model.mixer", "{pool_size: 5}"], "a token mixer's mapping needs its name, got {'pool_size': 5}; write "),
+    (["--model.mixer", "[pooling,pooling]"], "a list gives one token mixer for each of 4 stages; got 2"),
+    (
+        ["--model.mixer", "[pooling,pooling,pooling,poling]"],
+        "no token mixer is called 'poling'. Did you mean 'pooling'?",
+    ),
+    (
+        ["--model.mixer", "[pooling,pooling,pooling,pooling]", "--model.mixer+", "identity"],
+        "a list gives one token mixer",
+    ),
+    (
+        ["--model.mixer", "[pooling,pooling,pooling,pooling]", "--model.mixer.name", "identity"],
+        "the configuration lists a token mixer for each stage, so --model.mixer.name does not say which: write all "
+        "four, --model.mixer '[pooling, pooling, pooling, {name: attention, head_dim: 16}]'",
+    ),
+    (
+        ["--model.mixer", "[attention,pooling,pooling,pooling]", "--model.mixer.pool_size=5"],
+        "the configuration lists a token mixer for each stage, so --model.mixer.pool_size does not say which: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MIXERS)
+def test_a_mixer_that_does_not_fit_is_answered_with_the_spelling(mistake, options, message):
+    assert mistake("fit", "--trainer.fast_dev_run", "true", *options).startswith(message)
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate"])
+def test_a_dotted_override_of_a_list_in_a_file_is_refused(mistake, tmp_path, verb):
+    (tmp_path / "list.yaml").write_text("model: {mixer: [pooling, pooling, attention, attention]}\n")
+    message = mistake(verb, "--config", "digits", "--config", "list.yaml", "--model.mixer.name", "identity")
+    assert "write all four, --model.mixer '[" in message
+
+
+FILES = [
+    ("a wrong value", b"model: {lr: quick}\n", "--model.lr got 'quick' in 'own.yaml', but takes a number."),
+    ("a number for a mixer", b"model: {mixer: 3}\n", "--model.mixer got '3' in 'own.yaml', but takes a text or"),
+    (
+        "half a list",
+        b"model: {mixer: [pooling, pooling]}\n",
+        "a list gives one token mixer for each of 4 stages; got 2",
+    ),
+    ("no name", b"model: {mixer: {pool_size: 3}}\n", "a token mixer's mapping needs its name, got {'pool_size': 3}"),
+    (
+        "an option of the data",
+        b"data: {class_path: DigitsData, init_args: {batch_siz: 3}}\n",
+        "there is no option 'data.ba",
+    ),
+    ("bad YAML", b"model: [1\n  a: {", "'own.yaml' is not YAML: "),
+    ("a tab", b"model:\n\tlr: 1\n", "'own.yaml' is not YAML: "),
+    ("a call", b'model: !!python/object/apply:os.system ["touch was-run"]\n', "'own.yaml' is not YAML: "),
+    ("empty", b"", ""),
+    ("a comment alone", b"# nothing yet\n", ""),
+    ("a word", b"hello\n", ""),
+    ("a list", b"- 1\n- 2\n", ""),
+    ("a key without a value", b"model:\n", ""),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+def test_a_wrong_file_is_a_line(mistake, tmp_path, content, message):
+    (tmp_path / "own.yaml").write_bytes(content)
+    assert mistake("fit", "--config", "digits", "--config", "own.yaml").startswith(message)
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b"model: [1\n  a: {", b"model: {lr: quick}\n", b"model: {lrr: 1}\n"]
+)
+def test_a_wrong_file_is_named(mistake, tmp_path, content):
+    (tmp_path / "own.yaml").write_bytes(content)
+    assert "own.yaml" in mistake("fit", "--config", "digits", "--config", "own.yaml")
+
+
+def test_a_file_that_is_no_configuration_is_not_printed(mistake, tmp_path):
+    (tmp_path / "readme.md").write_text("Some words that go on. " * 200)
+    assert len(mistake("fit", "--config", "readme.md")) < 300
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)), b"\x80\x02}q\x00.", "lr: ü".encode("latin-1")])
+def test_a_binary_file_is_a_line(mistake, tmp_path, content):
+    (tmp_path / "own.yaml").write_bytes(content)
+    assert "own.yaml" in mistake("fit", "--config", "own.yaml")
+
+
+@pytest.mark.parametrize(
+    "content", ["model:\n  lr: 1.0\n  lr: 2.0\n", "model:\n  lr: 1.0\nmodel:\n  num_classes: 10\n"]
+)
+def test_a_key_that_stands_twice_is_refused(mistake, tmp_path, content):
+    (tmp_path / "own.yaml").write_text(content)
+    arguments = ["fit", "--config", "digits", "--config", "own.yaml", "--trainer.fast_dev_run", "true"]
+    assert "twice" in mistake(*arguments, "--model.warmup_epochs", "0")
+
+
+UNKNOWN_IN_FILES = {
+    "model: {lrr: 1}": "there is no option 'model.lrr' in 'own.yaml'. Did you mean 'model.lr'",
+    "modl: {lr: 1}": "there is no option 'modl.lr' in 'own.yaml'. Did you mean 'model.lr'",
+    "trainer: {max_epoch: 1}": "there is no option 'trainer.max_epoch' in 'own.yaml'. Did you mean 'trainer.max_",
+    "fit: {model: {lr: 1}}": "there is no option 'fit.model.lr' in 'own.yaml'.",
+}
+
+
+@pytest.mark.parametrize("content", UNKNOWN_IN_FILES)
+def test_an_unknown_key_of_a_file_is_answered_as_on_the_command_line(mistake, tmp_path, content):
+    (tmp_path / "own.yaml").write_text(content)
+    assert mistake("fit", "--config", "own.yaml").startswith(UNKNOWN_IN_FILES[content])
+
+
+def test_an_unknown_option_of_a_callback_is_not_taken_for_the_data_s(mistake, tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitr: val/loss}}]}\n"
+    )
+    assert "data.monitr" not in mistake("fit", "--config", "own.yaml")
+
+
+def test_an_unknown_callback_is_a_line(mistake):
+    assert mistake("fit", "--trainer.callbacks", "no_such_module.Callback").startswith(
+        "--trainer.callbacks got 'no_such"
+    )
+
+
+@pytest.mark.parametrize("option", ["--config", "-c"])
+def test_config_without_a_value_says_what_it_needs(mistake, option):
+    assert mistake("fit", option) == f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones"
+
+
+def test_an_unknown_configuration_is_answered_with_the_nearest(mistake):
+    assert mistake("fit", "--config", "digts").startswith("there is no file 'digts' and no packaged configuration of ")
+    assert "Did you mean 'digits'?" in mistake("fit", "--config=digts")
+
+
+CLASHES = [
+    (["--model.num_classes", "3"], "the data has 10 classes and the model 3: pass --model.num_classes 10"),
+    (["--trainer.max_epochs", "-1"], "the cosine needs an end: set --trainer.max_epochs"),
+    (["--data", "FolderData"], "FolderData has no val images: pass --data.val DIR"),
+    (["--data", "FolderData", "--data.val", "nowhere"], "--data.val: there is no folder 'nowhere'"),
+    (["--data.batch_size", "0"], "--data.batch_size"),
+    (["--data.num_workers", "-1"], "--data.num_workers"),
+    (["--trainer.accelerator", "tpuu"], "--trainer.accelerator"),
+    (["--trainer.strategy", "dpp"], "--trainer.strategy"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:of 1 epochs")
+@pytest.mark.parametrize(("options", "message"), CLASHES)
+def test_options_that_contradict_each_other_are_a_line(mistake, options, message, tmp_path):
+    run_dir = ["--trainer.default_root_dir", tmp_path / "run", "--trainer.logger", "false", "--trainer.max_epochs", "1"]
+    assert mistake("fit", *run_dir, *options).startswith(message)
+
+
+def test_a_run_directory_that_cannot_be_made_is_a_line(mistake, tmp_path):
+    (tmp_path / "file").touch()
+    assert "file/run" in mistake("fit", "--trainer.default_root_dir", "file/run")
+
+
+def test_plugins_that_are_turned_off_are_said_to_be(mistake, fake_plugin, monkeypatch):
+    fake_plugin(entry_points={"poolformer.mixers": {"leaky": "leaky_mixer:mixer"}}, modules={"leaky_mixer": MIXER})
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
+    message = mistake("fit", "--model.mixer", "leaky")
+    assert message.startswith("no token mixer is called 'leaky'. Plugins are turned off by POOLFORMER_DISABLE_PLUGINS.")

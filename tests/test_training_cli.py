@@ -1,0 +1,683 @@
+"""fit, validate, test and predict from end to end, on two batches of the digits."""
+
+import contextlib
+import csv
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer import cli
+from poolformer.checkpoint import RECORD, read
+
+# A run of a second, without the warnings that so short a one deserves.
+SHORT = [
+    *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.enable_progress_bar", "false", "--model.warmup_epochs", "0"),
+]
+ONE_EPOCH = [*SHORT, "--trainer.max_epochs", "1"]
+TWO_EPOCHS = [*SHORT, "--trainer.max_epochs", "2"]
+LAST = "checkpoints/last.ckpt"
+BEST = "checkpoints/best.ckpt"
+MIXER = """
+from torch import nn
+
+
+class Mixer(nn.Module):
+    '''A filter for each channel.'''
+
+    def __init__(self, dim: int, kernel_size: int = 3):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+
+    def forward(self, x):
+        return self.conv(x)
+"""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@contextlib.contextmanager
+def process_left_as_it_was():
+    """Undo what a run changes in the process: it expects to have one of its own."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    filters, path, environment, show = list(logger.filters), list(sys.path), dict(os.environ), warnings.formatwarning
+    try:
+        yield
+    finally:
+        logger.filters[:], sys.path[:], warnings.formatwarning = filters, path, show
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """An empty current directory."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def call(work, capsys) -> Callable[..., Done]:
+    """Call the command in this process, in an empty directory."""
+
+    def call(*arguments: str | Path) -> Done:
+        with process_left_as_it_was():
+            try:
+                code = cli.main([str(argument) for argument in arguments])
+            except SystemExit as left:  # --help, --print_config
+                code = left.code
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of one epoch, of depthwise mixers with unusual options; copy it before changing it."""
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    options = ["--model.mixer", "depthwise", "--model.lr", "0.003", "--model.label_smoothing", "0.2"]
+    options += ["--data.batch_size", "32", "--trainer.default_root_dir", str(run_dir)]
+    with process_left_as_it_was(), warnings.catch_warnings():
+        assert cli.main(["fit", *options, *ONE_EPOCH]) == 0
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(trained, work) -> Path:
+    """A copy of the trained run, as ``runs/own``; its config.yaml points there."""
+    shutil.copytree(trained, work / "runs" / "own")
+    config = work / "runs" / "own" / "config.yaml"
+    config.write_text(config.read_text().replace(str(trained), "runs/own"))
+    return Path("runs/own")
+
+
+def settings(run_dir: Path) -> dict[str, Any]:
+    return yaml.safe_load((run_dir / "config.yaml").read_text())
+
+
+def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run_dir))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def files(folder: Path) -> set[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {re.sub(r"events\.out\.tfevents\..*", "events", name) for name in names}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return a digest of each file: enough to compare, and short enough to show."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def metric(done: Done, name: str) -> float:
+    return float(re.search(rf"{name}\W+([\d.]+)", done.out)[1])
+
+
+# ---- configurations
+
+
+A, B = "{name: pooling, pool_size: 5}", "{name: attention}"
+# What stands first in a file, what is said then, and what comes of it; a flag begins with --.
+MERGES = [
+    (A, B, {"name": "attention"}),
+    (A, "attention", "attention"),
+    (A, "[pooling, pooling, attention, identity]", ["pooling", "pooling", "attention", "identity"]),
+    (A, f"[{A}, identity, {B}, identity]", [yaml.safe_load(A), "identity", {"name": "attention"}, "identity"]),
+    (A, "--model.mixer=attention", "attention"),
+    (A, "--model.mixer={name: attention}", {"name": "attention"}),
+    (A, "--model.mixer=[pooling,pooling,attention,identity]", ["pooling", "pooling", "attention", "identity"]),
+    (A, "--model.mixer.pool_size=7", {"name": "pooling", "pool_size": 7}),
+    (B, "--model.mixer.head_dim=8", {"name": "attention", "head_dim": 8}),
+    ("[pooling, pooling, attention, attention]", B, {"name": "attention"}),
+    ("[pooling, pooling, attention, attention]", "--model.mixer=identity", "identity"),
+    ("attention", A, {"name": "pooling", "pool_size": 5}),
+]
+
+
+def printed(done: Done) -> dict[str, Any]:
+    assert done.code == 0, done.err
+    return yaml.safe_load(done.out)
+
+
+@pytest.mark.parametrize(("first", "then", "expected"), MERGES)
+def test_what_is_said_later_replaces_a_mixer_and_a_dotted_option_merges(call, work, first, then, expected):
+    (work / "first.yaml").write_text(f"model:\n  mixer: {first}\n")
+    (work / "then.yaml").write_text(f"model:\n  mixer: {then}\n")
+    later = [then] if then.startswith("--") else ["--config", "then.yaml"]
+    done = call("fit", "--config", "digits", "--config", "first.yaml", *later, "--print_config")
+    assert printed(done)["model"]["mixer"] == expected
+
+
+def test_options_merge_into_the_mixer_of_a_shipped_configuration(call):
+    options = ["--model.mixer.pool_size", "5", "--print_config"]
+    assert printed(call("fit", *options))["model"]["mixer"] == {"name": "pooling", "pool_size": 5}
+
+
+def test_later_configurations_win_and_leave_the_rest(call, work):
+    (work / "a.yaml").write_text("model: {lr: 0.5, mixup: 0.4}\ntrainer: {max_epochs: 3}\n")
+    (work / "b.yaml").write_text("model: {lr: 0.7}\ndata: {init_args: {batch_size: 16}}\n")
+    config = printed(call("fit", "--config", "digits", "--config", "a.yaml", "--config=b.yaml", "--print_config"))
+    assert (config["model"]["lr"], config["model"]["mixup"], config["model"]["num_classes"]) == (0.7, 0.4, 10)
+    assert (config["trainer"]["max_epochs"], config["trainer"]["log_every_n_steps"]) == (3, 10)
+    assert config["data"]["init_args"]["batch_size"] == 16
+    assert config["data"]["init_args"]["shift"] == 0.125
+
+
+def test_lists_of_later_configurations_replace_earlier_ones(call, work):
+    for name, callback in (("a", "EarlyStopping\n      init_args: {monitor: val/loss}"), ("b", "RichProgressBar")):
+        (work / f"{name}.yaml").write_text(f"trainer:\n  callbacks:\n    - class_path: {callback}\n")
+    config = printed(call("fit", "--config", "a.yaml", "--config", "b.yaml", "--print_config"))
+    (one,) = config["trainer"]["callbacks"]
+    assert one["class_path"] == "lightning.pytorch.callbacks.RichProgressBar"
+
+
+def test_without_a_configuration_fit_is_the_digits(call):
+    assert call("fit", "--print_config").out == call("fit", "--config", "digits", "--print_config").out
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_without_a_configuration_the_others_have_the_defaults_of_the_signatures(call, verb):
+    config = printed(call(verb, "--print_config"))
+    assert (config["model"]["backbone"], config["trainer"]["max_epochs"]) == ("poolformer_s12", 310)
+
+
+def test_the_command_may_stand_behind_its_options(call):
+    usual = call("fit", "--config", "digits", "--model.lr", "1", "--print_config").out
+    assert call("--config", "digits", "--model.lr", "1", "fit", "--print_config").out == usual
+
+
+def test_flags_win_over_configurations(call, work):
+    (work / "a.yaml").write_text("model: {lr: 0.5}\n")
+    assert printed(call("fit", "--config", "a.yaml", "--model.lr", "0.9", "--print_config"))["model"]["lr"] == 0.9
+
+
+@pytest.mark.parametrize("order", [["fit", "flag", "config"], ["flag", "fit", "config"]], ids=" ".join)
+def test_flags_win_over_configurations_wherever_they_stand(call, work, order):
+    (work / "a.yaml").write_text("model: {lr: 0.5}\n")
+    words = {"fit": ["fit"], "flag": ["--model.lr", "0.9"], "config": ["--config", "a.yaml"]}
+    arguments = [word for part in order for word in words[part]]
+    assert printed(call(*arguments, "--print_config"))["model"]["lr"] == 0.9
+
+
+def test_a_printed_configuration_is_read_to_the_same(call, work):
+    options = ["--config", "digits", "--model.mixer", f"[pooling, {A}, attention, {B}]", "--model.lr", "1e-4"]
+    first = call("fit", *options, "--trainer.callbacks", "RichProgressBar", "--print_config").out
+    (work / "printed.yaml").write_text(first)
+    assert call("fit", "--config", "printed.yaml", "--print_config").out == first
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_help_shows_model_and_data_before_the_trainer(call, verb):
+    done = call(verb, "--help")
+    assert done.code == 0
+    places = [done.out.index(f"\n  --{option} CONFIG") for option in ("model", "data", "trainer")]
+    assert places == sorted(places)
+
+
+# ---- the directory of a run
+
+
+def test_a_run_lies_in_one_directory(call, work):
+    done = call("fit", *ONE_EPOCH)
+    assert done.code == 0
+    assert files(work) == {f"runs/digits/{name}" for name in ("config.yaml", "hparams.yaml", "events", LAST, BEST)}
+    for said in (
+        "run          runs/digits ",
+        "tensorboard --logdir runs\n",
+        "runs/digits/config.yaml --ckpt_path best",
+    ):
+        assert said in done.out
+
+
+def test_what_is_printed_at_the_end_is_what_was_measured(call, work):
+    done = call("fit", *ONE_EPOCH)
+    assert float(re.search(r"val/top1 ([\d.]+) after 1 epochs", done.out)[1]) == pytest.approx(
+        scalars(work / "runs/digits")["val/top1"][-1][1], abs=5e-5
+    )
+
+
+def test_tensorboard_has_the_tags_of_the_contract(trained):
+    found = scalars(trained)
+    tags = ["train/loss", "val/loss", "val/top1", "val/top5", "throughput/images_per_s", "lr/decay", "lr/no_decay"]
+    assert set(tags) <= set(found)
+    assert [step for step, _ in found["train/loss"]] == [0, 1]
+    for tag in ("val/top1", "val/top5"):
+        assert all(0 <= value <= 1 for _, value in found[tag])
+    assert found["val/top1"][-1][1] <= found["val/top5"][-1][1]
+    assert all(value > 0 for _, value in found["throughput/images_per_s"])
+
+
+def test_checkpoints_are_data_and_say_what_they_are(trained):
+    for name in (LAST, BEST):
+        saved = read(trained / name)
+        assert saved["epoch"] == 0
+        assert saved["global_step"] == 2
+        assert saved[RECORD]["backbone"] == "poolformer_tiny"
+        assert list(saved[RECORD]["mixers"]) == ["depthwise"]
+        assert saved[RECORD]["class_names"] == list("0123456789")
+        assert saved["hyper_parameters"]["mixer"] == "depthwise"
+
+
+@pytest.mark.parametrize(
+    ("configs", "name"),
+    [(["digits"], "digits"), (["digits", "a.yaml"], "digits-a"), (["digits", "sub/b.yaml", "a.yaml"], "digits-b-a")],
+)
+def test_a_run_is_named_after_its_configurations(call, work, configs, name):
+    (work / "sub").mkdir()
+    for file in ("a.yaml", "sub/b.yaml"):
+        (work / file).write_text("model: {mixup: 0.0}\n")
+    options = [word for config in configs for word in ("--config", config)]
+    assert call("fit", *options, *ONE_EPOCH, "--trainer.logger", "false").code == 0
+    assert [path.name for path in (work / "runs").iterdir()] == [name]
+
+
+def test_the_saved_configuration_runs_again_to_the_same(call, run_dir):
+    before = (run_dir / "config.yaml").read_bytes()
+    assert call("fit", "--config", run_dir / "config.yaml").code == 0
+    assert (run_dir / "config.yaml").read_bytes() == before
+    again, first = read(run_dir / LAST), read(run_dir / "previous/1" / LAST)
+    assert all(torch.equal(again["state_dict"][name], weight) for name, weight in first["state_dict"].items())
+
+
+def test_a_second_run_moves_the_first_and_overwrites_nothing(call, run_dir):
+    kept: dict[str, str] = {}
+    for number in (1, 2):
+        before = {name: content for name, content in contents(run_dir).items() if not name.startswith("previous/")}
+        kept.update({f"previous/{number}/{name}": content for name, content in before.items()})
+        assert call("fit", *ONE_EPOCH, "--trainer.default_root_dir", run_dir).code == 0
+        now = contents(run_dir)
+        assert {name: content for name, content in now.items() if name.startswith("previous/")} == kept
+        assert {LAST, BEST, "config.yaml"} <= set(now)
+    assert settings(run_dir)["model"]["lr"] != settings(run_dir / "previous/1")["model"]["lr"]
+
+
+def test_files_that_are_no_run_stay_where_they_are(call, work):
+    (work / "mine").mkdir()
+    (work / "mine" / "notes.txt").write_text("kept")
+    assert call("fit", *ONE_EPOCH, "--trainer.default_root_dir", "mine").code == 0
+    assert (work / "mine" / "notes.txt").read_text() == "kept"
+    assert not (work / "mine" / "previous").exists()
+
+
+def test_fast_dev_run_leaves_nothing_behind(call, work):
+    assert call("fit", *SHORT, "--trainer.fast_dev_run", "true").code == 0
+    assert files(work) == set()
+
+
+def test_fast_dev_run_leaves_an_earlier_run_alone(call, run_dir):
+    before = contents(run_dir)
+    done = call("fit", "--config", run_dir / "config.yaml", "--trainer.fast_dev_run", "true")
+    assert done.code == 0
+    assert contents(run_dir) == before
+
+
+def test_a_run_without_a_logger_keeps_its_checkpoints(call, work):
+    assert call("fit", *ONE_EPOCH, "--trainer.logger", "false").code == 0
+    assert files(work / "runs/digits") == {"config.yaml", LAST, BEST}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--model.num_classes", "3"], ["--trainer.max_epochs", "-1"], ["--data", "FolderData"]],
+    ids=" ".join,
+)
+def test_a_start_that_fails_leaves_the_earlier_run_as_it_was(call, run_dir, options):
+    before = contents(run_dir)
+    assert call("fit", *SHORT, "--trainer.default_root_dir", run_dir, *options).code == 2
+    assert contents(run_dir) == before
+
+
+# ---- going on
+
+
+@pytest.mark.parametrize("which", ["last", "best", "file"])
+def test_a_run_goes_on_in_its_directory(call, run_dir, which):
+    before, loss = contents(run_dir), scalars(run_dir)["train/loss"]
+    ckpt_path = run_dir / LAST if which == "file" else which
+    done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", ckpt_path, "--trainer.max_epochs", "2")
+    assert done.code == 0, done.err
+    assert not (run_dir / "previous").exists()
+    events = {name: content for name, content in before.items() if "tfevents" in name}
+    assert events.items() <= contents(run_dir).items()  # the old file as it was, a new one beside it
+    assert (read(run_dir / LAST)["epoch"], read(run_dir / LAST)["global_step"]) == (1, 4)
+    assert scalars(run_dir)["train/loss"][:2] == loss
+    assert [step for step, _ in scalars(run_dir)["train/loss"]] == [0, 1, 2, 3]
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(call, run_dir):
+    before = read(run_dir / LAST)
+    assert call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last").code == 0
+    assert read(run_dir / LAST)["global_step"] == before["global_step"]
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("last", "the run in 'runs/digits' has no 'last' checkpoint; 'runs/digits/checkpoints' has no checkpoints"),
+        ("best", "the run in 'runs/digits' has no 'best' checkpoint; 'runs/digits/checkpoints' has no checkpoints"),
+        ("gone.ckpt", "no checkpoint at 'gone.ckpt'; '.' has no checkpoints"),
+    ],
+)
+def test_a_missing_checkpoint_ends_it_and_nothing_starts_from_scratch(call, work, verb, name, message):
+    done = call(verb, "--config", "digits", "--ckpt_path", name)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"poolformer: error: {message}\n"
+    assert files(work) == set()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", bytes(1000)], ids=["empty", "torn", "zeros"])
+def test_a_torn_last_checkpoint_ends_it_and_is_kept(call, run_dir, content):
+    (run_dir / LAST).write_bytes(content)
+    before = contents(run_dir)
+    done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
+    assert done.code == 2
+    assert done.err.startswith(f"poolformer: error: '{run_dir / LAST}' is not a checkpoint that can be loaded as data:")
+    assert str(run_dir / BEST) in done.err
+    assert done.err.count("\n") == 1
+    assert contents(run_dir) == before
+
+
+def test_going_on_from_another_run_does_not_overwrite_the_one_here(call, run_dir, trained):
+    options = ["--config", run_dir / "config.yaml", *TWO_EPOCHS, "--trainer.default_root_dir", "runs/other"]
+    assert call("fit", *options, "--model.mixer", "identity").code == 0
+    before = contents(Path("runs/other"))
+    assert call("fit", *options, "--ckpt_path", run_dir / LAST).code in (0, 2)
+    kept = set(contents(Path("runs/other")).values())
+    assert before[LAST] in kept
+    assert before["config.yaml"] in kept
+
+
+def test_the_configuration_of_a_run_that_went_on_runs_again(call, run_dir):
+    config = ["--config", run_dir / "config.yaml"]
+    assert call("fit", *config, "--ckpt_path", "last", "--trainer.max_epochs", "2").code == 0
+    assert call("fit", *config, "--trainer.default_root_dir", "runs/again").code == 0
+
+
+# ---- flags, configurations, the checkpoint, defaults
+
+
+def test_what_is_not_said_is_taken_from_the_checkpoint(call, trained):
+    done = call("validate", "--ckpt_path", trained / LAST, "--trainer.limit_val_batches", "2")
+    assert done.code == 0, done.err
+    assert metric(done, "val/top1") == pytest.approx(scalars(trained)["val/top1"][-1][1], abs=1e-6)
+
+
+# A line for each edge: what else is said, and the rate, the smoothing and the batch that come of it.
+EDGES = [
+    ([], (0.003, 0.2, 32)),
+    (["--config", "a.yaml"], (0.5, 0.2, 32)),
+    (["--model.lr", "0.9"], (0.9, 0.2, 32)),
+    (["--config", "a.yaml", "--model.lr", "0.9"], (0.9, 0.2, 32)),
+    (["--config", "a.yaml", "--data.batch_size", "16", "--model.label_smoothing", "0.1"], (0.5, 0.1, 16)),
+]
+
+
+@pytest.mark.parametrize(("said", "expected"), EDGES)
+def test_flags_beat_configurations_beat_the_checkpoint_beats_defaults(call, work, trained, said, expected):
+    # The digits are what fit takes without a configuration, so one is given that says next to nothing.
+    (work / "none.yaml").write_text("seed_everything: 42\n")
+    (work / "a.yaml").write_text("model: {lr: 0.5}\n")
+    options = ["--config", "none.yaml", *said, "--ckpt_path", trained / LAST, *TWO_EPOCHS]
+    done = call("fit", *options, "--trainer.default_root_dir", "on", "--model.cooldown_epochs", "0")
+    assert done.code == 0, done.err
+    config = settings(work / "on")
+    assert (config["model"]["lr"], config["model"]["label_smoothing"]) == expected[:2]
+    assert config["data"]["init_args"]["batch_size"] == expected[2]
+    assert (config["model"]["backbone"], config["model"]["mixer"]) == ("poolformer_tiny", "depthwise")
+    assert config["model"]["weight_decay"] == 0.05  # the default, in the checkpoint too
+    assert read(work / "on" / LAST)["hyper_parameters"]["lr"] == expected[0]
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
+def test_the_default_configuration_does_not_beat_the_checkpoint(call, work, trained):
+    done = call("fit", "--ckpt_path", trained / LAST, *TWO_EPOCHS, "--trainer.default_root_dir", "on")
+    assert done.code == 0, done.err
+    assert settings(work / "on")["model"]["mixer"] == "depthwise"
+
+
+def test_a_printed_configuration_includes_the_checkpoint(call, trained):
+    config = printed(call("validate", "--ckpt_path", trained / LAST, "--print_config"))
+    assert (config["model"]["backbone"], config["model"]["mixer"]) == ("poolformer_tiny", "depthwise")
+
+
+def test_another_mixer_without_parameters_is_warned_of_and_used(call, run_dir):
+    config = ["--config", run_dir / "config.yaml"]
+    assert call("fit", *config, "--model.mixer", "pooling").code == 0
+    with pytest.warns(UserWarning, match="was trained with token mixer 'pooling' .*, not 'identity'"):
+        done = call("validate", *config, "--ckpt_path", "last", "--model.mixer", "identity")
+    assert done.code == 0
+    assert metric(done, "val/top1") != pytest.approx(scalars(run_dir)["val/top1"][-1][1], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
+@pytest.mark.filterwarnings("ignore:the data has 10 classes and the model 11")
+@pytest.mark.parametrize(
+    "options",
+    [["--model.mixer", "attention"], ["--model.num_classes", "11"], ["--model.backbone", "poolformer_s12"]],
+    ids=" ".join,
+)
+def test_weights_that_do_not_fit_are_a_mistake_and_not_a_bug(call, trained, options):
+    done = call("validate", "--ckpt_path", trained / LAST, *options)
+    assert done.code == 2
+    assert options[-1] in done.err
+
+
+def test_a_bare_state_dict_is_a_mistake_and_not_a_bug(call, work):
+    torch.save({"stem.conv.weight": torch.zeros(2)}, work / "published.pth")
+    assert call("validate", "--config", "digits", "--ckpt_path", "published.pth").code == 2
+
+
+def changed(trained: Path, to: Path, **parts: Any) -> Path:
+    saved = read(trained / LAST)
+    torch.save({**saved, **{name: {**saved[name], **changes} for name, changes in parts.items()}}, to)
+    return to
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
+def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained):
+    (work / "beside_it.py").write_text(f"open('was-run', 'w').close()\n{MIXER}")
+    evil = changed(trained, work / "evil.ckpt", hyper_parameters={"mixer": "beside_it:Mixer"})
+    try:
+        call("validate", "--ckpt_path", evil)
+    finally:
+        sys.modules.pop("beside_it", None)
+    assert not (work / "was-run").exists()
+
+
+@pytest.mark.parametrize("class_path", ["came_along.Data", "poolformer.data.folder.os", "subprocess.Popen"])
+def test_a_checkpoint_cannot_name_a_data_module_that_is_not_ours(call, work, trained, class_path):
+    (work / "came_along.py").write_text("open('was-run', 'w').close()\nclass Data: ...\n")
+    evil = changed(trained, work / "evil.ckpt", datamodule_hyper_parameters={"_class_path": class_path})
+    assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0  # on the digits
+    assert not (work / "was-run").exists()
+
+
+@pytest.mark.parametrize("part", ["hyper_parameters", "datamodule_hyper_parameters"])
+def test_a_checkpoint_cannot_name_what_builds_its_classes(call, work, trained, part):
+    evil = changed(trained, work / "evil.ckpt", **{part: {"_instantiator": "os.system"}})
+    assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0
+
+
+def test_arguments_that_the_model_no_longer_has_are_left_out(call, work, trained):
+    old = changed(trained, work / "old.ckpt", hyper_parameters={"no_longer": 3})
+    assert call("validate", "--ckpt_path", old, "--trainer.limit_val_batches", "1").code == 0
+
+
+def test_arguments_that_the_data_no_longer_has_are_left_out(call, work, trained):
+    old = changed(trained, work / "old.ckpt", datamodule_hyper_parameters={"no_longer": 3})
+    assert call("validate", "--ckpt_path", old, "--trainer.limit_val_batches", "1").code == 0
+
+
+# ---- validate, test, predict
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_evaluation_needs_weights(call, verb):
+    done = call(verb, "--config", "digits")
+    assert (done.code, done.out) == (2, "")
+    message = f"{verb} needs trained weights: pass --ckpt_path best, last, or a file"
+    assert done.err == f"poolformer: error: {message}\n"
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_validating_gives_what_training_logged_and_writes_nothing(call, run_dir, name):
+    before = contents(run_dir)
+    done = call("validate", "--config", run_dir / "config.yaml", "--ckpt_path", name)
+    assert done.code == 0, done.err
+    for tag, points in scalars(run_dir).items():
+        if tag.startswith("val/"):
+            assert metric(done, tag) == pytest.approx(points[-1][1], abs=1e-5)
+    assert contents(run_dir) == before
+    assert files(Path()) == {f"{run_dir}/{file}" for file in files(run_dir)}
+
+
+def test_testing_writes_nothing(call, run_dir):
+    before = contents(run_dir)
+    done = call("test", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
+    assert done.code == 0, done.err
+    assert 0 <= metric(done, "test/top1") <= metric(done, "test/top5") <= 1
+    assert contents(run_dir) == before
+
+
+@pytest.mark.parametrize("said", ["run", "file"])
+def test_predictions_lie_beside_the_run(call, run_dir, said):
+    others = ["--config", run_dir / "config.yaml", "--ckpt_path", "last"] if said == "run" else []
+    before = contents(run_dir)
+    assert call("predict", *(others or ["--ckpt_path", run_dir / LAST])).code == 0
+    new = contents(run_dir).keys() - before.keys()
+    assert new == {"predictions.csv"}
+    assert files(Path()) == {f"{run_dir}/{file}" for file in files(run_dir)}
+    with (run_dir / "predictions.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:3] == ["image", "class_1", "probability_1"]
+    assert header[-1] == "probability_5"
+    assert [row[0] for row in rows] == [str(index) for index in range(360)]
+    for row in rows:
+        probabilities = [float(value) for value in row[2::2]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert set(row[1::2]) <= set("0123456789")
+
+
+def test_predictions_lie_beside_the_run_wherever_it_is_called_from(call, run_dir, monkeypatch):
+    monkeypatch.chdir(run_dir / "checkpoints")
+    assert call("predict", "--ckpt_path", "last.ckpt").code == 0
+    assert Path("../predictions.csv").is_file()
+
+
+def test_the_first_run_can_be_validated_as_shortly_as_it_was_trained(call):
+    assert call("fit", *ONE_EPOCH).code == 0
+    assert call("validate", "--ckpt_path", "best").code == 0
+
+
+# ---- mixers of others
+
+
+def test_a_plugin_trains_goes_on_and_is_missed(call, work, fake_plugin, monkeypatch):
+    fake_plugin(
+        name="conv-dist", entry_points={"poolformer.mixers": {"conv1": "conv_one:Mixer"}}, modules={"conv_one": MIXER}
+    )
+    options = ["--model.mixer", "conv1", "--model.mixer", "{name: conv1, kernel_size: 5}"]
+    assert call("fit", *options, *ONE_EPOCH).code == 0
+    saved = read(work / "runs/digits" / LAST)
+    assert saved[RECORD]["mixers"] == {"conv1": "conv-dist 1.0"}
+    assert saved["state_dict"]["backbone.stages.0.blocks.0.token_mixer.conv.weight"].shape == (16, 1, 5, 5)
+    assert call("fit", *options, *TWO_EPOCHS, "--ckpt_path", "last").code == 0
+    validate = ["validate", "--ckpt_path", work / "runs/digits" / LAST, "--trainer.limit_val_batches", "1"]
+    assert call(*validate).code == 0
+
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
+    done = call(*validate)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(
+        "poolformer: error: this checkpoint was trained with token mixer 'conv1' of conv-dist 1.0, "
+        "which cannot be had here: pip install conv-dist ("
+    )
+    assert done.err.count("\n") == 1
+
+
+def test_another_version_of_a_plugin_is_warned_of(call, work, fake_plugin):
+    points = {"poolformer.mixers": {"conv1": "conv_one:Mixer"}}
+    fake_plugin(name="conv-dist", version="1.0", entry_points=points, modules={"conv_one": MIXER})
+    assert call("fit", "--model.mixer", "conv1", *ONE_EPOCH).code == 0
+    fake_plugin(name="conv-dist", version="1.1", entry_points=points, modules={"conv_one": MIXER})
+    with pytest.warns(UserWarning, match=r"token mixer 'conv1' of conv-dist 1\.0; here is conv-dist 1\.1"):
+        assert call("validate", "--ckpt_path", work / "runs/digits" / LAST).code == 0
+
+
+def test_a_factory_in_the_current_directory_trains(call, work):
+    (work / "of_today.py").write_text(MIXER)
+    try:
+        done = call("fit", "--model.mixer", "{name: 'of_today:Mixer', kernel_size: 1}", *ONE_EPOCH)
+    finally:
+        sys.modules.pop("of_today", None)
+    assert done.code == 0, done.err
+    assert read(work / "runs/digits" / LAST)[RECORD]["mixers"] == {"of_today:Mixer": ""}
+
+
+def test_each_stage_may_have_its_mixer(call, work):
+    (work / "stages.yaml").write_text(
+        "model:\n  mixer: [identity, {name: pooling, pool_size: 5}, depthwise, attention]\n"
+    )
+    assert call("fit", "--config", "digits", "--config", "stages.yaml", *ONE_EPOCH).code == 0
+    saved = read(work / "runs/digits-stages" / LAST)
+    assert list(saved[RECORD]["mixers"]) == ["identity", "pooling", "depthwise", "attention"]
+    mixing = {name.split(".")[2] for name in saved["state_dict"] if "token_mixer" in name}
+    assert mixing == {"2", "3"}
+
+
+# ---- a process of its own
+
+
+@pytest.mark.slow
+def test_a_process_trains_and_another_continues_it(tmp_path):
+    (tmp_path / "of_today.py").write_text(MIXER)
+    command = [sys.executable, "-m", "poolformer", "fit", "--model.mixer", "of_today:Mixer", *SHORT]
+    for epochs, more in (("1", []), ("2", ["--ckpt_path", "last"])):
+        done = subprocess.run(
+            [*command, "--trainer.max_epochs", epochs, *more],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"after {epochs} epochs" in done.stdout
+        assert "Tip:" not in done.stderr
+        assert "warning" not in done.stderr.lower()
+    assert read(tmp_path / "runs/digits" / LAST)["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_the_digits_are_learned(call, work):
+    assert (
+        call(
+            "fit", "--trainer.max_epochs", "4", "--model.warmup_epochs", "1", "--trainer.enable_progress_bar", "false"
+        ).code
+        == 0
+    )
+    assert scalars(work / "runs/digits")["val/top1"][-1][1] > 0.8

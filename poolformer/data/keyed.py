@@ -57,3 +57,16 @@ def normal(state, mean, std):
 def word(seed: int) -> np.uint64:
     """`seed` as the 64-bit word the streams take; negative and huge seeds wrap round."""
     return np.uint64(seed % 2**64)
+
+
+def shuffled(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The numbers 0 .. count-1 in the order of an epoch, int64; numpy's own generators may change with its version."""
+    return np.argsort(_ranks(count, word(seed), epoch), kind="stable")
+
+
+@kernel
+def _ranks(count, seed, epoch):
+    ranks, start = np.empty(count, np.uint64), mix(mix(seed) ^ np.uint64(epoch))
+    for n in range(count):
+        ranks[n] = mix(start ^ mix(np.uint64(n)))
+    return ranks

@@ -81,6 +81,12 @@ def decode_sound_jpeg(data: np.ndarray, bottom: int) -> np.ndarray:
     return _as_words(simplejpeg.decode_jpeg(data, "RGBX", strict=False))
 
 
+def encode(words: np.ndarray, quality: int) -> bytes:
+    """A JPEG of uint32 (H, W), with halved chroma as is usual; quality 1 to 100."""
+    pixels = words.view(np.uint8).reshape(*words.shape, 4)
+    return simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGBX", colorsubsampling="420", fastdct=False)
+
+
 def to_words(pixels: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) -> uint32 (H, W)."""
     padded = np.empty((*pixels.shape[:2], 4), np.uint8)

@@ -1,7 +1,6 @@
 """From class folders to one .beton file, and the check of such a file."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from PIL import Image
 
 from ..errors import ConfigError, DataError
 from .beton import JPEG, RAW, Beton, BetonWriter, Stored
-from .jpeg import decode, read_header, to_pixels
+from .jpeg import decode, encode, read_header, to_pixels
 from .threads import in_order
 
 LARGEST_SIDE = 65535
@@ -69,17 +67,14 @@ def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
     if header is not None and not too_long and not storage.raw:
         _check_sides(height, width, name)
         return Stored(JPEG, height, width, np.frombuffer(data, np.uint8))
-    pixels = to_pixels(words)
     if too_long:
-        pixels = _shrunk(pixels, storage.max_side)
-    height, width, _ = pixels.shape
+        words = _shrunk(words, storage.max_side)
+    height, width = words.shape
     _check_sides(height, width, name)
     quality = storage.quality or (DEFAULT_QUALITY if storage.max_side is not None else None)
     if storage.raw or quality is None:
-        return Stored(RAW, height, width, pixels.reshape(-1))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return Stored(JPEG, height, width, np.frombuffer(buffer.getvalue(), np.uint8))
+        return Stored(RAW, height, width, to_pixels(words).reshape(-1))
+    return Stored(JPEG, height, width, np.frombuffer(encode(words, quality), np.uint8))
 
 
 def pack(
@@ -180,11 +175,15 @@ def _write_sidecar(path: Path, class_names: list[str], labels: list[int], storag
     sidecar(path).write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _shrunk(pixels: np.ndarray, max_side: int) -> np.ndarray:
-    height, width, _ = pixels.shape
+def _shrunk(words: np.ndarray, max_side: int) -> np.ndarray:
+    from .resize import BICUBIC, resize  # numba: half a second
+
+    height, width = words.shape
     scale = max_side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    out = np.empty(size, np.uint32)
+    resize(words, 0, 0, height, width, size, (0, 0), False, BICUBIC, out)
+    return out
 
 
 def _check_sides(height: int, width: int, name: str) -> None:

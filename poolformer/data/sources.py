@@ -7,8 +7,8 @@ import numpy as np
 from ..errors import DataError
 from .beton import RAW, Beton
 from .class_folders import read_file
-from .jpeg import decode, decode_sound_jpeg, to_words
-from .transforms import Transform
+from .jpeg import decode, decode_sound_jpeg
+from .transforms import Transform, rgb_to_words
 
 
 class BetonSource:
@@ -27,7 +27,8 @@ class BetonSource:
         image = self._beton.read(sample)
         plan = transform.plan(image.height, image.width, epoch=epoch, sample=sample)
         if image.mode == RAW:
-            words = to_words(image.data.reshape(image.height, image.width, 3)[: plan.bottom])
+            words = np.empty((plan.bottom, image.width), np.uint32)
+            rgb_to_words(image.data, words)
         elif self._beton.has_checksums:
             words = decode_sound_jpeg(image.data, plan.bottom)
         else:

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError
 from .jit import kernel
 from .keyed import below, stream, uniform, word
-from .randaugment import BICUBIC, BILINEAR, EITHER, Policy, augment, parse_policy
+from .randaugment import BICUBIC, BILINEAR, EITHER, augment, parse_policy
 from .resize import resize
 
 INTERPOLATIONS = {"bilinear": BILINEAR, "bicubic": BICUBIC, "random": EITHER}
@@ -122,6 +122,20 @@ Transform = TrainTransform | EvalTransform
 
 
 @kernel
+def rgb_to_words(pixels, out):
+    """The first rows of pixels, uint8 (3 H W,), -> out, uint32 (H', W)."""
+    height, width = out.shape
+    for y in range(height):
+        row, line = pixels[3 * width * y : 3 * width * (y + 1)], out[y]
+        for x in range(width):
+            line[x] = (
+                np.uint32(row[3 * x])
+                | (np.uint32(row[3 * x + 1]) << np.uint32(8))
+                | (np.uint32(row[3 * x + 2]) << np.uint32(16))
+            )
+
+
+@kernel
 def _draw_box(height, width, seed, epoch, sample, crop):
     """(stream of draws, (top, left, height, width)) of timm's RandomResizedCropAndInterpolation."""
     state = stream(seed, epoch, sample)
@@ -167,6 +181,3 @@ def _to_planes(image, out):
             red[x] = row[x] & 255
             green[x] = (row[x] >> 8) & 255
             blue[x] = (row[x] >> 16) & 255
-
-
-__all__ = ["EvalTransform", "Plan", "Policy", "TrainTransform", "Transform"]

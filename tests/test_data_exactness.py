@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+from data_images import as_pillow_13
 from PIL import Image
 from timm.data import auto_augment as timm_operations
 from timm.data import create_transform
@@ -70,6 +71,7 @@ def test_decoding(files, photos):
     part.check("decoding the upper two thirds")
 
 
+@as_pillow_13
 @pytest.mark.parametrize("kind", [BILINEAR, BICUBIC], ids=["bilinear", "bicubic"])
 def test_crop_and_resize(photos, kind):
     difference, rng = Difference(), np.random.default_rng(0)
@@ -106,6 +108,7 @@ def test_randaugment(monkeypatch, photos, name):
         difference.check(f"{name}, {'bicubic' if cubic else 'bilinear'}" if geometric else name)
 
 
+@as_pillow_13
 @pytest.mark.parametrize("crop_pct", [0.875, 0.9, 0.95, 1.0])
 def test_evaluation(photos, crop_pct):
     difference, ours = Difference(), EvalTransform(image_size=224, crop_pct=crop_pct)

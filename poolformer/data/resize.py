@@ -1,4 +1,4 @@
-"""Pillow's antialiased resize, bit for bit, on a crop of a decoded image.
+"""Pillow 13's antialiased resize, bit for bit, on a crop of a decoded image.
 
 Pillow resizes in two passes of fixed-point weights and rounds to 8 bits between them, so the order of the passes is
 part of the result. Images are uint32 (H, W), each pixel the bytes red, green, blue and one of padding, because words

@@ -1,14 +1,14 @@
 """The backbones by name: PoolFormer's sizes, timm's models as baselines, and what plugins bring."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from . import registry
-from .errors import BrokenPluginError, OptionsError
+from .errors import BrokenPluginError, OptionsError, UnknownNameError
 from .metaformer import Activation, MetaFormer, Norm, Patch
 from .mixer_spec import MixerSpec, check_option_names
 from .registry import describe
@@ -79,7 +79,7 @@ def create_backbone(
         512
     """
     given = {
-        "mixer": mixer,
+        "mixer": _without_empty_mapping(mixer),
         "norm": norm,
         "act": act,
         "residual": residual,
@@ -91,7 +91,7 @@ def create_backbone(
     defaults = inspect.signature(create_backbone).parameters
     options = {option: value for option, value in given.items() if value != defaults[option].default}
     if name.startswith("timm/"):
-        return _timm_model(name.removeprefix("timm/"), num_classes, options)
+        return _timm_model(name.removeprefix("timm/"), num_classes, image_size, options)
 
     entry = registry.find(registry.BACKBONES, name)
     factory = entry.load()
@@ -99,6 +99,11 @@ def create_backbone(
     if "image_size" in inspect.signature(factory).parameters:
         options["image_size"] = image_size
     return _build(entry, factory, num_classes=num_classes, **options)
+
+
+def _without_empty_mapping(mixer: MixerSpec) -> MixerSpec:
+    """``{name: pooling}``, the form of the configuration files, says no more than ``pooling``."""
+    return mixer["name"] if isinstance(mixer, Mapping) and set(mixer) == {"name"} else mixer
 
 
 def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: Any) -> nn.Module:
@@ -113,7 +118,7 @@ def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: 
     return backbone
 
 
-def _timm_model(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str, Any]) -> nn.Module:
     import timm  # 4 s
 
     unknown = sorted(options.keys() - {"drop_path_rate"})
@@ -121,5 +126,10 @@ def _timm_model(name: str, num_classes: int, options: dict[str, Any]) -> nn.Modu
         raise OptionsError(f"backbone 'timm/{name}' is timm's own network and does not take {', '.join(unknown)}")
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
-        raise OptionsError(f"timm {timm.__version__} has no model {name!r}.{near}")
-    return timm.create_model(name, num_classes=num_classes, **options)
+        raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
+    if timm.get_pretrained_cfg(name).fixed_input_size:
+        options["img_size"] = image_size
+    try:
+        return timm.create_model(name, num_classes=num_classes, **options)
+    except TypeError as error:  # timm's models differ in what they take
+        raise OptionsError(f"backbone 'timm/{name}' cannot be built with {options}: {describe(error)}") from error

@@ -51,7 +51,7 @@ class Scale(nn.Module):
 
     def __init__(self, dim: int, init: float):
         super().__init__()
-        self.scale = nn.Parameter(torch.full((dim,), init))
+        self.scale = nn.Parameter(torch.full((dim,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale[:, None, None] * x

@@ -173,6 +173,10 @@ class MetaFormer(nn.Module):
             raise OptionsError(f"a MetaFormer has {NUM_STAGES} stages; got depths {depths} and dims {dims}")
         if not 0 <= drop_path_rate < 1:
             raise OptionsError(f"drop_path_rate is a probability in [0, 1), got {drop_path_rate}")
+        if num_classes < 0 or (layer_scale_init or 0) < 0:
+            raise OptionsError(
+                f"neither num_classes={num_classes} nor layer_scale_init={layer_scale_init} may be below 0"
+            )
         options = BlockOptions(
             _choose("norm", norm, NORMS),
             _choose("act", act, ACTIVATIONS),
@@ -213,7 +217,9 @@ class MetaFormer(nn.Module):
         images: Tensor,
         indices: int | Sequence[int] | None = None,
         *,
+        norm: bool = False,
         stop_early: bool = False,
+        output_fmt: Literal["NCHW"] = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Feature pyramid: the maps after chosen stages, each (B, C_i, h_i, w_i), as timm's models give.
@@ -222,15 +228,19 @@ class MetaFormer(nn.Module):
             images: (B, 3, H, W).
             indices: Stages to return, negative ones from the end; a number n means the last n;
                 None means all.
+            norm: Put the last stage's map through the head's norm.
             stop_early: Skip the stages after the last one asked for.
+            output_fmt: Layout of the maps; there is one.
             intermediates_only: Return the maps alone, not ``(features, maps)``.
         """
         wanted = _stage_indices(indices)
+        if output_fmt != "NCHW":
+            raise OptionsError(f"a MetaFormer's maps are NCHW, got output_fmt={output_fmt!r}")
         x, maps = self.stem(images), []
         for index, stage in enumerate(self.stages[: max(wanted) + 1] if stop_early else self.stages):
             x = stage(x)
             if index in wanted:
-                maps.append(x)
+                maps.append(self.head.norm(x) if norm and index == NUM_STAGES - 1 else x)
         return maps if intermediates_only else (x, maps)
 
     def get_classifier(self) -> nn.Module:
@@ -239,9 +249,9 @@ class MetaFormer(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the linear layer by a fresh one for another number of classes; 0 removes it."""
-        device = next(self.parameters()).device
+        like = next(self.parameters())
         self.num_classes = num_classes
-        self.head.fc = _classifier(self.num_features, num_classes).to(device)
+        self.head.fc = _classifier(self.num_features, num_classes).to(like).train(self.training)
 
 
 def _blocks(dim: int, side: int, mixer: Mixer, options: BlockOptions, rates: Sequence[float]) -> list[Block]:

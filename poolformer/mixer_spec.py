@@ -63,8 +63,12 @@ class Mixer:
         extra = {"resolution": resolution} if self.takes_resolution else {}
         try:
             mixer = self.factory(dim, **self.options, **extra)
-        except Exception as error:
-            raise BrokenPluginError(f"{self.label} cannot be built with dim={dim}: {describe(error)}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # With options given, a ValueError is most likely about their values.
+            mistake = OptionsError if self.options and isinstance(error, ValueError) else BrokenPluginError
+            raise mistake(f"{self.label} cannot be built with dim={dim}: {describe(error)}") from error
         if not isinstance(mixer, nn.Module):
             raise BrokenPluginError(f"{self.label} must return a torch.nn.Module, but returned {type(mixer).__name__}")
         self._try_out(mixer, dim, resolution if self.takes_resolution else (3, 2))
@@ -89,6 +93,8 @@ class Mixer:
             raise BrokenPluginError(
                 f"{self.label} must keep the shape (B, C, H, W), but made {shape} of {tuple(tokens.shape)}"
             )
+        if mixed.dtype != tokens.dtype:
+            raise BrokenPluginError(f"{self.label} must keep the dtype, but made {mixed.dtype} of {tokens.dtype}")
 
 
 def resolve(spec: MixerSpec) -> list[Mixer]:
@@ -148,10 +154,10 @@ def check_option_names(entry: Entry, factory: Callable[..., Any], options: Mappi
     Raises:
         OptionsError: An unknown option; the message lists what the factory takes.
     """
-    parameters = _parameters(factory)
+    known = option_parameters(factory)
     for option in options:
-        if option in _FROM_FRAME or option not in parameters:
-            near = suggestion(option, list(parameters))
+        if option not in known:
+            near = suggestion(option, list(known))
             # A dotted override of the name alone keeps the options of the mixer it replaces.
             drop = " To drop the options of another mixer, write --model.mixer NAME."
             raise OptionsError(
@@ -165,6 +171,9 @@ def _convert_options(entry: Entry, factory: Callable[..., Any], options: Mapping
     from jsonargparse import ArgumentError, ArgumentParser  # 0.5 s, and needed only for options
 
     typed = factory.func if isinstance(factory, functools.partial) else factory
+    for name, value in options.items():
+        if value is None and not _takes_none(option_parameters(factory)[name]):  # jsonargparse lets it pass
+            raise OptionsError(f"{entry} got {options}; {name} may not be null. It takes: {_signature(factory)}.")
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
     skip = {name for name in _FROM_FRAME if name in _parameters(typed)}
@@ -172,17 +181,28 @@ def _convert_options(entry: Entry, factory: Callable[..., Any], options: Mapping
     try:
         parsed = parser.parse_object(dict(options), defaults=False)
     except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise OptionsError(f"{entry} got {options}: {reason} It takes: {_signature(factory)}.") from error
+        reason = " ".join(str(error).split()).removeprefix("Parser key ").rstrip(".")
+        raise OptionsError(f"{entry} got {options}; {reason}. It takes: {_signature(factory)}.") from error
     return {name: parsed[name] for name in options}
 
 
+def _takes_none(parameter: inspect.Parameter) -> bool:
+    return parameter.default is None or any(word in str(parameter.annotation) for word in ("None", "Optional", "Any"))
+
+
+def option_parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a factory that are options of the user's."""
+    return {name: parameter for name, parameter in _parameters(factory).items() if name not in _FROM_FRAME}
+
+
 def _signature(factory: Callable[..., Any]) -> str:
-    options = [str(p) for name, p in _parameters(factory).items() if name not in _FROM_FRAME]
-    return ", ".join(options) or "no options"
+    return ", ".join(map(str, option_parameters(factory).values())) or "no options"
 
 
 def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    signature = inspect.signature(factory)
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # some builtins have none
+        return {}
     return {name: p for name, p in signature.parameters.items() if p.kind not in variadic}

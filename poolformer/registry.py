@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError
@@ -69,7 +69,11 @@ class Entry:
             BrokenPluginError: The import fails in any way, ``sys.exit`` included, or does not give
                 something callable.
         """
+        if not self.distribution:
+            _make_current_directory_importable()
         try:
+            if not EntryPoint.pattern.match(self.value):
+                raise ImportError(f"'{self.value}' is not of the form 'package.module:factory'")
             factory = EntryPoint(name=self.name, value=self.value, group=self.group).load()
         except KeyboardInterrupt:
             raise
@@ -93,13 +97,25 @@ class Entry:
 
 def entries(group: str) -> list[Entry]:
     """Return everything that is installed for a group, sorted by name, ours before others."""
-    found = [
-        Entry(group, point.name, point.value, _canonical(point.dist.name), point.dist.version)
-        for point in entry_points(group=group)
+    found: dict[tuple[str, str], Entry] = {}
+    for distribution in distributions():
+        for entry in _entries_of(distribution, group):
+            # The first on the path wins: it is the one that would be imported.
+            found.setdefault((entry.distribution, entry.name), entry)
+    kept = [entry for entry in found.values() if entry.builtin or not _plugins_disabled()]
+    return sorted(kept, key=lambda entry: (entry.name, not entry.builtin, entry.distribution))
+
+
+def _entries_of(distribution: Distribution, group: str) -> list[Entry]:
+    try:
+        points = [point for point in distribution.entry_points if point.group == group]
+        metadata = distribution.metadata if points else None
+    except Exception:  # a torn install must not take the others with it
+        return []
+    name, version = (metadata["Name"], metadata["Version"]) if metadata else (None, None)
+    return [
+        Entry(group, point.name, point.value, _canonical(name or "unnamed package"), version or "") for point in points
     ]
-    if _plugins_disabled():
-        found = [entry for entry in found if entry.builtin]
-    return sorted(found, key=lambda entry: (entry.name, not entry.builtin, entry.distribution))
 
 
 def listing(group: str) -> dict[str, Entry]:
@@ -129,7 +145,6 @@ def find(group: str, name: str) -> Entry:
         AmbiguousNameError: Two plugins have it; the message shows the qualified names.
     """
     if ":" in name:
-        _make_current_directory_importable()
         return Entry(group, name, name, "", "")
     installed = entries(group)
     package, _, bare = name.rpartition("/")

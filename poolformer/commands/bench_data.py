@@ -1,6 +1,7 @@
 """`poolformer bench data`."""
 
 import argparse
+import inspect
 import io
 import json
 import os
@@ -15,19 +16,18 @@ if TYPE_CHECKING:
     from ..data.beton import Stored
     from ..data.images import ImageData
 
-HELP = """Measure how fast images are loaded: by this package, by timm, by torchvision, and by decoding alone.
-
-SRC is a .beton file or a folder of class folders. All contestants take turns on the same images in one run; the best
-turn of each counts. core-ms is processor time an image, of all threads and processes together: unlike images/s it
-stays meaningful on a busy machine. Times include starting the workers, so give it a few hundred images at least.
-
-  poolformer bench data train.beton
-  poolformer bench data train400.beton --others imagenet/train
-"""
-
 
 def main(argv: list[str]) -> int:
-    """Measures; see HELP."""
+    """Measure how fast images are loaded: by this package, by timm, by torchvision, and by decoding alone.
+
+    SRC is a .beton file or a folder of class folders. All contestants take turns on the same images in one run; the
+    best turn of each counts. core-ms is processor time an image, of all threads and processes together: unlike
+    images/s it stays meaningful on a busy machine. Times include starting the workers, so give it a few hundred
+    images at least.
+
+      poolformer bench data train.beton
+      poolformer bench data train400.beton --others imagenet/train
+    """
     options = _parser().parse_args(argv)
     if min(options.images, options.rounds, options.batch_size) < 1:
         raise ConfigError("--images, --rounds and --batch_size: at least 1")
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "poolformer bench data", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        "poolformer bench data", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("src", help="a .beton file, or a folder of class folders")
     parser.add_argument("--others", help="the images for timm and torchvision; SRC by default")

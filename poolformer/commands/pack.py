@@ -1,6 +1,7 @@
 """`poolformer pack`."""
 
 import argparse
+import inspect
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,23 +11,21 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
 
-HELP = """Pack class folders of images into one .beton file, which the data module FFCVData and ffcv itself read.
-
-SRC is a folder of class folders (SRC/<class>/<image>), or a tar of such a folder, compressed or not, or a tar of one
-tar a class as ImageNet's training images come. By default the bytes of JPEG files are kept untouched and anything
-else (PNG, CMYK ...) is stored as raw RGB pixels, so nothing is lost. For training on ImageNet,
-`--max_side 400 --quality 90` halves the time to decode.
-
-Every image is decoded once and checked. DST appears when it is complete, with DST.json beside it: classes, counts,
-settings, size and checksum.
-
-  poolformer pack imagenet/val val.beton
-  poolformer pack ILSVRC2012_img_train.tar train.beton --max_side 400 --quality 90 --on_error skip
-"""
-
 
 def main(argv: list[str]) -> int:
-    """Packs; see HELP."""
+    """Pack class folders of images into one .beton file, which the data module FFCVData and ffcv itself read.
+
+    SRC is a folder of class folders (SRC/<class>/<image>), or a tar of such a folder, compressed or not, or a tar of
+    one tar a class as ImageNet's training images come. By default the bytes of JPEG files are kept untouched and
+    anything else (PNG, CMYK ...) is stored as raw RGB pixels, so nothing is lost. For training on ImageNet,
+    `--max_side 400 --quality 90` halves the time to load.
+
+    Every image is decoded once and checked. DST appears when it is complete, with DST.json beside it: classes, counts,
+    settings, size and checksum.
+
+      poolformer pack imagenet/val val.beton
+      poolformer pack ILSVRC2012_img_train.tar train.beton --max_side 400 --quality 90 --on_error skip
+    """
     options = _parser().parse_args(argv)
     from ..data.pack import Storage, pack
     from ..data.threads import available_cores
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "poolformer pack", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        "poolformer pack", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("src", help="folder of class folders, or a tar of one")
     parser.add_argument("dst", help="the .beton file to write")

@@ -1,22 +1,21 @@
 """`poolformer verify`."""
 
 import argparse
+import inspect
 import json
 from collections import Counter
 from pathlib import Path
 
-HELP = """Check a .beton file: its structure, its checksums, and every image by decoding it.
-
-Prints what is in the file and each damaged sample by number. Exit code 0: sound; 1: some samples are damaged; 2: it
-cannot be read at all. The file is compared with FILE.json where that is beside it. Files that ffcv wrote have no
-checksums: of their images, only damage that breaks a JPEG is found.
-"""
-
 
 def main(argv: list[str]) -> int:
-    """Verifies; see HELP."""
+    """Check a .beton file: its structure, its checksums, and every image by decoding it.
+
+    Prints what is in the file and each damaged sample by number. Exit code 0: sound; 1: some samples are damaged; 2: it
+    cannot be read at all. The file is compared with FILE.json where that is beside it. Files that ffcv wrote have no
+    checksums: of their images, only damage that breaks a JPEG is found.
+    """
     parser = argparse.ArgumentParser(
-        "poolformer verify", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        "poolformer verify", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", help="the .beton file")
     parser.add_argument("--num_workers", type=int, help="threads; one a core by default")

@@ -7,10 +7,10 @@ training recipe happens here, what a batch needs happens in the classifier.
 import importlib
 from typing import Any
 
-__all__ = ["FFCVData", "FolderData"]
+__all__ = ["DigitsData", "FFCVData", "FolderData"]
 
 # Loaded when used: packing and verifying must not wait for Lightning.
-_HOMES = {"FFCVData": "ffcv", "FolderData": "folder"}
+_HOMES = {"DigitsData": "digits", "FFCVData": "ffcv", "FolderData": "folder"}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
@@ -62,8 +63,9 @@ class TarFiles:
     def __init__(self, path: str | os.PathLike[str], *, split: str | None = None) -> None:
         self.path = Path(path).expanduser()
         try:
-            self._file = _uncompressed(self.path)
-            members = sorted(_members(self._file))
+            self._plain = self.path if _is_plain(self.path) else self._unpacked()
+            with open(self._plain, "rb") as file:
+                members = sorted(_members(file))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise DataError(f"{self.path} cannot be read as a tar file: {error}") from error
         members = _below(members, split) if split else _without_common_folders(members)
@@ -78,9 +80,17 @@ class TarFiles:
     def read(self, n: int) -> bytes:
         """The bytes of a file."""
         place, size = self._places[n]
-        with open(self._file.name, "rb") as file:  # a handle of its own: threads read at once
+        with open(self._plain, "rb") as file:  # a handle of its own: threads read at once
             file.seek(place)
             return file.read(size)
+
+    def _unpacked(self) -> Path:
+        handle, name = tempfile.mkstemp(suffix=".tar")
+        weakref.finalize(self, os.unlink, name)
+        with tarfile.open(self.path, "r:*") as archive, open(handle, "wb") as plain:  # finds out the compression
+            archive.fileobj.seek(0)
+            shutil.copyfileobj(archive.fileobj, plain)
+        return Path(name)
 
 
 class _Member(NamedTuple):
@@ -112,19 +122,12 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
 
-def _uncompressed(path: Path) -> IO[bytes]:
-    file = open(path, "rb")  # noqa: SIM115
+def _is_plain(path: Path) -> bool:
     try:
-        tarfile.open(fileobj=file, mode="r:").close()
-        return file
+        tarfile.open(path, "r:").close()
     except tarfile.ReadError:
-        file.close()
-    copy = tempfile.NamedTemporaryFile(suffix=".tar")  # noqa: SIM115
-    with tarfile.open(path, "r:*") as archive:  # finds out how it is compressed
-        archive.fileobj.seek(0)
-        shutil.copyfileobj(archive.fileobj, copy)
-    copy.flush()
-    return copy
+        return False
+    return True
 
 
 def _members(file: IO[bytes], base: int = 0, folders: tuple[str, ...] = ()) -> Iterator[_Member]:

@@ -106,6 +106,10 @@ class Loader:
         share = len(self) * self.batch_size
         return shuffled(samples, seed=self.seed, epoch=epoch)[self.rank : share * self.world : self.world]
 
+    def batch_indices(self, batch: int) -> list[int]:
+        """The samples of a batch of this epoch, by number."""
+        return self.order(self.epoch)[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
     def _chunks(self, epoch: int, first: int) -> Iterator["_Chunk"]:
         order, size = self.order(epoch), self.transform.image_size
         for start in range(first * self.batch_size, len(order), self.batch_size):

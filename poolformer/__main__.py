@@ -1,0 +1,8 @@
+"""``python -m poolformer`` is the command ``poolformer``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
+
+import csv
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.model_summary import ModelSummary
+from torch import Tensor
+
+from .complexity import Complexity, count
+
+HEADLINE = "val/top1"
+
+
+def checkpoints() -> list[ModelCheckpoint]:
+    """Return the callbacks that keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt``.
+
+    Two of them: one alone writes ``last`` only in epochs that are among the best, so that a kill can
+    cost everything since the last improvement.
+    """
+    options = {"save_top_k": 1, "auto_insert_metric_name": False, "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor=HEADLINE, mode="max", **options)
+    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options)
+    return [best, last]
+
+
+class MoveEarlierRun(Callback):
+    """Moves an earlier run in the same directory to ``previous/<n>`` in it, so that nothing is overwritten.
+
+    It waits until the data is found, so that a start that fails at once moves nothing.
+
+    Args:
+        run_dir: The run's directory; what lies there now is the earlier run.
+    """
+
+    def __init__(self, run_dir: Path):
+        self.run_dir = run_dir
+        self.earlier = [path for path in _children(run_dir) if path.name != "previous"]
+
+    @rank_zero_only
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not any(path.name in ("checkpoints", "config.yaml") for path in self.earlier):
+            return
+        previous = self.run_dir / "previous"
+        target = previous / str(len(_children(previous)) + 1)
+        target.mkdir(parents=True)
+        for path in self.earlier:
+            shutil.move(path, target / path.name)
+        self.earlier = []
+        rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+class Throughput(Callback):
+    """Logs ``throughput/images_per_s``: training images of all devices a second, loading included.
+
+    Taken over windows of ``log_every_n_steps`` batches inside an epoch; evaluation does not count.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._batches += 1
+        self._images += len(batch[0]) * trainer.world_size
+        rate = self._images / (time.monotonic() - self._started_s)
+        pl_module.log("throughput/images_per_s", rate, batch_size=len(batch[0]))
+        if self._batches >= trainer.log_every_n_steps:
+            self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self._batches, self._images, self._started_s = 0, 0, time.monotonic()
+
+
+class RunSummary(Callback):
+    """Says what is trained, in the log and in TensorBoard: size, cost, hyper-parameters."""
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        size = pl_module.hparams.image_size
+        complexity = count(pl_module.backbone, image_size=size)
+        name = pl_module.hparams.backbone
+        rank_zero_info(
+            f"{name}: {complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
+        )
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                _write_text(logger, pl_module, complexity)
+                _write_hyper_parameters(logger, {**pl_module.hparams, **getattr(trainer.datamodule, "hparams", {})})
+
+
+def _write_text(logger: TensorBoardLogger, pl_module: pl.LightningModule, complexity: Complexity) -> None:
+    rows = {
+        "backbone": pl_module.hparams.backbone,
+        "mixer": pl_module.hparams.mixer,
+        "parameters": f"{complexity.parameters:,}",
+        "MACs": f"{complexity.macs:,} at {pl_module.hparams.image_size} x {pl_module.hparams.image_size}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    layers = "\n".join(f"    {line}" for line in str(ModelSummary(pl_module, max_depth=4)).splitlines())
+    logger.experiment.add_text("model", f"| | |\n|---|---|\n{table}\n\n{layers}")
+
+
+def _write_hyper_parameters(logger: TensorBoardLogger, hyper_parameters: dict[str, Any]) -> None:
+    # Not through the logger: it would also write a made-up first point into the curve of the metric.
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in hyper_parameters.items()
+        if not name.startswith("_")
+    }
+    for summary in hparams(plain, {HEADLINE: 0.0}):
+        logger.experiment.file_writer.add_summary(summary)
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``predictions.csv`` in the run's directory: image, then the likeliest classes.
+
+    With several devices each writes a file of its own, with its rank in the name.
+
+    Args:
+        top_k: Classes an image, likeliest first.
+    """
+
+    def __init__(self, top_k: int = 5):
+        super().__init__(write_interval="batch")
+        self.top_k = top_k
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("w", newline="")
+        self._rows = csv.writer(self._file)
+        top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
+        self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        images = getattr(trainer.datamodule, "predict_names", None)
+        if not batch_indices:  # Lightning knows them of PyTorch's own loader only
+            batch_indices = trainer.predict_dataloaders.batch_indices(batch_idx)
+        classes = pl_module.class_names
+        top = prediction.topk(min(self.top_k, prediction.shape[1]))
+        for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
+            row = [images[index] if images else index]
+            for value, label in zip(values, labels, strict=True):
+                row += [classes[label] if classes else label, f"{value:.6f}"]
+            self._rows.writerow(row)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._file.close()
+        rank_zero_info(f"Predictions: {self.path}")

@@ -1,0 +1,238 @@
+"""The LightningModule that trains and evaluates any backbone on image classification.
+
+Shapes: B batch, H and W pixels, K classes. Batches come from a data module as uint8 images
+(B, 3, H, W) and int64 labels (B,); normalisation and mixing happen here, on the device.
+"""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from .backbones import create_backbone
+from .checkpoint import RECORD, differences, record
+from .errors import ConfigError
+from .metaformer import Activation, Norm
+from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, Schedule, parameter_groups, scaled_lr
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageClassifier(pl.LightningModule):
+    """Trains a backbone by the recipe of the paper; its defaults are the paper's.
+
+    Args:
+        backbone: A name that 'poolformer models' lists, or timm/<model> for any model of timm.
+        num_classes: Classes K.
+        mixer: Token mixer that 'poolformer mixers' lists: a name, {name: ..., option: value}, or a
+            list of four, one for each stage.
+        norm: Norm of the blocks and the head; group is the paper's modified layer norm.
+        act: Activation inside the channel MLP.
+        residual: Whether the blocks have their residual connections.
+        channel_mlp: Whether the blocks have their channel MLP.
+        layer_scale_init: Start of the layer scales; null for the backbone's own, 0 for none.
+        drop_path_rate: Stochastic depth of the last block; null for the backbone's own.
+        image_size: Side of the images in pixels, for mixers that depend on the number of tokens. The
+            command line sets it from --data.image_size.
+        lr: Learning rate for lr_batch_size images a step.
+        lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
+            batch size. null leaves lr as it is.
+        weight_decay: Of convolution and linear weights; 1-D parameters do not decay.
+        warmup_epochs: Epochs in which the rate rises linearly from warmup_lr.
+        warmup_lr: Learning rate of the first epoch.
+        min_lr: Learning rate at the end of the cosine.
+        cooldown_epochs: Last epochs of the run, at min_lr.
+        mixup: Alpha of mixup; 0 turns it off.
+        cutmix: Alpha of CutMix; 0 turns it off.
+        label_smoothing: Share of a target that is spread over all classes.
+        erase_prob: Probability of random erasing.
+        mean: Mean of the pixels in [0, 1], one for each channel.
+        std: Standard deviation of the pixels, one for each channel.
+
+    Example:
+        >>> model = ImageClassifier("poolformer_tiny", num_classes=10, mixer="identity")
+        >>> model(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        backbone: str = "poolformer_s12",
+        num_classes: int = 1000,
+        mixer: str | dict[str, Any] | list[str | dict[str, Any]] = "pooling",
+        norm: Norm = "group",
+        act: Activation = "gelu",
+        residual: bool = True,
+        channel_mlp: bool = True,
+        layer_scale_init: float | None = None,
+        drop_path_rate: float | None = None,
+        image_size: int = 224,
+        lr: float = 1e-3,
+        lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
+        weight_decay: float = 0.05,
+        warmup_epochs: int = 5,
+        warmup_lr: float = 1e-6,
+        min_lr: float = 1e-5,
+        cooldown_epochs: int = 10,
+        mixup: float = 0.8,
+        cutmix: float = 1.0,
+        label_smoothing: float = 0.1,
+        erase_prob: float = 0.25,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.backbone = create_backbone(
+            backbone,
+            num_classes=num_classes,
+            mixer=mixer,
+            norm=norm,
+            act=act,
+            residual=residual,
+            channel_mlp=channel_mlp,
+            layer_scale_init=layer_scale_init,
+            drop_path_rate=drop_path_rate,
+            image_size=image_size,
+        )
+        self.augment = BatchAugmentation(
+            num_classes=num_classes,
+            mixup=mixup,
+            cutmix=cutmix,
+            label_smoothing=label_smoothing,
+            erase_prob=erase_prob,
+        )
+        # Facts of the model, not state: a published state dict has no entries for them.
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
+        self.class_names: list[str] | None = None
+        self.val_metrics = _metrics(num_classes)
+        self.test_metrics = _metrics(num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to logits (B, K)."""
+        return self.backbone(images)
+
+    def setup(self, stage: str) -> None:
+        """Compare the number of classes with the data's.
+
+        Raises:
+            ConfigError: The data has classes that the model does not know.
+        """
+        self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
+        num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes
+        remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
+        if num_classes > self.hparams.num_classes:
+            raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")
+        if num_classes < self.hparams.num_classes:
+            rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise on the device; in training erase, mix, and make the targets soft (B, K)."""
+        images, labels = batch
+        images = (images - self.mean) / self.std
+        return self.augment(images, labels) if self.trainer.training else (images, labels)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, targets = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, targets)
+        self.log("train/loss", loss, prog_bar=True)
+        if not self.augment.mixes:
+            self.log("train/top1", (logits.argmax(1) == targets.argmax(1)).float().mean())
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(self.val_metrics, "val", batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(self.test_metrics, "test", batch)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the probabilities (B, K)."""
+        return self(batch[0]).float().softmax(1)
+
+    def _evaluate(self, metrics: torch.nn.ModuleDict, split: str, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images)
+        metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
+        for name in ("top1", "top5"):
+            metrics[name].update(logits, labels)
+        for name, metric in metrics.items():
+            self.log(f"{split}/{name}", metric, prog_bar=name != "top5", on_step=False, on_epoch=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW without decay on 1-D parameters; warm-up and cosine by epoch.
+
+        Raises:
+            ConfigError: The trainer has no number of epochs to spread the cosine over.
+        """
+        peak_lr = self._peak_lr()
+        optimizer = torch.optim.AdamW(parameter_groups(self.backbone, self.hparams.weight_decay), lr=peak_lr)
+        schedule = Schedule(
+            peak_lr=peak_lr,
+            epochs=self._schedule_epochs(),
+            warmup_epochs=self.hparams.warmup_epochs,
+            warmup_lr=self.hparams.warmup_lr,
+            min_lr=self.hparams.min_lr,
+        )
+        # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule.attach(optimizer), "name": "lr"}}
+
+    def _peak_lr(self) -> float:
+        per_device = getattr(self.trainer.datamodule, "batch_size", None)
+        if per_device is None:
+            rank_zero_warn(f"the data module has no batch_size, so lr={self.hparams.lr:g} is used as it is")
+            return self.hparams.lr
+        effective = per_device * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        peak_lr = scaled_lr(
+            self.hparams.lr,
+            effective_batch_size=effective,
+            reference_batch_size=self.hparams.lr_batch_size,
+        )
+        rank_zero_info(
+            f"Learning rate {peak_lr:.4g}: {self.hparams.lr:g} for {self.hparams.lr_batch_size or 'any number of'} "
+            f"images a step, and a step has {effective} ({per_device} a device x {self.trainer.world_size} "
+            f"devices x {self.trainer.accumulate_grad_batches} accumulated)"
+        )
+        return peak_lr
+
+    def _schedule_epochs(self) -> int:
+        run = self.trainer.max_epochs or -1
+        if run < 0:
+            raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
+        epochs = run - self.hparams.cooldown_epochs
+        if epochs <= self.hparams.warmup_epochs:
+            rank_zero_warn(
+                f"of {run} epochs, {self.hparams.warmup_epochs} are warm-up and {self.hparams.cooldown_epochs} "
+                "cool-down, so none is left for the cosine; see --model.warmup_epochs and --model.cooldown_epochs"
+            )
+        return max(epochs, 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what the weights need: backbone, mixers with their packages, class names."""
+        checkpoint[RECORD] = record(
+            backbone=self.hparams.backbone,
+            mixer=self.hparams.mixer,
+            class_names=self.class_names,
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Warn where the weights were made with something else than what is installed or asked for."""
+        for warning in differences(checkpoint, backbone=self.hparams.backbone, mixer=self.hparams.mixer):
+            rank_zero_warn(warning)
+        self.class_names = self.class_names or checkpoint.get(RECORD, {}).get("class_names")
+
+
+def _metrics(num_classes: int) -> torch.nn.ModuleDict:
+    def accuracy(top_k: int) -> MulticlassAccuracy:
+        top_k = min(top_k, num_classes)
+        return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
+
+    return torch.nn.ModuleDict({"loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)})

@@ -1,0 +1,92 @@
+"""The command line: finds out what is asked for, then imports what that needs.
+
+Nothing heavy is imported here, so that help, listings and mistakes are answered at once.
+"""
+
+import importlib
+import sys
+
+from .errors import ConfigError, PoolformerError
+from .registry import suggestion
+
+VERBS = {
+    "fit": "Train; with no --config, on the digits that come with scikit-learn.",
+    "validate": "Evaluate a checkpoint on the validation images.",
+    "test": "Evaluate a checkpoint on the test images.",
+    "predict": "Write the likeliest classes of images to a file.",
+}
+# Name: module of poolformer.commands, and what `poolformer --help` says.
+COMMANDS = {
+    "models": ("models", "List the backbones: parameters, MACs, the paper's accuracy."),
+    "mixers": ("mixers", "List the token mixers and the packages they come from."),
+    "configs": ("configs", "List the configurations that --config finds by name."),
+    "pack": ("pack", "Pack class folders of images into one .beton file."),
+    "verify": ("verify", "Check every image of a .beton file."),
+    "new-plugin": ("new_plugin", "Write a package with a token mixer of your own."),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 for a mistake in what was asked.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if None.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(argv)
+    except PoolformerError as error:
+        print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def one_line(error: PoolformerError) -> str:
+    """Return the message, without the traceback that a loader's worker process wraps around it."""
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"poolformer {version('poolformer')}")
+        return 0
+    command, arguments = _split_command(argv)
+    if command in COMMANDS:
+        module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
+        return module.main(arguments)
+
+    from .training_cli import run  # Lightning: 5 s
+
+    run(command, arguments)
+    return 0
+
+
+def _split_command(argv: list[str]) -> tuple[str, list[str]]:
+    """Find the command, also behind options: ``poolformer --config s12 fit``."""
+    known = [*VERBS, *COMMANDS]
+    if argv[0].startswith("-"):
+        position = next((index for index, word in enumerate(argv) if word in VERBS), None)
+        if position is None:
+            raise ConfigError(f"which command? {argv[0]!r} needs one of {', '.join(known)} before it")
+        return argv[position], argv[:position] + argv[position + 1 :]
+    if argv[0] not in known:
+        raise ConfigError(f"there is no command {argv[0]!r}.{suggestion(argv[0], known)} Commands: {', '.join(known)}.")
+    return argv[0], argv[1:]
+
+
+def _help() -> str:
+    rows = {**VERBS, **{name: text for name, (_, text) in COMMANDS.items()}}
+    width = max(map(len, rows))
+    listing = "\n".join(f"  {name:{width}}  {text}" for name, text in rows.items())
+    return (
+        "usage: poolformer COMMAND [options]\n\n"
+        "MetaFormer backbones with any token mixer, trained with PyTorch Lightning.\n\n"
+        f"commands:\n{listing}\n\n"
+        "'poolformer COMMAND --help' lists the options of a command.\n"
+        "'poolformer fit' trains at once; 'poolformer fit --config s12 --data.train DIR --data.val DIR' on images."
+    )

@@ -1,0 +1,139 @@
+"""The paper's training recipe: optimiser groups, learning rate by epoch, mixing, soft targets.
+
+Source: arXiv 2111.11418, section 4.1 and table 6, and the scripts of sail-sg/poolformer, which
+settle what the table leaves open. Shapes: B batch, K classes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from .errors import ConfigError
+
+REFERENCE_BATCH_SIZE = 1024
+
+
+def scaled_lr(lr: float, *, effective_batch_size: int, reference_batch_size: int | None) -> float:
+    """Scale a learning rate linearly with the images that make one optimiser step.
+
+    Args:
+        lr: Learning rate at the reference batch size.
+        effective_batch_size: Images a step: per device, times devices, times accumulated batches.
+        reference_batch_size: Images a step that ``lr`` is meant for; None leaves it as it is.
+    """
+    return lr if reference_batch_size is None else lr * effective_batch_size / reference_batch_size
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split trainable parameters into those that decay and those that do not.
+
+    1-D parameters (biases, norms, layer scales) do not decay, as in the authors' code. Groups are
+    named, so that the learning-rate monitor can show them.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"name": "decay", "params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"name": "no_decay", "params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate by epoch: linear warm-up, cosine, cool-down; constant inside an epoch.
+
+    As timm's scheduler in the authors' script: the cosine is already at ``warmup_epochs`` when the
+    warm-up ends, so the peak itself is never reached; after the cosine come epochs at the minimum.
+
+    Attributes:
+        peak_lr: Learning rate that the warm-up heads for.
+        epochs: Epochs of warm-up and cosine together, without the cool-down.
+        warmup_epochs: Epochs of warm-up.
+        warmup_lr: Learning rate of epoch 0.
+        min_lr: Learning rate at the end of the cosine and after it.
+
+    Example:
+        >>> Schedule(peak_lr=4e-3, epochs=300, warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5)(150)
+        0.002005
+    """
+
+    peak_lr: float
+    epochs: int
+    warmup_epochs: int
+    warmup_lr: float
+    min_lr: float
+
+    def __call__(self, epoch: int) -> float:
+        if epoch < self.warmup_epochs:
+            return self.warmup_lr + (self.peak_lr - self.warmup_lr) * epoch / self.warmup_epochs
+        if epoch >= self.epochs:
+            return self.min_lr
+        return self.min_lr + (self.peak_lr - self.min_lr) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+    def attach(self, optimizer: Optimizer) -> LambdaLR:
+        """Return a scheduler that sets this rate in all groups; step it once an epoch."""
+        return LambdaLR(optimizer, lambda epoch: self(epoch) / self.peak_lr)
+
+
+class BatchAugmentation:
+    """Random erasing, then mixup or CutMix on a normalised batch, with soft targets; by timm.
+
+    Args:
+        num_classes: Classes K.
+        mixup: Alpha of mixup; 0 turns it off.
+        cutmix: Alpha of CutMix; 0 turns it off. With both on, each batch takes one by a fair coin.
+        label_smoothing: Share of a target that is spread over all classes.
+        erase_prob: Probability that a rectangle of an image is replaced by noise.
+    """
+
+    def __init__(self, *, num_classes: int, mixup: float, cutmix: float, label_smoothing: float, erase_prob: float):
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self._erase = _random_erasing(erase_prob) if erase_prob > 0 else None
+        self._mix = _mixup(num_classes, mixup, cutmix, label_smoothing) if mixup > 0 or cutmix > 0 else None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an image's target is more than its own label, so that a top-1 makes no sense."""
+        return self._mix is not None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment images (B, 3, H, W), in place, with labels (B,); return them with targets (B, K).
+
+        Raises:
+            ConfigError: An odd number of images with mixup or CutMix, which pair them up.
+        """
+        if self._erase is not None:
+            self._erase.device = images.device
+            images = self._erase(images)
+        if self._mix is None:
+            return images, smooth_targets(labels, self.num_classes, self.label_smoothing)
+        if len(images) % 2:
+            raise ConfigError(
+                f"mixup and CutMix pair up the images of a batch, and this one has {len(images)}: choose an "
+                "even --data.batch_size, or turn both off with --model.mixup 0 --model.cutmix 0"
+            )
+        return self._mix(images, labels)
+
+
+def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
+    """Labels (B,) to soft targets (B, K): 1 - smoothing on the label, plus smoothing / K everywhere."""
+    targets = torch.full((len(labels), num_classes), smoothing / num_classes, device=labels.device)
+    return targets.scatter_add_(1, labels[:, None], torch.full_like(targets[:, :1], 1 - smoothing))
+
+
+def _random_erasing(probability: float) -> Callable[[Tensor], Tensor]:
+    from timm.data.random_erasing import RandomErasing  # 4 s
+
+    return RandomErasing(probability, mode="pixel", max_count=1)
+
+
+def _mixup(num_classes: int, mixup: float, cutmix: float, label_smoothing: float) -> Callable:
+    from timm.data.mixup import Mixup  # 4 s
+
+    return Mixup(mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=num_classes)

@@ -1,0 +1,67 @@
+"""Fixtures for all tests: one seed, one thread, and plugins as pip leaves them on disk."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Start each test from the same random numbers."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Keep PyTorch to one thread: handing out work costs more than the small tensors of the tests."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fake_plugin(tmp_path, monkeypatch) -> Callable[..., Path]:
+    """Install packages for one test: metadata and modules in a folder that comes first on the path.
+
+    Call it as ``fake_plugin(name=..., version=..., entry_points={group: {name: reference}},
+    modules={module: source})``. It returns the folder, for the PYTHONPATH of another process.
+    """
+    installed = []
+
+    def install(
+        *,
+        name: str = "my-dist",
+        version: str = "1.0",
+        entry_points: Mapping[str, Mapping[str, str]],
+        modules: Mapping[str, str] | None = None,
+    ) -> Path:
+        folder = tmp_path / f"site-packages-{len(installed)}"
+        metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (metadata / "entry_points.txt").write_text(_as_ini(entry_points))
+        for module, source in (modules or {}).items():
+            file = folder / f"{module.replace('.', '/')}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source)
+        installed.append(folder)
+        monkeypatch.syspath_prepend(folder)
+        return folder
+
+    yield install
+    _forget_modules_below(installed)
+
+
+def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:
+    lines = []
+    for group, points in entry_points.items():
+        lines += [f"[{group}]", *(f"{name} = {reference}" for name, reference in points.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _forget_modules_below(folders: list[Path]) -> None:
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if any(Path(file).is_relative_to(folder) for folder in folders):
+            del sys.modules[name]

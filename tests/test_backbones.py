@@ -1,0 +1,326 @@
+"""The sizes against the paper and timm, the ablations' sizes, and backbones that are not ours."""
+
+from typing import NamedTuple
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from poolformer import registry
+from poolformer.backbones import PAPER_TOP1, create_backbone
+from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
+from poolformer.layers import ChannelMLP, DropPath, PatchEmbedding, Scale
+
+
+class Size(NamedTuple):
+    """A row of arXiv 2111.11418, table 1; the rest is from sail-sg/poolformer's models/poolformer.py."""
+
+    parameters: int
+    depths: tuple[int, int, int, int]
+    dims: tuple[int, int, int, int]
+    layer_scale_init: float
+    drop_path_rate: float
+
+
+_S, _M = (64, 128, 320, 512), (96, 192, 384, 768)
+SIZES = {
+    "poolformer_s12": Size(11_915_176, (2, 2, 6, 2), _S, 1e-5, 0.1),
+    "poolformer_s24": Size(21_388_968, (4, 4, 12, 4), _S, 1e-5, 0.1),
+    "poolformer_s36": Size(30_862_760, (6, 6, 18, 6), _S, 1e-6, 0.2),
+    "poolformer_m36": Size(56_172_520, (6, 6, 18, 6), _M, 1e-6, 0.3),
+    "poolformer_m48": Size(73_473_448, (8, 8, 24, 8), _M, 1e-6, 0.4),
+}
+LARGE = {"poolformer_m36", "poolformer_m48"}
+each_size = pytest.mark.parametrize("name", SIZES)
+each_size_large_ones_slow = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in SIZES]
+)
+
+
+def on_meta(create, *args, **options) -> nn.Module:
+    """Build a network without drawing its weights: shapes are all that a count needs."""
+    with torch.device("meta"):
+        return create(*args, **options)
+
+
+def drawn(name: str) -> nn.Module:
+    """Return one of our networks with layer scales around 0.5: at their start they hide the mixers."""
+    model = on_meta(create_backbone, name).to_empty(device="cpu")
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            nn.init.uniform_(parameter, 0.25, 0.75)
+        else:
+            nn.init.kaiming_normal_(parameter)
+    return model.eval()
+
+
+def as_timm(model: nn.Module, name: str) -> nn.Module:
+    """Return timm's network of this name with the weights of one of ours."""
+    theirs = on_meta(timm.create_model, name)
+    theirs.load_state_dict(model.state_dict(), strict=True, assign=True)
+    return theirs.eval()
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# ---- the paper's sizes
+
+
+@each_size
+def test_a_size_has_the_parameters_of_the_authors_code(name):
+    size, model = SIZES[name], on_meta(create_backbone, name)
+    assert count(model) == size.parameters
+    assert tuple(len(stage.blocks) for stage in model.stages) == size.depths
+    assert tuple(info["num_chs"] for info in model.feature_info) == size.dims
+    assert model.num_features == size.dims[-1]
+    assert model.num_classes == 1000
+
+
+@each_size
+def test_a_size_has_the_drop_path_rate_of_the_authors_code(name):
+    size, blocks = SIZES[name], sum(SIZES[name].depths)
+    rates = [module.rate for module in on_meta(create_backbone, name).modules() if isinstance(module, DropPath)]
+    assert rates == pytest.approx([size.drop_path_rate * j / (blocks - 1) for j in range(blocks)], abs=1e-12)
+    # timm rounds to float32.
+    theirs = on_meta(timm.create_model, name, drop_path_rate=size.drop_path_rate)
+    theirs = [getattr(block.drop_path1, "drop_prob", 0) for stage in theirs.stages for block in stage.blocks]
+    assert rates == pytest.approx(theirs, abs=1e-7)
+
+
+@each_size_large_ones_slow
+def test_a_size_starts_as_the_authors_code_starts_it(name):
+    model = create_backbone(name)
+    for module in model.modules():
+        if isinstance(module, Scale):
+            assert module.scale.unique().tolist() == pytest.approx([SIZES[name].layer_scale_init])
+        elif isinstance(module, nn.GroupNorm):
+            assert module.weight.unique().tolist() == [1]
+            assert module.bias.unique().tolist() == [0]
+            assert module.eps == 1e-5
+        elif isinstance(module, ChannelMLP):
+            for layer in (module.fc1, module.fc2):
+                assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.03)
+                assert layer.bias.count_nonzero() == 0
+        elif isinstance(module, PatchEmbedding):
+            bound = module.conv.weight[0].numel() ** -0.5
+            assert float(module.conv.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+            assert module.conv.bias.count_nonzero() == len(module.conv.bias)
+    assert float(model.head.fc.weight.detach().std()) == pytest.approx(0.02, rel=0.02)
+    assert model.head.fc.bias.count_nonzero() == 0
+
+
+def test_options_override_those_of_the_size():
+    model = on_meta(create_backbone, "poolformer_s12", num_classes=7, drop_path_rate=0.0, layer_scale_init=0)
+    assert count(model) == 11_915_176 - 993 * 513 - 2 * (2 * 64 + 2 * 128 + 6 * 320 + 2 * 512)
+    assert {module.rate for module in model.modules() if isinstance(module, DropPath)} == {0}
+
+
+def test_every_size_of_the_paper_is_listed_with_its_accuracy():
+    assert PAPER_TOP1.keys() == SIZES.keys()
+    assert PAPER_TOP1.keys() <= registry.listing(registry.BACKBONES).keys()
+
+
+def test_the_tiny_backbone_takes_images_of_8_pixels():
+    model = create_backbone("poolformer_tiny", num_classes=10, image_size=8)
+    *_, last = model.forward_intermediates(torch.randn(2, 3, 8, 8), intermediates_only=True)
+    assert last.shape == (2, 128, 1, 1)
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+# ---- the paper's ablations on S12: arXiv 2111.11418, table 5; counts measured on the authors' code
+
+S12 = 11_915_176
+ABLATIONS = [
+    ({}, S12, 132),
+    ({"mixer": "identity"}, S12, 132),
+    ({"mixer": "depthwise"}, 11_948_456, 132 + 24),
+    ({"mixer": {"name": "depthwise", "bias": False}}, 11_945_128, 132 + 12),
+    *(({"mixer": {"name": "pooling", "pool_size": size}}, S12, 132) for size in (5, 7, 9)),
+    ({"norm": "layer"}, S12, 132),
+    ({"norm": "batch"}, S12, 132 + 3 * 25),  # running mean, running variance, batches seen
+    ({"norm": "none"}, 11_900_840, 132 - 2 * 25),
+    ({"act": "relu"}, S12, 132),
+    ({"act": "silu"}, S12, 132),
+    ({"residual": False}, S12, 132),
+    ({"channel_mlp": False}, 2_454_696, 132 - 6 * 12),
+]
+
+
+@pytest.mark.parametrize(("options", "parameters", "names"), ABLATIONS, ids=str)
+def test_an_ablation_has_the_parameters_of_the_papers_table(options, parameters, names):
+    model = on_meta(create_backbone, "poolformer_s12", **options)
+    assert count(model) == parameters
+    assert len(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("options", [options for options, *_ in ABLATIONS], ids=str)
+def test_an_ablation_runs(options):
+    model = create_backbone("poolformer_tiny", num_classes=10, image_size=16, **options)
+    assert model(torch.randn(2, 3, 16, 16)).isfinite().all()
+
+
+# ---- timm
+
+
+@each_size_large_ones_slow
+def test_features_are_timms_to_the_bit(name):
+    ours, images = drawn(name), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours.forward_features(images), as_timm(ours, name).forward_features(images))
+
+
+@each_size
+def test_timms_state_dict_fits_without_renaming(name):
+    ours, theirs = on_meta(create_backbone, name), on_meta(timm.create_model, name)
+    shapes = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
+    assert list(ours.state_dict()) == list(shapes)  # the order too
+    ours.load_state_dict(theirs.state_dict(), strict=True, assign=True)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (57, 70)], ids=str)
+def test_logits_differ_from_timms_by_the_order_of_mean_and_norm_alone(size):
+    # timm >= 0.9 takes the mean first (huggingface/pytorch-image-models#1793), with eps 1e-6. Both
+    # norms are affine in the same direction, so timm - L0 = r (ours - L0), image by image.
+    ours = drawn("poolformer_s12").double()
+    theirs, images = as_timm(ours, "poolformer_s12"), torch.randn(3, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        features, logits = ours.forward_features(images), ours(images)
+        start = ours.head.fc(ours.head.norm.bias)  # L0
+        over_map = features.var((1, 2, 3), correction=0) + 1e-5
+        over_means = features.mean((2, 3)).var(1, correction=0) + 1e-6
+        ratio = torch.sqrt(over_map / over_means)[:, None]
+        torch.testing.assert_close(theirs(images) - start, ratio * (logits - start), rtol=1e-10, atol=1e-10)
+    assert ratio.min() > 1.001
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"indices": 2}, {"indices": [0, 2]}, {"indices": [-1]}, {"indices": [1], "stop_early": True}],
+    ids=str,
+)
+def test_feature_pyramids_are_timms(options):
+    ours, images = drawn("poolformer_s12"), torch.randn(1, 3, 64, 96)
+    theirs = as_timm(ours, "poolformer_s12")
+    assert ours.feature_info == theirs.feature_info
+    with torch.no_grad():
+        last, maps = ours.forward_intermediates(images, **options)
+        their_last, their_maps = theirs.forward_intermediates(images, **options)
+        alone = ours.forward_intermediates(images, **options, intermediates_only=True)
+    assert len(maps) == len(their_maps) == len(alone)
+    assert torch.equal(last, their_last)
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(maps, their_maps, alone, strict=True))
+
+
+# ---- timm's models as baselines
+
+
+def test_a_timm_baseline_is_built_with_random_weights_and_our_classes():
+    # ResNet-18 has 11,689,512 parameters with 1000 classes, 513 of them for each class.
+    model = create_backbone("timm/resnet18", num_classes=7)
+    assert count(model) == 11_689_512 - 993 * 513
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 7)
+    first, second = (create_backbone("timm/resnet18").conv1.weight for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_a_timm_baseline_takes_the_drop_path_rate():
+    model = create_backbone("timm/resnet18", drop_path_rate=0.2)
+    rates = [getattr(block.drop_path, "drop_prob", 0) for block in model.modules() if hasattr(block, "drop_path")]
+    assert max(rates) == pytest.approx(0.2)
+
+
+def test_a_timm_baseline_takes_options_left_at_their_default():
+    assert count(create_backbone("timm/resnet18", mixer="pooling", norm="group", residual=True)) == 11_689_512
+
+
+@pytest.mark.parametrize(
+    ("options", "listed"),
+    [
+        ({"mixer": "identity"}, "mixer"),
+        ({"norm": "layer", "act": "relu"}, "act, norm"),
+        ({"residual": False}, "residual"),
+        ({"channel_mlp": False}, "channel_mlp"),
+        ({"layer_scale_init": 1e-6}, "layer_scale_init"),
+    ],
+    ids=str,
+)
+def test_a_timm_baseline_refuses_the_frames_options(options, listed):
+    with pytest.raises(OptionsError, match=f"'timm/resnet18' is timm's own network and does not take {listed}$"):
+        create_backbone("timm/resnet18", **options)
+
+
+def test_a_timm_model_without_drop_path_refuses_its_rate():
+    with pytest.raises(OptionsError, match=r"timm/vgg11.*drop_path_rate"):
+        create_backbone("timm/vgg11", drop_path_rate=0.1)
+
+
+def test_a_misspelt_timm_model_gets_a_suggestion():
+    with pytest.raises(RegistryError, match=r"has no model 'resnet_18'\. Did you mean 'resnet18'"):
+        create_backbone("timm/resnet_18")
+
+
+# ---- backbones of other packages
+
+PLUGIN = """
+from torch import nn
+
+
+class Linear(nn.Sequential):
+    def __init__(self, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224):
+        super().__init__(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
+        self.drop_path_rate = drop_path_rate
+
+
+def no_module(num_classes):
+    return "linear"
+
+
+def raises(num_classes):
+    raise ZeroDivisionError("on the first day")
+"""
+
+
+@pytest.fixture
+def plugin(fake_plugin):
+    names = {"linear": "my_backbone:Linear", "no_module": "my_backbone:no_module", "raises": "my_backbone:raises"}
+    fake_plugin(name="my-backbone", entry_points={registry.BACKBONES: names}, modules={"my_backbone": PLUGIN})
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugins_backbone_gets_the_classes_the_image_size_and_its_options():
+    model = create_backbone("linear", num_classes=5, image_size=8, drop_path_rate=0.25)
+    assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+    assert model.drop_path_rate == 0.25
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugins_backbone_refuses_options_it_does_not_have():
+    with pytest.raises(
+        OptionsError, match=r"backbone 'linear' of my-backbone 1\.0 .* has no option 'mixer'\. It takes: "
+    ):
+        create_backbone("linear", mixer="identity")
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_module", r"'no_module' of my-backbone 1\.0 .* must return a torch\.nn\.Module, but returned str"),
+        ("raises", r"'raises' of my-backbone 1\.0 .* cannot be built with .*ZeroDivisionError: on the first day"),
+    ],
+)
+def test_a_broken_backbone_is_named_with_its_package(name, message):
+    with pytest.raises(BrokenPluginError, match=message):
+        create_backbone(name, num_classes=5)
+
+
+def test_a_misspelt_backbone_gets_a_suggestion():
+    message = (
+        r"no backbone is called 'poolformer_s21'\. Did you mean .*'poolformer_s12'\? Installed: .*'poolformer models'"
+    )
+    with pytest.raises(UnknownNameError, match=message):
+        create_backbone("poolformer_s21")

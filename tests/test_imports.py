@@ -1,0 +1,174 @@
+"""Who imports whom: a module knows only what is below it. Read from the source, proved in a process."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import poolformer
+
+ROOT = Path(poolformer.__file__).parent
+
+# From top to bottom. A new file goes into one of these rows; a pattern covers a folder, whose files
+# may import each other.
+LAYERS = [
+    ["__main__"],
+    ["cli"],
+    ["training_cli"],
+    ["parser"],
+    ["classifier", "commands.*"],
+    ["backbones", "checkpoint", "recipe", "callbacks", "data.*", "testing"],
+    ["mixer_rules"],
+    ["metaformer"],
+    ["mixer_spec"],
+    ["mixers"],
+    ["configs"],
+    ["registry", "layers", "complexity"],
+    ["kernels.*"],
+    ["errors"],
+]
+NETWORKS = ["backbones", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]
+# Packages that cost seconds or need not be there, and who may import them at the top of a file; inside
+# a function anybody may.
+HEAVY = {
+    "lightning": ["training_cli", "parser", "classifier", "callbacks", "data.*"],
+    "torchvision": ["data.*"],
+    "sklearn": ["data.*"],
+    "timm": [],
+    "ffcv": [],
+    "matplotlib": [],
+    "onnx": [],
+}
+# What has to answer at once: `poolformer --help`, `poolformer mixers`.
+LIGHT = ["__init__", "__main__", "cli", "errors", "registry", "commands.__init__", "commands.mixers", "configs"]
+SLOW_TO_IMPORT = {"torch", "jsonargparse", *HEAVY}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+FILES = {module_name(file): file for file in sorted(ROOT.rglob("*.py"))}
+# The contents page stands outside of the rows: it imports by name, when asked.
+MODULES = [name for name in FILES if name != "__init__"]
+
+
+def matches(module: str, patterns: list[str]) -> bool:
+    return any(fnmatch(module, pattern) for pattern in patterns)
+
+
+def layer(module: str) -> int:
+    """Return the row of a module; the contents page of a folder belongs to its folder."""
+    rows = [row for row, patterns in enumerate(LAYERS) if matches(module, patterns)]
+    assert rows, f"poolformer/{module.replace('.', '/')}.py is in no layer: add it to LAYERS in {Path(__file__).name}"
+    return rows[0]
+
+
+def imports(module: str, *, at_top: bool = False) -> Iterator[str]:
+    """Yield what a file imports in absolute names, only what is run on its import if ``at_top``."""
+    todo = [ast.parse(FILES[module].read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            home = _absolute(module, node)
+            yield from (f"{home}.{alias.name}" for alias in node.names)
+        elif not (at_top and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+            todo.extend(ast.iter_child_nodes(node))
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    if node.level == 0:
+        return node.module or ""
+    package = ["poolformer", *module.split(".")][: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def ours(module: str, *, at_top: bool = False) -> set[str]:
+    """Return the modules of this package that a file imports."""
+    found = set()
+    for name in imports(module, at_top=at_top):
+        inside = name.removeprefix("poolformer.")
+        # `from .data import digits` names a module, `from .layers import Scale` something inside one.
+        candidates = (inside, inside.rpartition(".")[0], f"{inside}.__init__", f"{inside.rpartition('.')[0]}.__init__")
+        if name.startswith("poolformer."):
+            found |= {next((home for home in candidates if home in FILES), "__init__")}
+    return found - {"__init__"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_lower_layers(module):
+    here, folder = layer(module), module.rpartition(".")[0]
+    wrong = [
+        other for other in ours(module) if layer(other) <= here and not (folder and folder == other.rpartition(".")[0])
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nobody_imports_the_mixers(module):
+    assert "mixers" not in ours(module)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_data_and_backbones_do_not_know_each_other(module):
+    if module.startswith("data."):
+        assert not {"backbones", "metaformer"} & _reachable(module)
+    if matches(module, NETWORKS):
+        assert not [other for other in _reachable(module) if other.startswith("data.")]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if matches(name, NETWORKS)])
+def test_networks_do_not_know_lightning(module):
+    assert [name for name in imports(module) if name.split(".")[0] in ("lightning", "pytorch_lightning")] == []
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_a_heavy_package_is_imported_in_the_function_that_needs_it(package):
+    at_top = [module for module in FILES if package in {name.split(".")[0] for name in imports(module, at_top=True)}]
+    assert [module for module in at_top if not matches(module, HEAVY[package])] == []
+
+
+@pytest.mark.parametrize("module", [name for name in LIGHT if name in FILES])
+def test_what_answers_at_once_imports_nothing_slow(module):
+    everything = _reachable(module, at_top=True) | {module}
+    outside = {name.split(".")[0] for each in everything for name in imports(each, at_top=True)}
+    assert outside & SLOW_TO_IMPORT == set()
+
+
+def _reachable(module: str, *, at_top: bool = False) -> set[str]:
+    seen, todo = set(), [module]
+    while todo:
+        new = ours(todo.pop(), at_top=at_top) - seen
+        seen |= new
+        todo.extend(new)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import poolformer",
+        "import poolformer; dir(poolformer)",
+        "from poolformer.registry import BACKBONES, MIXERS, listing; listing(MIXERS), listing(BACKBONES)",
+    ],
+)
+def test_the_package_and_its_listing_import_neither_torch_nor_lightning(code):
+    code = f"import sys; {code}; print(sorted({SLOW_TO_IMPORT} & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found == "[]\n"
+
+
+@pytest.mark.slow
+def test_building_a_backbone_does_not_import_lightning():
+    code = (
+        "import sys; import poolformer; poolformer.create_backbone('poolformer_tiny', num_classes=2); "
+        "print(sorted({'lightning', 'pytorch_lightning', 'timm', 'torchvision'} & sys.modules.keys()))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found == "[]\n"

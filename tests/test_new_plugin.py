@@ -1,0 +1,127 @@
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poolformer.commands.new_plugin import main, write_plugin
+from poolformer.errors import ConfigError
+from poolformer.testing import check_mixer
+
+EXAMPLE = Path(__file__).parents[1] / "plugins" / "my-mixer-plugin"
+
+
+@pytest.fixture(autouse=True)
+def no_other_plugins(monkeypatch):
+    # The example itself may be installed here, and would then take the name.
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
+
+
+def _files(folder: Path) -> dict[str, str]:
+    ignored = {"__pycache__", ".pytest_cache", "dist"}
+    found = (path for path in folder.rglob("*") if path.is_file() and not ignored.intersection(path.parts))
+    return {str(path.relative_to(folder)): path.read_text() for path in found}
+
+
+def test_the_examples_name_gives_the_example(tmp_path):
+    write_plugin("my_mixer", tmp_path / "new")
+    assert _files(tmp_path / "new") == _files(EXAMPLE)
+
+
+def test_the_name_is_filled_in_everywhere(tmp_path):
+    write_plugin("gated_conv2", tmp_path)
+    files = _files(tmp_path)
+    assert set(files) == {
+        "pyproject.toml",
+        "README.md",
+        "src/gated_conv2_plugin/__init__.py",
+        "tests/test_gated_conv2.py",
+    }
+    assert 'gated_conv2 = "gated_conv2_plugin:GatedConv2"' in files["pyproject.toml"]
+    assert 'name = "gated-conv2-plugin"' in files["pyproject.toml"]
+    assert "class GatedConv2(nn.Module)" in files["src/gated_conv2_plugin/__init__.py"]
+    assert not re.search("my.?mixer", "".join(files.values()), flags=re.IGNORECASE)
+
+
+def test_the_written_mixer_keeps_the_contract(tmp_path, monkeypatch):
+    write_plugin("gated_conv", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    check_mixer("gated_conv_plugin:GatedConv")
+
+
+@pytest.mark.slow
+def test_the_written_package_passes_its_own_tests(tmp_path):
+    write_plugin("gated_conv", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_next_commands_are_printed(tmp_path, capsys):
+    assert main(["gated_conv", str(tmp_path / "with space")]) == 0
+    folder = tmp_path / "with space"
+    assert capsys.readouterr().out.splitlines() == [
+        f"wrote {folder} with the token mixer 'gated_conv'; next:",
+        f"  pip install -e '{folder}[test]'",
+        f"  pytest '{folder}'",
+        "  poolformer fit --model.mixer gated_conv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("GatedConv", "gated_conv"),
+        ("gated-conv", "gated_conv"),
+        ("gated__conv", "gated_conv"),
+        ("2d", "my_mixer"),
+        ("class", "my_mixer"),
+        ("../up", "up"),
+    ],
+)
+def test_unusable_name_is_refused_with_one_to_use(name, instead, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(f"cannot use the name {name!r}; ")) as caught:
+        write_plugin(name, tmp_path)
+    assert str(caught.value).endswith(f"such as {instead!r}")
+    assert not any(tmp_path.iterdir())
+
+
+def test_name_that_is_taken_is_refused(tmp_path, fake_plugin, monkeypatch):
+    monkeypatch.delenv("POOLFORMER_DISABLE_PLUGINS")
+    fake_plugin(name="other-mixers", entry_points={"poolformer.mixers": {"gated_conv": "other:Mixer"}})
+    with pytest.raises(ConfigError, match=r"'gated_conv': other-mixers 1\.0 has a mixer of that name; choose another"):
+        write_plugin("gated_conv", tmp_path / "new")
+    with pytest.raises(ConfigError, match=r"poolformer .* has a mixer of that name"):
+        write_plugin("pooling", tmp_path / "new")
+
+
+def test_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"which is not empty; name a new folder"):
+        write_plugin("gated_conv", tmp_path)
+    assert _files(tmp_path) == {"notes.txt": "mine"}
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(ConfigError, match=r"which is a file; name a new folder"):
+        write_plugin("gated_conv", tmp_path / "taken")
+    with pytest.raises(ConfigError, match=r"cannot write .*pyproject\.toml.*; name another folder"):
+        write_plugin("gated_conv", tmp_path / "taken" / "below")
+
+
+def test_help_is_the_docstring(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert inspect.getdoc(main) in capsys.readouterr().out

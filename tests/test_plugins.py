@@ -1,0 +1,228 @@
+"""The packages of ``plugins/``: found, built, installed and run as a user's own would be."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from poolformer import registry
+from poolformer.backbones import create_backbone
+from poolformer.errors import AmbiguousNameError, BrokenPluginError, OptionsError, RegistryError, UnknownNameError
+from poolformer.mixer_spec import resolve
+from poolformer.testing import RULES, check_mixer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with hatchling
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+EXAMPLE = PLUGINS / "my-mixer-plugin"
+SOURCE = (EXAMPLE / "src" / "my_mixer_plugin" / "__init__.py").read_text()
+
+
+@pytest.fixture
+def example(fake_plugin) -> Path:
+    """The example package, with the metadata that its pyproject.toml leads to."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    return fake_plugin(
+        name=project["name"],
+        version=project["version"],
+        entry_points=project["entry-points"],
+        modules={"my_mixer_plugin": SOURCE},
+    )
+
+
+def test_example_is_listed_with_its_origin_and_not_imported(example):
+    entry = registry.listing(registry.MIXERS)["my_mixer"]
+    assert entry.origin == "my-mixer-plugin 0.1.0"
+    assert not entry.builtin
+    assert "my_mixer_plugin" not in sys.modules
+
+
+def test_example_keeps_the_contract(example):
+    check_mixer("my_mixer")
+    check_mixer("my-mixer-plugin/my_mixer", kernel_size=3)
+
+
+def test_example_mixes_in_a_backbone(example):
+    mixer = {"name": "my_mixer", "kernel_size": "5"}  # as text, as the command line gives it
+    backbone = create_backbone("poolformer_tiny", num_classes=10, mixer=mixer)
+    assert backbone.stages[0].blocks[0].token_mixer.along_rows.kernel_size == (1, 5)
+    assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_example_depends_on_torch_alone():
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    assert project["dependencies"] == ["torch"]
+    assert "poolformer" not in [line.split()[1] for line in SOURCE.splitlines() if line.startswith(("import", "from"))]
+
+
+def test_disabled_plugins_leave_the_built_in_ones(example, monkeypatch):
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
+    assert all(entry.builtin for entry in registry.entries(registry.MIXERS))
+    with pytest.raises(UnknownNameError, match="turned off by POOLFORMER_DISABLE_PLUGINS"):
+        registry.find(registry.MIXERS, "my_mixer")
+    assert registry.find(registry.MIXERS, "pooling").builtin
+
+
+def test_two_packages_with_one_name_get_it_neither(example, fake_plugin):
+    fake_plugin(name="other", entry_points={"poolformer.mixers": {"my_mixer": "other:Mixer"}})
+    with pytest.raises(AmbiguousNameError, match="write 'my-mixer-plugin/my_mixer' or 'other/my_mixer'"):
+        registry.find(registry.MIXERS, "my_mixer")
+    assert registry.find(registry.MIXERS, "my-mixer-plugin/my_mixer").load().__name__ == "MyMixer"
+
+
+def test_built_in_keeps_its_name_from_a_plugin(fake_plugin):
+    fake_plugin(
+        name="loud",
+        entry_points={"poolformer.mixers": {"pooling": "my_mixer_plugin:MyMixer"}},
+        modules={"my_mixer_plugin": SOURCE},
+    )
+    assert resolve("pooling")[0].origin.startswith("poolformer ")
+    assert resolve("loud/pooling")[0].origin == "loud 1.0"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import a_missing_dependency", "ModuleNotFoundError: No module named 'a_missing_dependency'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("Mixer = 3", "is int and cannot be called"),
+        ("", "AttributeError"),
+    ],
+)
+def test_broken_package_harms_only_itself(example, fake_plugin, source, found):
+    fake_plugin(
+        name="broken",
+        entry_points={"poolformer.mixers": {"broken": "broken_one:Mixer"}},
+        modules={"broken_one": source},
+    )
+    with pytest.raises(BrokenPluginError, match=r"token mixer 'broken' of broken 1\.0 \(broken_one:Mixer\)") as caught:
+        resolve("broken")
+    assert found in str(caught.value)
+    assert {"broken", "my_mixer", "pooling"} <= set(registry.listing(registry.MIXERS))
+    assert resolve("my_mixer")[0].origin == "my-mixer-plugin 0.1.0"
+
+
+def test_module_in_the_current_directory_needs_no_package(tmp_path, monkeypatch):
+    (tmp_path / "tried_this_morning.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    try:
+        check_mixer("tried_this_morning:MyMixer", kernel_size=5)
+    finally:
+        sys.modules.pop("tried_this_morning", None)
+
+
+BACKBONE = '''
+from torch import nn
+
+
+def linear_probe(num_classes: int, *, side: int = 8) -> nn.Module:
+    """One linear layer on the pixels."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Flatten(), nn.Linear(3 * side * side, num_classes))
+'''
+
+
+def test_backbone_comes_in_by_its_group(fake_plugin):
+    fake_plugin(
+        entry_points={"poolformer.backbones": {"linear_probe": "probes:linear_probe"}}, modules={"probes": BACKBONE}
+    )
+    assert create_backbone("linear_probe", num_classes=7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    with pytest.raises(OptionsError, match="has no option 'mixer'"):
+        create_backbone("linear_probe", mixer="identity")
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "src/my_mixer_plugin/__init__.py", "tests/test_my_mixer.py"])
+def test_tutorial_shows_the_files_of_the_example(file):
+    assert (EXAMPLE / file).read_text() in (PLUGINS / "README.md").read_text()
+
+
+def test_tutorial_backbone_is_the_one_tested_here():
+    assert BACKBONE.strip() in (PLUGINS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_contract_in_words_has_the_rule(rule):
+    assert f"| `{rule.name}` | {rule.sentence.replace('``', '`')} |" in (PLUGINS / "README.md").read_text()
+
+
+# For each message that the tutorial shows, in its order: a plugin's source and what is asked for.
+MISTAKES = [
+    (SOURCE, "my_mixr"),
+    ("import a_missing_dependency", "my_mixer"),
+    (SOURCE.replace("kernel_size % 2 == 0", "kernel_size % 2"), "my_mixer"),
+    (SOURCE.replace("self.along_rows(x)", "self.along_rows(x).transpose(2, 3)"), "my_mixer"),
+    (SOURCE, {"name": "my_mixer", "kernel": 3}),
+    (SOURCE, "twice"),
+]
+
+
+def test_messages_in_the_tutorial_are_the_ones_one_meets(fake_plugin, monkeypatch):
+    shown = re.findall(r"^\| ((?:no )?token mixer .*?) \|", (PLUGINS / "README.md").read_text(), flags=re.MULTILINE)
+    for message, (source, spec) in zip(shown, MISTAKES, strict=True):
+        monkeypatch.delitem(sys.modules, "my_mixer_plugin", raising=False)
+        points = {"poolformer.mixers": {"my_mixer": "my_mixer_plugin:MyMixer", "twice": "my_mixer_plugin:MyMixer"}}
+        modules = {"my_mixer_plugin": source}
+        fake_plugin(name="my-mixer-plugin", version="0.1.0", entry_points=points, modules=modules)
+        fake_plugin(name="other", entry_points={"poolformer.mixers": {"twice": "other:Mixer"}})
+        with pytest.raises(RegistryError) as caught:
+            resolve(spec)[0].build(64, resolution=(7, 7))
+        assert re.match(re.escape(message).replace(r"\.\.\.", ".*"), str(caught.value)), str(caught.value)
+
+
+ASK_THE_REGISTRY = """
+from poolformer import registry
+from poolformer.mixer_spec import resolve
+print(registry.find(registry.MIXERS, "my_mixer").origin, resolve({"name": "my_mixer", "kernel_size": 3})[0].options)
+"""
+
+
+@pytest.mark.slow
+def test_example_is_built_installed_and_run(tmp_path):
+    installed = _install(EXAMPLE, tmp_path)
+    assert _run([sys.executable, "-c", ASK_THE_REGISTRY], cwd=tmp_path, env=installed) == (
+        "my-mixer-plugin 0.1.0 {'kernel_size': 3}\n"
+    )
+    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    assert "3 passed" in _run(tests, cwd=tmp_path, env=installed)
+
+
+@pytest.mark.slow
+def test_installed_wheel_of_poolformer_can_write_a_plugin(tmp_path):
+    installed = _install(PLUGINS.parent, tmp_path)
+    write = "from poolformer.commands import new_plugin as it; print(it.__file__); it.main(['my_mixer_two', 'new'])"
+    printed = _run([sys.executable, "-c", write], cwd=tmp_path, env=installed)
+    assert printed.startswith(installed["PYTHONPATH"])
+    assert (tmp_path / "new" / "src" / "my_mixer_two_plugin" / "__init__.py").is_file()
+
+
+def _install(project: Path, folder: Path) -> dict[str, str]:
+    """Build a project's wheel, install it below a folder, and return the environment that sees it first."""
+    site = folder / "site-packages"
+    _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder / "dist"], cwd=project)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    _run([*_installer(), "--no-deps", "--no-index", "--target", site, wheel], cwd=folder)
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+def _installer() -> list[str]:
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip", "install"]
+    if shutil.which("uv"):
+        return ["uv", "pip", "install", "--python", sys.executable]
+    pytest.skip("needs pip or uv")
+
+
+def _run(command: list[str | Path], **options) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -44,6 +44,8 @@ def run(verb: str, arguments: list[str]) -> None:
         PoolformerError: A mistake in the arguments, found before anything is trained.
     """
     _quieten()
+    for name in data.__all__:  # `--data NAME` finds the classes that are imported
+        getattr(data, name)
     arguments, configs = _with_config_files(arguments)
     if not configs and verb == "fit":
         configs = [str(find_config(DEFAULT_CONFIG))]

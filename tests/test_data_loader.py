@@ -13,7 +13,7 @@ from data_images import encoded, photo, write_class_folders
 
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
-from poolformer.data.beton import Beton
+from poolformer.data.beton import FIELD, HEADER, MAGIC, Beton
 from poolformer.errors import ConfigError, DataError
 
 OPTIONS = {"batch_size": 5, "image_size": 24, "num_workers": 2}
@@ -195,6 +195,43 @@ def test_default_workers_do_not_warn(beton):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert module(beton, num_workers=None).train_dataloader().workers >= 1
+
+
+@pytest.fixture
+def as_ffcv_writes(beton, tmp_path):
+    """The file without the marks that lead to checksums and class names."""
+    content = bytearray(beton.read_bytes())
+    assert content.count(MAGIC) == 1
+    place = content.index(MAGIC)
+    content[place : place + 8] = bytes(8)
+    path = tmp_path / "plain.beton"
+    path.write_bytes(content)
+    return path
+
+
+def test_files_without_checksums_give_the_same_batches(beton, as_ffcv_writes):
+    data = module(as_ffcv_writes)
+    assert data.class_names is None
+    assert data.num_classes == 3
+    assert_same(batches(data.train_dataloader()), batches(module(beton).train_dataloader()))
+
+
+def test_damage_that_breaks_a_jpeg_is_found_without_checksums(as_ffcv_writes):
+    content, beton = bytearray(as_ffcv_writes.read_bytes()), Beton(as_ffcv_writes)
+    place, size = int(beton._places[9]), int(beton._sizes[9])
+    content[place + size // 2 : place + size] = bytes(size - size // 2)
+    as_ffcv_writes.write_bytes(content)
+    with pytest.raises(DataError, match=r"plain\.beton, sample 9: damaged JPEG"):
+        batches(module(as_ffcv_writes).val_dataloader())
+
+
+def test_a_size_that_is_not_the_jpegs_is_found_without_checksums(as_ffcv_writes):
+    content, beton = bytearray(as_ffcv_writes.read_bytes()), Beton(as_ffcv_writes)
+    row = HEADER.itemsize + 2 * FIELD.itemsize + 9 * beton._index.itemsize
+    content[row + 1] ^= 1  # the width
+    as_ffcv_writes.write_bytes(content)
+    with pytest.raises(DataError, match=r"plain\.beton, sample 9: its size is not what the index says"):
+        batches(module(as_ffcv_writes).val_dataloader())
 
 
 @pytest.mark.parametrize("where", ["train", "val"])

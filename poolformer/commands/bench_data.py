@@ -141,9 +141,9 @@ def _kernels(data: "ImageData", options: argparse.Namespace, *, training: bool) 
 
     loader = data.train_dataloader() if training else data.val_dataloader()
     out = np.empty((3, options.image_size, options.image_size), np.uint8)
-    samples = len(loader.source.labels)
+    samples, transform = len(loader.source.labels), loader.transforms(0)
     for n in range(options.images):
-        loader.source.load(n % samples, loader.transform, n // samples, out)
+        loader.source.load(n % samples, transform, n // samples, out)
     return options.images
 
 

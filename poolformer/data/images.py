@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import torch.distributed
 
 from ..errors import ConfigError, DataError
+from .growth import Growth, check_growth, side_at
 from .loader import Loader
 from .sources import Source
 from .threads import available_cores
@@ -36,6 +37,8 @@ class ImageData(pl.LightningDataModule, ABC):
         scale: Smallest and largest share of the image's area in a training crop.
         ratio: Smallest and largest width / height of a training crop.
         interpolation: Of training crops and geometric augmentation: bilinear, bicubic, or random for either.
+        growth: Smaller training images early, such as {first: 160, last: 192, start_epoch: 11, end_epoch: 13};
+            evaluation keeps image_size. null: image_size throughout.
         seed: Of order and augmentation.
         num_workers: Threads that decode and transform; null for all cores of this process.
 
@@ -58,6 +61,7 @@ class ImageData(pl.LightningDataModule, ABC):
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: str = "random",
+        growth: Growth | None = None,
         seed: int = 42,
         num_workers: int | None = None,
     ) -> None:
@@ -70,15 +74,9 @@ class ImageData(pl.LightningDataModule, ABC):
         if num_workers is not None and num_workers < 0:
             raise ConfigError(f"num_workers={num_workers}: a number of threads, or null for one a core")
         self._evaluate = EvalTransform(image_size=image_size, crop_pct=crop_pct)
-        self._train = TrainTransform(
-            image_size=image_size,
-            seed=seed,
-            scale=scale,
-            ratio=ratio,
-            hflip=hflip,
-            interpolation=interpolation,
-            auto_augment=auto_augment,
-        )
+        if growth is not None:
+            check_growth(growth)
+        self._train_transform(epoch=0)  # impossible options are found now
         self.class_names: list[str] | None = None
         self.num_classes: int | None = None
         self._sources: dict[str, Source] = {}
@@ -127,6 +125,21 @@ class ImageData(pl.LightningDataModule, ABC):
         """Every image to predict once, in order."""
         return self._loader("predict")
 
+    def _train_transform(self, epoch: int) -> TrainTransform:
+        options = self.hparams
+        return TrainTransform(
+            image_size=side_at(options.growth, epoch) if options.growth else options.image_size,
+            seed=options.seed,
+            scale=options.scale,
+            ratio=options.ratio,
+            hflip=options.hflip,
+            interpolation=options.interpolation,
+            auto_augment=options.auto_augment,
+        )
+
+    def _evaluation_transform(self, epoch: int) -> EvalTransform:
+        return self._evaluate
+
     def _open(self, split: str) -> None:
         given = self.hparams[split] or (self.hparams.val if split in ("test", "predict") else None)
         if given is None:
@@ -153,7 +166,7 @@ class ImageData(pl.LightningDataModule, ABC):
         rank, world, local = _place_among_processes(self)
         return Loader(
             self._sources[split],
-            self._train if split == "train" else self._evaluate,
+            self._train_transform if split == "train" else self._evaluation_transform,
             batch_size=self.batch_size,
             workers=_threads(self.hparams.num_workers, local),
             shuffle=split == "train",

@@ -1,7 +1,7 @@
 """A loader whose batches are a function of (seed, epoch): the same for any number of threads, ranks or restarts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ class Loader:
 
     Args:
         source: the samples.
-        transform: of each of them.
+        transforms: from the epoch to the transform of its samples.
         batch_size: images of this rank.
         workers: threads.
         shuffle: for training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches,
@@ -41,7 +41,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        transform: Transform,
+        transforms: Callable[[int], Transform],
         *,
         batch_size: int,
         workers: int,
@@ -50,7 +50,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.source, self.transform = source, transform
+        self.source, self.transforms = source, transforms
         self.batch_size, self.workers, self.shuffle, self.seed = batch_size, workers, shuffle, seed
         self.rank, self.world = rank, world
         self.epoch = 0
@@ -111,24 +111,26 @@ class Loader:
         return self.order(self.epoch)[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
 
     def _chunks(self, epoch: int, first: int) -> Iterator["_Chunk"]:
-        order, size = self.order(epoch), self.transform.image_size
+        order, transform = self.order(epoch), self.transforms(epoch)
+        size = transform.image_size
         for start in range(first * self.batch_size, len(order), self.batch_size):
             samples = order[start : start + self.batch_size]
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin)
             labels = torch.from_numpy(self.source.labels[samples])
             for place in range(0, len(samples), CHUNK):
                 is_last = place + CHUNK >= len(samples)
-                yield _Chunk(epoch, samples[place : place + CHUNK], images, labels, place, is_last)
+                yield _Chunk(epoch, transform, samples[place : place + CHUNK], images, labels, place, is_last)
 
     def _fill(self, chunk: "_Chunk") -> "_Chunk":
         slots = chunk.images.numpy()
         for place, sample in enumerate(chunk.samples.tolist(), chunk.place):
-            self.source.load(sample, self.transform, chunk.epoch, slots[place])
+            self.source.load(sample, chunk.transform, chunk.epoch, slots[place])
         return chunk
 
 
 class _Chunk(NamedTuple):
     epoch: int
+    transform: Transform
     samples: np.ndarray
     images: Tensor
     """The whole batch."""

@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from lightning.pytorch.utilities.model_summary import ModelSummary
 from torch import Tensor
 
 from .complexity import Complexity, count
@@ -105,15 +104,25 @@ class RunSummary(Callback):
 
 
 def _write_text(logger: TensorBoardLogger, pl_module: pl.LightningModule, complexity: Complexity) -> None:
-    rows = {
-        "backbone": pl_module.hparams.backbone,
-        "mixer": pl_module.hparams.mixer,
-        "parameters": f"{complexity.parameters:,}",
-        "MACs": f"{complexity.macs:,} at {pl_module.hparams.image_size} x {pl_module.hparams.image_size}",
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    layers = "\n".join(f"    {line}" for line in str(ModelSummary(pl_module, max_depth=4)).splitlines())
-    logger.experiment.add_text("model", f"| | |\n|---|---|\n{table}\n\n{layers}")
+    hparams = pl_module.hparams
+    facts = [
+        ("backbone", hparams.backbone),
+        ("mixer", str(hparams.mixer)),
+        ("parameters", f"{complexity.parameters:,}"),
+        ("MACs", f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}"),
+    ]
+    layers = [
+        (f"`{name}`", type(layer).__name__, f"{sum(parameter.numel() for parameter in layer.parameters()):,}")
+        for name, layer in pl_module.backbone.named_modules()
+        if name and name.count(".") < 4
+    ]
+    text = _table(("", ""), facts) + "\n\n" + _table(("layer", "type", "parameters"), layers)
+    logger.experiment.add_text("model", text)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _write_hyper_parameters(logger: TensorBoardLogger, hyper_parameters: dict[str, Any]) -> None:

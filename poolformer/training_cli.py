@@ -116,7 +116,17 @@ class TrainingCLI(LightningCLI):
             self._take_defaults_from(self._checkpoint_path)
             self.config = parser.parse_args(args)
             self._choose_run_directory()
-        resolve(self._options.model.mixer)
+        self._check_before_building(args)
+
+    def _check_before_building(self, args: list[str]) -> None:
+        dotted = next((word for word in args if word.startswith("--model.mixer.")), None)
+        if dotted and isinstance(self._options.model.mixer, list):
+            # jsonargparse would change the last of the four and say nothing.
+            raise ConfigError(
+                f"the configuration lists a token mixer for each stage, so {dotted.partition('=')[0]} does not say "
+                "which: write all four, --model.mixer '[pooling, pooling, pooling, {name: attention, head_dim: 16}]'"
+            )
+        _refuse_growth_of_fixed_sizes(self._options)
         if self.verb != "fit" and not self._options.ckpt_path:
             raise ConfigError(f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file")
         if not self._options.model.backbone.startswith("timm/"):
@@ -216,6 +226,16 @@ def _with_config_files(arguments: list[str]) -> tuple[list[str], list[str]]:
         configs.append(str(find_config(value)))
         replaced += ["--config", configs[-1]]
     return replaced, configs
+
+
+def _refuse_growth_of_fixed_sizes(options: Namespace) -> None:
+    growing = (options.data.get("init_args") or {}).get("growth") if options.get("data") else None
+    for mixer in resolve(options.model.mixer):
+        if growing and mixer.takes_resolution:
+            raise ConfigError(
+                f"{mixer.label} is built for one number of tokens, so training images cannot grow: "
+                "leave out --data.growth"
+            )
 
 
 def _image_size(options: Namespace | None) -> int:

@@ -1,8 +1,11 @@
 """The side of training images follows the epoch alone, whatever is resumed."""
 
+import json
+
 import pytest
 from data_images import write_class_folders
 
+from poolformer.cli import main
 from poolformer.data import FolderData
 from poolformer.data.growth import Growth, side_at
 from poolformer.errors import ConfigError
@@ -56,3 +59,24 @@ def test_a_resumed_epoch_has_its_own_side(data):
 def test_impossible_schedules_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         FolderData(growth=SHORT | change)
+
+
+FIXED = """
+from torch import nn
+
+class Fixed(nn.Module):
+    def __init__(self, dim, *, resolution):
+        super().__init__()
+
+    def forward(self, x):
+        return x
+"""
+
+
+def test_mixers_of_a_fixed_size_refuse_to_grow(tmp_path, monkeypatch, capsys):
+    (tmp_path / "fixed_mixer.py").write_text(FIXED)
+    monkeypatch.chdir(tmp_path)
+    root = str(write_class_folders(tmp_path / "folder"))
+    data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
+    assert main(["fit", *data, "--model.mixer=fixed_mixer:Fixed"]) == 2
+    assert "is built for one number of tokens, so training images cannot grow" in capsys.readouterr().err

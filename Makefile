@@ -1,0 +1,30 @@
+# Thin over pip and uv: README.md shows the same commands for people without make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# constraints.txt was made on Python 3.11; older versions resolve freely from the floors in pyproject.toml.
+PINS   := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+ARGS   ?=
+
+.PHONY: fit test setup ffcv clean
+
+fit: setup
+	$(BIN)/poolformer fit $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+setup: $(VENV)/.ready ffcv
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(PINS) -e '.[test]'
+	touch $@
+
+# ffcv has no wheels. Where it cannot be built everything else works, so this never fails.
+ffcv: $(VENV)/.ready
+	@$(BIN)/python -c 'import ffcv' 2>/dev/null || .ci/install-ffcv $(BIN) $(PINS)
+
+clean:
+	rm -rf $(VENV)

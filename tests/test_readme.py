@@ -1,0 +1,90 @@
+"""The commands of the README do what it says: each is run, on images of a few pixels, for a step or two."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from poolformer.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+    if line
+]
+# What makes a command short and independent of the machine; the words before it are the README's own.
+SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --trainer.accelerator cpu --trainer.devices 1"
+ON_IMAGES = "--data.batch_size 2 --data.num_workers 0 --data.image_size 32"
+
+
+def test_the_readme_has_commands():
+    assert len(COMMANDS) > 12
+    assert any(line.startswith("poolformer fit") for line in COMMANDS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of a run of one step: nothing to log, classes without images
+def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plugins").symlink_to(ROOT / "plugins")
+    write_images(tmp_path / "imagenet")
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    for line in COMMANDS:
+        run(line, site)
+    assert (tmp_path / "runs" / "digits" / "predictions.csv").is_file()
+    assert (tmp_path / "runs" / "my_idea" / "checkpoints" / "last.ckpt").is_file()
+
+
+def run(line: str, site: Path) -> None:
+    program, *words = shlex.split(line)
+    if program in ("poolformer", ".venv/bin/poolformer"):
+        extra = SHORT.split() if words[0] == "fit" else []
+        extra += ON_IMAGES.split() if "--data.train" in words else []
+        assert main([*words, *extra]) == 0, line
+    elif program == "pip":
+        folder = words[-1]
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+        subprocess.run([*install, "--target", str(site), f"./{folder}"], check=True)
+    elif program == "make":
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+    elif program == "tensorboard":
+        subprocess.run([sys.executable, "-m", "tensorboard.main", "--inspect", *words], check=True, capture_output=True)
+    else:  # making the environment is what `make` has done before this test runs
+        assert program in ("python3", ".venv/bin/python"), line
+
+
+def write_images(folder: Path) -> None:
+    for split in ("train", "val"):
+        for label in range(2):
+            for index in range(2):
+                path = folder / split / f"n{label}" / f"{index}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (48, 40), (100 * label, 50 * index, 0)).save(path)
+
+
+@pytest.mark.parametrize("file", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_every_link_leads_to_a_file(file):
+    assert (ROOT / file).exists()
+
+
+@pytest.mark.slow
+def test_the_python_example_runs():
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    names = {}
+    exec(example, names)
+    assert names["logits"].shape == (2, 10)
+    assert [tuple(level.shape[1:]) for level in names["pyramid"]] == [
+        (64, 56, 56),
+        (128, 28, 28),
+        (320, 14, 14),
+        (512, 7, 7),
+    ]

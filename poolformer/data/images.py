@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch.distributed
@@ -60,7 +61,7 @@ class ImageData(pl.LightningDataModule, ABC):
         hflip: float = 0.5,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        interpolation: str = "random",
+        interpolation: Literal["random", "bilinear", "bicubic"] = "random",
         growth: Growth | None = None,
         seed: int = 42,
         num_workers: int | None = None,
@@ -145,7 +146,6 @@ class ImageData(pl.LightningDataModule, ABC):
         if given is None:
             raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH")
         source, class_names = self.open_images(given, labelled=split != "predict")
-        self._sources[split] = source
         highest = int(source.labels.max())
         if self.num_classes is None and highest >= 0:
             self.num_classes = len(class_names) if class_names else highest + 1
@@ -161,6 +161,7 @@ class ImageData(pl.LightningDataModule, ABC):
                 f"{given}, sample {int(source.labels.argmax())}: label {highest}, but there are only "
                 f"{self.num_classes} classes (from {self._classes_of})"
             )
+        self._sources[split] = source
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)

@@ -199,6 +199,8 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         images = getattr(trainer.datamodule, "predict_names", None)
+        if not batch_indices:  # Lightning knows them of PyTorch's own loader only
+            batch_indices = trainer.predict_dataloaders.batch_indices(batch_idx)
         classes = pl_module.class_names
         top = prediction.topk(min(self.top_k, prediction.shape[1]))
         for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):

@@ -20,6 +20,9 @@ COMMANDS = {
     "models": ("models", "List the backbones: parameters, MACs, the paper's accuracy."),
     "mixers": ("mixers", "List the token mixers and the packages they come from."),
     "configs": ("configs", "List the configurations that --config finds by name."),
+    "pack": ("pack", "Pack class folders of images into one .beton file."),
+    "verify": ("verify", "Check every image of a .beton file."),
+    "bench": ("bench", "Measure this package beside others: bench data."),
     "new-plugin": ("new_plugin", "Write a package with a token mixer of your own."),
 }
 

@@ -53,6 +53,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise ConfigError(f"'{path}' is not a configuration: it holds {kind}, not options by name")
+    for section in ("model", "data", "trainer"):
+        if section in content and content[section] is None:
+            raise ConfigError(f"'{path}': '{section}' has no options; take the line out or indent what belongs to it")
     return content
 
 

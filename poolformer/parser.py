@@ -25,7 +25,7 @@ class Parser(LightningArgumentParser):
         """Raise what is wrong with the options in the words of the person at the terminal."""
         if not self.exit_on_error:
             super().error(message, ex)
-        message = " ".join(message.split())
+        message = " ".join(message.split()).removeprefix('Parser key "config": ')
         parser = self._chosen_subparser()
         raise ConfigError(parser._unknown_option(message) or parser._wrong_value(message) or message) from ex
 

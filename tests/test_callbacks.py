@@ -294,7 +294,6 @@ def test_predictions_are_a_row_for_each_image_likeliest_class_first(tmp_path):
         assert row[1::2] == [str(label) for label in labels[:3]]
 
 
-@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")  # tests/test_data_folder.py
 def test_predictions_name_images_and_classes(tmp_path):
     """The names come from the data that was trained on; those to predict lie in no class folders."""
     for name in ("b, with comma.png", "a.png", "c.png"):

@@ -469,7 +469,6 @@ def textured(folder: Path, *, classes: int, images: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")  # tests/test_data_folder.py
 def test_the_papers_smallest_network_learns_64_images_by_heart(tmp_path):
     textured(tmp_path, classes=8, images=8)
     data = FolderData(

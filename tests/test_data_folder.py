@@ -18,12 +18,6 @@ from poolformer.cli import one_line
 from poolformer.data import FolderData
 from poolformer.errors import DataError
 
-pytestmark = [
-    # Where there is no accelerator: see test_loading_warns_of_nothing.
-    pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true"),
-    pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),  # Python 3.12 and later
-]
-
 
 def data(**options: Any) -> FolderData:
     paths = {name: str(value) for name, value in options.items() if isinstance(value, Path)}
@@ -146,11 +140,23 @@ def test_training_has_full_batches_of_shuffled_images(two_classes, auto_augment)
         assert (labels.shape, labels.dtype) == ((4,), torch.int64)
 
 
-def test_training_images_keep_their_labels_and_come_in_a_new_order_each_time(two_classes):
-    loader = ready("fit", train=two_classes, val=two_classes, auto_augment=None, batch_size=10).train_dataloader()
-    (first,), (second,) = list(loader), list(loader)
-    assert grey(first[0]) != grey(second[0])
-    for images, labels in (first, second):
+def test_training_images_keep_their_labels_and_come_in_a_new_order_each_epoch(two_classes):
+    """The order is a function of seed and epoch."""
+
+    def epochs(**options: Any) -> list[tuple[Tensor, Tensor]]:
+        options = {"train": two_classes, "val": two_classes, "auto_augment": None, "batch_size": 10, **options}
+        loader = ready("fit", **options).train_dataloader()
+        (first,), (again,) = list(loader), list(loader)
+        loader.set_epoch(1)
+        (second,) = list(loader)
+        assert grey(first[0]) == grey(again[0]) != grey(second[0])
+        return [first, second]
+
+    both = epochs()
+    assert [grey(images) for images, _ in both] == [grey(images) for images, _ in epochs()]
+    other_seed = epochs(seed=43)
+    assert grey(other_seed[0][0]) != grey(both[0][0])
+    for images, labels in both + other_seed:
         assert sorted(grey(images)) == [*range(10, 17), *range(20, 23)]
         assert [shade >= 20 for shade in grey(images)] == labels.bool().tolist()
 
@@ -187,7 +193,11 @@ def test_auto_augment_changes_colours_and_null_does_not(two_classes):
     known = {*range(10, 17), *range(20, 23)}
 
     def strange(loader) -> int:
-        return sum(not set(image.unique().tolist()) <= known for _ in range(4) for image in everything(loader)[0])
+        count = 0
+        for epoch in range(4):
+            loader.set_epoch(epoch)
+            count += sum(not set(image.unique().tolist()) <= known for image in everything(loader)[0])
+        return count
 
     assert strange(plain) == 0
     assert strange(augmented) > 10
@@ -222,8 +232,9 @@ def test_images_may_lie_deeper_in_a_class_folder_and_other_files_are_no_images(t
 def unlabelled(tmp_path) -> Path:
     """Images beside and below each other, in no class folders."""
     folder = tmp_path / "photos"
-    save(folder / "z.png", (3, 3, 3))
-    save(folder / "b" / "0.png", (2, 2, 2))
+    save(folder / "z.png", (4, 4, 4))
+    save(folder / "b" / "0.png", (3, 3, 3))
+    save(folder / "b.png", (2, 2, 2))  # as a string before those in b: "." comes before "/"
     save(folder / "a" / "deep" / "0.PNG", (1, 1, 1))
     (folder / "b" / "notes.txt").write_text("not an image")
     return folder
@@ -231,12 +242,12 @@ def unlabelled(tmp_path) -> Path:
 
 def test_any_tree_of_images_can_be_predicted(unlabelled):
     module = ready("predict", predict=unlabelled, batch_size=2)
-    assert [len(labels) for _, labels in module.predict_dataloader()] == [2, 1]
+    assert [len(labels) for _, labels in module.predict_dataloader()] == [2, 2]
     images, labels = everything(module.predict_dataloader())
-    assert labels.tolist() == [-1, -1, -1]
-    assert grey(images) == [1, 2, 3]
+    assert labels.tolist() == [-1] * 4
+    assert grey(images) == [1, 2, 3, 4]
     names = [str(Path(name).relative_to(unlabelled)) for name in module.predict_names]
-    assert names == ["a/deep/0.PNG", "b/0.png", "z.png"]
+    assert names == ["a/deep/0.PNG", "b.png", "b/0.png", "z.png"]
     assert module.class_names is None
 
 
@@ -265,8 +276,11 @@ def empty_class(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (no_classes, "'{0}' has no class folders; images lie in '{0}/<class>/<image>'"),
-        (empty_class, "'{0}': 2 class folders have no images, the first is 'b'"),
+        (no_classes, "--data.val: '{0}' has no images in class folders: they should lie in <class>/<image>"),
+        (
+            empty_class,
+            "--data.val: '{0}': 2 of 3 class folders have no images, the first is 'b'; fill or remove them",
+        ),
         (lambda folder: folder.rmdir(), "--data.val: there is no folder '{0}'"),
     ],
 )
@@ -280,12 +294,16 @@ def test_a_folder_that_is_not_class_folders_is_refused(tmp_path, stage, build: C
     assert str(caught.value) == message.format(folder)
 
 
-@pytest.mark.parametrize(("stage", "split"), [("fit", "train"), ("fit", "val"), ("test", "val"), ("predict", "val")])
+SPLITS = [("fit", "train"), ("fit", "val"), ("validate", "val"), ("test", "test"), ("predict", "predict")]
+
+
+@pytest.mark.parametrize(("stage", "split"), SPLITS)
 def test_a_folder_that_is_not_given_is_asked_for(two_classes, stage, split):
-    folders = {name: two_classes for name in ("train", "val") if name != split}
+    folders = {"train": two_classes, "val": two_classes} if stage == "fit" else {"train": two_classes}
+    folders.pop(split, None)
     with pytest.raises(DataError) as caught:
         ready(stage, **folders)
-    assert str(caught.value) == f"FolderData has no {split} images: pass --data.{split} DIR, a folder of class folders"
+    assert str(caught.value) == f"FolderData has no {split} images: pass --data.{split} PATH"
 
 
 def test_training_and_validation_need_the_same_classes(tmp_path):
@@ -309,7 +327,17 @@ def test_a_tree_without_images_cannot_be_predicted(tmp_path):
     (tmp_path / "notes.txt").write_text("not an image")
     with pytest.raises(DataError) as caught:
         ready("predict", predict=tmp_path)
-    assert str(caught.value) == f"there are no images below '{tmp_path}'"
+    assert str(caught.value) == f"--data.predict: there are no images below '{tmp_path}'"
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+@pytest.mark.parametrize("option", ["own", "val"])
+def test_a_missing_folder_is_named_with_the_option_it_was_given_by(tmp_path, stage, option):
+    """The images to validate on stand in for those to test on or predict, and so does their option."""
+    given = stage if option == "own" else "val"
+    with pytest.raises(DataError) as caught:
+        ready(stage, **{given: tmp_path / "nowhere"})
+    assert str(caught.value) == f"--data.{given}: there is no folder '{tmp_path}/nowhere'"
 
 
 def truncated(path: Path) -> None:
@@ -318,10 +346,14 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
+OR_LEAVE_IT = "replace the file or leave it out"
 BROKEN = {
-    "truncated": truncated,
-    "text": lambda path: path.write_text("<html>404 Not Found</html>"),
-    "empty": lambda path: path.touch(),
+    "truncated": (truncated, f"damaged JPEG (Premature end of JPEG file); {OR_LEAVE_IT}"),
+    "text": (
+        lambda path: path.write_text("<html>404 Not Found</html>"),
+        f"cannot be read as an image (not an image); {OR_LEAVE_IT}",
+    ),
+    "empty": (lambda path: path.touch(), "the file is empty; replace it or leave it out"),
 }
 
 
@@ -330,21 +362,24 @@ BROKEN = {
 def test_a_file_that_is_no_image_is_named(tmp_path, kind, stage):
     broken = tmp_path / "a" / "broken.jpg"
     save(tmp_path / "a" / "good.jpg")
-    BROKEN[kind](broken)
+    make, reason = BROKEN[kind]
+    make(broken)
     module = ready(stage, train=tmp_path, val=tmp_path, batch_size=2)
     split = {"fit": "train", "validate": "val"}.get(stage, stage)
     with pytest.raises(DataError) as caught:
         list(getattr(module, f"{split}_dataloader")())
-    assert str(caught.value).startswith(f"'{broken}' cannot be read as an image: ")
+    assert str(caught.value) == one_line(caught.value) == f"'{broken}': {reason}"
 
 
-def test_a_broken_image_in_a_worker_process_is_named_in_one_line(tmp_path):
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_image_in_a_worker_thread_is_named_in_one_line(tmp_path, kind):
     broken = tmp_path / "a" / "broken.jpg"
     broken.parent.mkdir()
-    truncated(broken)
+    make, reason = BROKEN[kind]
+    make(broken)
     with pytest.raises(DataError) as caught:
         list(ready("validate", val=tmp_path, num_workers=1).val_dataloader())
-    assert one_line(caught.value).startswith(f"'{broken}' cannot be read as an image: ")
+    assert str(caught.value) == one_line(caught.value) == f"'{broken}': {reason}"
 
 
 def test_loading_warns_of_nothing(two_classes):

@@ -113,11 +113,14 @@ def test_choices_are_named_once(mistake):
     [
         (
             "DigitData",
-            "there is no data module 'DigitData'. Did you mean 'DigitsData'? There is DigitsData, FolderData",
+            "there is no data module 'DigitData'. Did you mean 'DigitsData'? There is DigitsData, FFCVData, FolderData",
         ),
         ("digits", "there is no data module 'digits'."),
-        ("os.system", "there is no data module 'os.system'. There is DigitsData, FolderData"),
-        ("no_such_module.Data", "there is no data module 'no_such_module.Data'. There is DigitsData, FolderData"),
+        ("os.system", "there is no data module 'os.system'. There is DigitsData, FFCVData, FolderData"),
+        (
+            "no_such_module.Data",
+            "there is no data module 'no_such_module.Data'. There is DigitsData, FFCVData, FolderData",
+        ),
     ],
 )
 def test_an_unknown_data_module_is_answered_with_those_there_are(mistake, name, message):
@@ -300,8 +303,9 @@ def test_an_unknown_configuration_is_answered_with_the_nearest(mistake):
 CLASHES = [
     (["--model.num_classes", "3"], "the data has 10 classes and the model 3: pass --model.num_classes 10"),
     (["--trainer.max_epochs", "-1"], "the cosine needs an end: set --trainer.max_epochs"),
-    (["--data", "FolderData"], "FolderData has no val images: pass --data.val DIR"),
-    (["--data", "FolderData", "--data.val", "nowhere"], "--data.val: there is no folder 'nowhere'"),
+    (["--data", "FolderData"], "FolderData has no train images: pass --data.train PATH"),
+    (["--data", "FolderData", "--data.train", "nowhere"], "--data.train: there is no folder 'nowhere'"),
+    (["--data", "FFCVData", "--data.train", "x.beton"], "--data.train: there is no file 'x.beton'; `poolformer pack"),
     (["--data.batch_size", "0"], "--data.batch_size"),
     (["--data.num_workers", "-1"], "--data.num_workers"),
     (["--trainer.accelerator", "tpuu"], "--trainer.accelerator"),

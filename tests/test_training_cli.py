@@ -223,6 +223,30 @@ def test_flags_win_over_configurations_wherever_they_stand(call, work, order):
     assert printed(call(*arguments, "--print_config"))["model"]["lr"] == 0.9
 
 
+OTHER_DATA = [
+    (["--config", "s12"], ("FFCVData", 224, 128)),
+    (["--config", "m36", "--data", "FolderData"], ("FolderData", 224, 128)),
+    (["--data", "FolderData"], ("FolderData", 224, 128)),
+    (["--config", "digits", "--data", "FFCVData", "--data.batch_size", "7"], ("FFCVData", 224, 7)),
+    (["--config", "digits", "--config", "s12"], ("FFCVData", 224, 128)),
+    (["--config", "s12", "--config", "digits"], ("DigitsData", 8, 128)),
+    (["--config", "s12", "--config", "digits", "--data.image_size", "16"], ("DigitsData", 16, 128)),
+]
+
+
+@pytest.mark.parametrize(("said", "expected"), OTHER_DATA, ids=[" ".join(row[0]) for row in OTHER_DATA])
+def test_another_data_module_has_its_own_defaults(call, said, expected):
+    section = printed(call("fit", *said, "--print_config"))["data"]
+    name, image_size, batch_size = expected
+    assert section["class_path"] == f"poolformer.data.{name}"
+    assert (section["init_args"]["image_size"], section["init_args"]["batch_size"]) == (image_size, batch_size)
+
+
+def test_what_files_say_of_the_data_goes_over_to_another_module(call):
+    init_args = printed(call("fit", "--config", "m36", "--data", "FolderData", "--print_config"))["data"]["init_args"]
+    assert init_args["crop_pct"] == 0.95
+
+
 def test_a_printed_configuration_is_read_to_the_same(call, work):
     options = ["--config", "digits", "--model.mixer", f"[pooling, {A}, attention, {B}]", "--model.lr", "1e-4"]
     first = call("fit", *options, "--trainer.callbacks", "RichProgressBar", "--print_config").out

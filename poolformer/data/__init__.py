@@ -4,7 +4,20 @@ Their loaders yield uint8 images (B, 3, H, W) and int64 labels (B,); what a samp
 training recipe happens here, what a batch needs happens in the classifier.
 """
 
-from .digits import DigitsData
-from .folder import FolderData
+import importlib
+from typing import Any
 
-__all__ = ["DigitsData", "FolderData"]
+__all__ = ["DigitsData", "FFCVData", "FolderData"]
+
+# Loaded when used: packing and verifying must not wait for Lightning.
+_HOMES = {"DigitsData": "digits", "FFCVData": "ffcv", "FolderData": "folder"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

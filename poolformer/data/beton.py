@@ -1,0 +1,245 @@
+"""The .beton format of ffcv 1.0, version 2, read and written without ffcv: images with integer labels.
+
+    header | field descriptions | index (a row a sample) | pages of image bytes | notes | allocation table
+
+Everything is little-endian. ffcv stores no magic number and no checksum. Files written here carry both, in bytes that
+ffcv leaves unused: the image field's arguments point to the notes, a JSON text and a CRC-32 for each sample.
+"""
+
+import json
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+
+VERSION = 2
+JPEG, RAW = 0, 1
+"""How an image is stored: `mode` of a row of the index."""
+
+HEADER = np.dtype(
+    [("version", "<u2"), ("fields", "<u2"), ("page_size", "<u4"), ("samples", "<u8"), ("allocations", "<u8")]
+)
+FIELD = np.dtype([("type", "u1"), ("name", "S16"), ("arguments", "V1024")])
+IMAGE = np.dtype([("mode", "u1"), ("width", "<u2"), ("height", "<u2"), ("place", "<u8")])
+ALLOCATION = np.dtype([("sample", "<u8"), ("place", "<u8"), ("size", "<u8")])
+NOTES = np.dtype([("magic", "S8"), ("place", "<u8"), ("text_size", "<u8"), ("notes_crc", "<u4"), ("index_crc", "<u4")])
+
+FLOAT_FIELD, INT_FIELD, IMAGE_FIELD = 0, 1, 2
+FIELD_TYPES = {FLOAT_FIELD: np.dtype("<f8"), INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
+MAGIC = b"metafmr1"
+SMALLEST_PAGE, PAGE = 1 << 21, 1 << 23
+
+
+class Stored(NamedTuple):
+    """An image as it stands in the file."""
+
+    mode: int
+    """JPEG or RAW."""
+    height: int
+    width: int
+    data: np.ndarray
+    """uint8 (bytes,): a JPEG file, or (H, W, 3) in rows."""
+
+
+class Beton:
+    """A .beton file of images and labels, checked and open for reading from any number of threads.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        labels: int64 (samples,).
+        class_names: from the notes; None where the file has none.
+        settings: how it was packed; empty where the file does not say.
+        has_checksums: whether damage to image bytes is always found.
+
+    Raises:
+        DataError: it is missing, no .beton of images and integer labels, unfinished, cut off or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError(f"there is no file '{self.path}'; `poolformer pack SRC {self.path}` makes one")
+        if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
+            raise self._error("is too short to be a .beton file")
+        self._bytes = np.memmap(self.path, np.uint8, mode="r")
+        header = self._read_header()
+        fields = self._part(HEADER.itemsize, FIELD, int(header["fields"]), "its field descriptions")
+        self._read_index(header, fields)
+        self._read_notes(header, fields[self._image_field])
+        if int(self.labels.min()) < 0:
+            sample = int(self.labels.argmin())
+            raise self._error(f"sample {sample} has the label {self.labels[sample]}; labels count from 0")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, sample: int) -> str:
+        """What to call a sample in a message."""
+        return f"'{self.path}', sample {sample}"
+
+    def read(self, sample: int) -> Stored:
+        """The stored bytes of a sample.
+
+        Raises:
+            DataError: the file has checksums and the bytes are not those that were packed.
+        """
+        image, place, size = self._images[sample], int(self._places[sample]), int(self._sizes[sample])
+        data = self._bytes[place : place + size].view(np.ndarray)
+        if self._crcs is not None and zlib.crc32(data) != self._crcs[sample]:
+            raise DataError(f"{self.name(sample)}: its bytes are not those that were packed; copy or pack it again")
+        return Stored(int(image["mode"]), int(image["height"]), int(image["width"]), data)
+
+    @property
+    def has_checksums(self) -> bool:
+        return self._crcs is not None
+
+    def _read_header(self) -> np.void:
+        header = self._bytes[: HEADER.itemsize].view(HEADER)[0]
+        if header["version"] != VERSION or not 1 <= header["fields"] <= 64 or header["page_size"] < SMALLEST_PAGE:
+            raise self._error(f"is not a .beton file of version {VERSION}, or its header is damaged")
+        if header["allocations"] == 0:
+            raise self._error("is unfinished: whatever wrote it was stopped")
+        if header["samples"] == 0:
+            raise self._error("holds no images")
+        return header
+
+    def _read_index(self, header: np.void, fields: np.ndarray) -> None:
+        types = [int(field["type"]) for field in fields]
+        if types.count(IMAGE_FIELD) != 1 or types.count(INT_FIELD) != 1 or set(types) - set(FIELD_TYPES):
+            raise self._error(f"should have one image and one integer label a sample; its field types are {types}")
+        row = np.dtype([(f"f{n}", FIELD_TYPES[t]) for n, t in enumerate(types)], align=True)
+        start, samples = HEADER.itemsize + fields.nbytes, int(header["samples"])
+        self._index = self._part(start, row, samples, "its index")
+        place = int(header["allocations"])
+        if (len(self._bytes) - place) != samples * ALLOCATION.itemsize:
+            raise self._error(f"is cut off or damaged: its allocation table does not fit its {samples} samples")
+        self._allocations = self._part(place, ALLOCATION, samples, "its allocation table")
+        self._image_field = types.index(IMAGE_FIELD)
+        self._images = self._index[f"f{self._image_field}"]
+        self.labels = np.array(self._index[f"f{types.index(INT_FIELD)}"], np.int64)
+        self._match_images_to_bytes(start + self._index.nbytes, place)
+
+    def _match_images_to_bytes(self, first: int, last: int) -> None:
+        """Finds the size of each image in the allocation table, and what cannot be true of it."""
+        order = np.argsort(self._allocations["place"], kind="stable")
+        starts = self._allocations["place"][order]
+        self._places = np.array(self._images["place"])
+        found = np.minimum(np.searchsorted(starts, self._places), len(starts) - 1)
+        self._sizes = self._allocations["size"][order][found]
+        area = self._images["height"].astype(np.uint64) * self._images["width"]
+        mode = self._images["mode"]
+        sound = (starts[found] == self._places) & (self._places >= first) & (self._places <= last)
+        sound &= (self._sizes > 0) & (self._sizes <= last - self._places * sound) & (area > 0)
+        sound &= (mode == JPEG) | ((mode == RAW) & (self._sizes == 3 * area))
+        if not sound.all():
+            raise DataError(
+                f"{self.name(int(sound.argmin()))}: its place in the file is damaged; copy or pack it again"
+            )
+
+    def _read_notes(self, header: np.void, field: np.void) -> None:
+        notes = np.frombuffer(field["arguments"].tobytes()[: NOTES.itemsize], NOTES)[0]
+        self._crcs, self.class_names, self.settings = None, None, {}
+        if notes["magic"] != MAGIC:
+            return
+        text_size = int(notes["text_size"])
+        block = self._part(int(notes["place"]), np.dtype("u1"), text_size + 4 * len(self._index), "its notes")
+        sums = zlib.crc32(block), _index_crc(header, self._index, self._allocations)
+        if sums != (notes["notes_crc"], notes["index_crc"]):
+            raise self._error("is damaged: its index or notes are not what was packed; copy or pack it again")
+        text = json.loads(block[:text_size].tobytes())
+        self.class_names, self.settings = text["classes"], text["settings"]
+        self._crcs = block[text_size:].view("<u4")
+
+    def _part(self, place: int, dtype: np.dtype, count: int, what: str) -> np.ndarray:
+        end = place + dtype.itemsize * count
+        if end > len(self._bytes):
+            raise self._error(f"is cut off or damaged: {what} would end at byte {end} of {len(self._bytes)}")
+        return np.frombuffer(self._bytes, dtype, count, place)
+
+    def _error(self, what: str) -> DataError:
+        return DataError(f"'{self.path}' {what}")
+
+
+class BetonWriter:
+    """Writes a .beton file that appears under its name only when it is complete.
+
+    Use it as a context: leaving it by an exception removes what was written.
+
+    Args:
+        path: of the file to be.
+        capacity: samples to make room for; fewer may come.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, capacity: int) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        row = np.dtype([("f0", IMAGE), ("f1", "<i8")], align=True)
+        self._index = np.zeros(capacity, row)
+        self._allocations = np.zeros(capacity, ALLOCATION)
+        self._crcs = np.zeros(capacity, "<u4")
+        self._samples, self._page_size = 0, PAGE
+        self._end = _round_up(HEADER.itemsize + 2 * FIELD.itemsize + self._index.nbytes, PAGE)
+
+    def __enter__(self) -> "BetonWriter":
+        self._file = open(self.partial, "wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is None:
+            os.replace(self.partial, self.path)
+        else:
+            self.partial.unlink()
+
+    def add(self, image: Stored, label: int) -> None:
+        """Appends a sample."""
+        size, n = len(image.data), self._samples
+        # ffcv may read page by page, so that no image may lie across two. An image larger than a page makes the
+        # pages larger: those before stay within one, as the sizes are powers of two.
+        while size > self._page_size:
+            self._page_size *= 2
+        if self._end % self._page_size + size > self._page_size:
+            self._end = _round_up(self._end, self._page_size)
+        self._file.seek(self._end)
+        self._file.write(image.data)
+        self._index[n] = (image.mode, image.width, image.height, self._end), label
+        self._allocations[n] = n, self._end, size
+        self._crcs[n] = zlib.crc32(image.data)
+        self._end += size
+        self._samples += 1
+
+    def finish(self, class_names: list[str], settings: dict[str, Any]) -> None:
+        """Writes what is known only now; to be called once, last."""
+        n = self._samples
+        text = json.dumps({"classes": class_names, "settings": settings}).encode()
+        block = text + self._crcs[:n].tobytes()
+        header = np.zeros(1, HEADER)
+        header[0] = VERSION, 2, self._page_size, n, self._end + len(block)
+        index_crc = _index_crc(header[0], self._index[:n], self._allocations[:n])
+        notes = np.array([(MAGIC, self._end, len(text), zlib.crc32(block), index_crc)], NOTES)
+        fields = np.zeros(2, FIELD)
+        fields[0] = IMAGE_FIELD, b"image", np.void(notes.tobytes().ljust(1024, b"\0"))
+        fields[1] = INT_FIELD, b"label", np.void(bytes(1024))
+        self._file.seek(self._end)
+        self._file.write(block + self._allocations[:n].tobytes())
+        self._file.seek(0)
+        self._file.write(header.tobytes() + fields.tobytes() + self._index[:n].tobytes())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _index_crc(header: np.void, index: np.ndarray, allocations: np.ndarray) -> int:
+    return zlib.crc32(allocations.tobytes(), zlib.crc32(index.tobytes(), zlib.crc32(header.tobytes())))
+
+
+def _round_up(place: int, step: int) -> int:
+    return -(-place // step) * step

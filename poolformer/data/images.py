@@ -1,0 +1,206 @@
+"""What the data modules of images share: the recipe's options, the loaders, the checks. Not where images come from."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch.distributed
+
+from ..errors import ConfigError, DataError
+from .growth import Growth, check_growth, side_at
+from .loader import Loader
+from .sources import Source
+from .threads import available_cores
+from .transforms import EvalTransform, TrainTransform
+
+UNLABELLED = -1
+
+
+class ImageData(pl.LightningDataModule, ABC):
+    """Images with the transforms of the paper's recipe, which are timm's to the last bit.
+
+    Training: random resized crop, flip, RandAugment. Evaluation: bicubic resize of the short side to
+    image_size / crop_pct, then the centre. Order and augmentation of a sample depend on the seed, the epoch and the
+    sample alone.
+
+    Args:
+        train: Images to train on.
+        val: Images to validate on.
+        test: Images to test on; those of `val` where not given.
+        predict: Images to predict, labelled or not; those of `val` where not given.
+        batch_size: Images a device and step.
+        image_size: Side of the images in pixels, as the network sees them.
+        crop_pct: Share of the resized short side that the evaluation crop keeps; the paper's is 0.9,
+            0.95 for its M sizes.
+        auto_augment: RandAugment policy in timm's notation; null turns it off.
+        hflip: Probability of mirroring a training image.
+        scale: Smallest and largest share of the image's area in a training crop.
+        ratio: Smallest and largest width / height of a training crop.
+        interpolation: Of training crops and geometric augmentation: bilinear, bicubic, or random for either.
+        growth: Smaller training images early, such as {first: 160, last: 192, start_epoch: 11, end_epoch: 13};
+            evaluation keeps image_size. null: image_size throughout.
+        seed: Of order and augmentation.
+        num_workers: Threads that decode and transform; null for all cores of this process.
+
+    Attributes:
+        class_names: Names of the classes in the order of the labels; None where the data has no names.
+        num_classes: How many classes there are; None before `setup`, and where nothing has labels.
+    """
+
+    def __init__(
+        self,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        predict: str | None = None,
+        batch_size: int = 128,
+        image_size: int = 224,
+        crop_pct: float = 0.9,
+        auto_augment: str | None = "rand-m9-mstd0.5-inc1",
+        hflip: float = 0.5,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: Literal["random", "bilinear", "bicubic"] = "random",
+        growth: Growth | None = None,
+        seed: int = 42,
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.batch_size = batch_size
+        for name, value in {"batch_size": batch_size, "image_size": image_size}.items():
+            if value < 1:
+                raise ConfigError(f"{name}={value}: at least 1")
+        if num_workers is not None and num_workers < 0:
+            raise ConfigError(f"num_workers={num_workers}: a number of threads, or null for one a core")
+        self._evaluate = EvalTransform(image_size=image_size, crop_pct=crop_pct)
+        if growth is not None:
+            check_growth(growth)
+        self._train_transform(epoch=0)  # impossible options are found now
+        self.class_names: list[str] | None = None
+        self.num_classes: int | None = None
+        self._sources: dict[str, Source] = {}
+
+    @property
+    def predict_names(self) -> Sequence[str] | None:
+        """Paths of the images to predict, in the order of the batches; None where they have no files."""
+        return getattr(self._sources.get("predict"), "paths", None)
+
+    @abstractmethod
+    def open_images(self, path: str, *, labelled: bool) -> tuple[Source, list[str] | None]:
+        """Opens what stands at `path`: (samples, class names or None).
+
+        Raises:
+            DataError: there is nothing to be had.
+        """
+
+    def setup(self, stage: str) -> None:
+        """Opens what a stage needs.
+
+        Raises:
+            DataError: it is not given, missing or damaged, or its classes do not fit together.
+        """
+        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+            if split not in self._sources:
+                self._open(split)
+
+    def train_dataloader(self) -> Loader:
+        """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,).
+
+        Raises:
+            DataError: There is not even one batch.
+        """
+        loader = self._loader("train")
+        if len(loader) == 0:
+            everywhere = f" on each of {loader.world} devices" if loader.world > 1 else ""
+            raise DataError(
+                f"'{self.hparams.train}' has {len(self._sources['train'].labels)} images, fewer than one batch of "
+                f"{self.batch_size}{everywhere}: lower --data.batch_size"
+            )
+        return loader
+
+    def val_dataloader(self) -> Loader:
+        """Every validation image once, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> Loader:
+        """Every test image once, in order."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        """Every image to predict once, in order."""
+        return self._loader("predict")
+
+    def _train_transform(self, epoch: int) -> TrainTransform:
+        options = self.hparams
+        return TrainTransform(
+            image_size=side_at(options.growth, epoch) if options.growth else options.image_size,
+            seed=options.seed,
+            scale=options.scale,
+            ratio=options.ratio,
+            hflip=options.hflip,
+            interpolation=options.interpolation,
+            auto_augment=options.auto_augment,
+        )
+
+    def _evaluation_transform(self, epoch: int) -> EvalTransform:
+        return self._evaluate
+
+    def _open(self, split: str) -> None:
+        option = "val" if split in ("test", "predict") and not self.hparams[split] else split
+        given = self.hparams[option]
+        if not given:
+            raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH")
+        try:
+            source, class_names = self.open_images(given, labelled=split != "predict")
+        except DataError as error:
+            raise DataError(f"--data.{option}: {error}") from error
+        highest = int(source.labels.max())
+        if self.num_classes is None and highest >= 0:
+            self.num_classes = len(class_names) if class_names else highest + 1
+            self.class_names, self._classes_of = class_names, given
+        if class_names and self.class_names and class_names != self.class_names:
+            odd = sorted(set(class_names) ^ set(self.class_names))
+            raise DataError(
+                f"'{self._classes_of}' and '{given}' do not hold the same classes; {len(odd)} are in one of them "
+                f"alone: {', '.join(odd[:5])}"
+            )
+        if highest >= 0 and highest >= self.num_classes:
+            raise DataError(
+                f"'{given}', sample {int(source.labels.argmax())}: label {highest}, but there are only "
+                f"{self.num_classes} classes (from '{self._classes_of}')"
+            )
+        self._sources[split] = source
+
+    def _loader(self, split: str) -> Loader:
+        rank, world, local = _place_among_processes(self)
+        return Loader(
+            self._sources[split],
+            self._train_transform if split == "train" else self._evaluation_transform,
+            batch_size=self.batch_size,
+            workers=_threads(self.hparams.num_workers, local),
+            shuffle=split == "train",
+            seed=self.hparams.seed,
+            rank=rank,
+            world=world,
+        )
+
+
+def _place_among_processes(module: pl.LightningDataModule) -> tuple[int, int, int]:
+    """(rank, processes, processes on this machine)"""
+    if module.trainer is not None:
+        return module.trainer.global_rank, module.trainer.world_size, module.trainer.num_devices
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size(), 1
+    return 0, 1, 1
+
+
+def _threads(asked: int | None, processes: int) -> int:
+    cores = available_cores()
+    if asked is None:
+        return max(1, cores // processes)
+    if asked > cores:
+        warnings.warn(f"num_workers={asked}, but there are {cores} cores: {cores} threads it is", stacklevel=2)
+    return max(1, min(asked, cores))

@@ -1,0 +1,152 @@
+"""From the bytes of an image file to pixels equal to Pillow's.
+
+JPEG goes through libjpeg-turbo with the accurate DCT (simplejpeg; its pixels are Pillow's, bit for bit, at about
+three quarters of the cost), everything else through Pillow. Orientation tags are ignored, as by torchvision.
+"""
+
+import io
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from ..errors import DataError
+
+MAX_PIXELS = 178_956_970
+"""More is taken for a decompression bomb (Pillow's own limit for an error)."""
+
+_SEQUENTIAL, _SCAN = (0xC0, 0xC1), 0xDA
+_HEAD = 65536
+"""Bytes searched for the frame; a larger head (colour profiles) costs a decode of the whole image, nothing else."""
+
+
+class Header(NamedTuple):
+    """What a JPEG says of itself before its pixels."""
+
+    height: int
+    width: int
+    color: str
+    """simplejpeg's name of the stored colour space: YCbCr, RGB, Gray, CMYK or YCCK."""
+
+
+def read_header(data: bytes | np.ndarray) -> Header | None:
+    """The header of a JPEG that libjpeg-turbo can turn into RGB, None for everything else."""
+    try:
+        height, width, color, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return Header(height, width, color) if color in ("YCbCr", "RGB", "Gray") else None
+
+
+def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
+    """Decodes a whole image file.
+
+    Args:
+        data: the bytes of the file.
+        name: what to call it in an error.
+
+    Returns:
+        uint32 (H, W), each pixel the bytes red, green, blue and one of padding.
+
+    Raises:
+        DataError: no image, a damaged one, or one of more than MAX_PIXELS.
+    """
+    header = read_header(data)
+    if header is None:
+        return to_words(_decode_with_pillow(data, name))
+    _check_size(header.height, header.width, name)
+    try:
+        return _as_words(simplejpeg.decode_jpeg(data, "RGBX"))
+    except ValueError as error:
+        raise DataError(f"{name}: damaged JPEG ({error}); replace the file or leave it out") from error
+
+
+def decode_sound_jpeg(data: np.ndarray, bottom: int) -> np.ndarray:
+    """Decodes the rows above `bottom` of a JPEG that is known to be undamaged, such as one with a checksum.
+
+    Rows below are not decoded where the file allows it (one scan, not progressive): its header is made to say that
+    the image ends there, a block further down than needed, because chroma is interpolated across block borders.
+
+    Returns:
+        uint32 (H', W) with bottom <= H' <= H.
+    """
+    frame = _frame_of_single_scan(data[:_HEAD].tobytes())
+    if frame is not None:
+        data = data.copy()
+        height = min(frame.height, (-(-bottom // frame.block) + 1) * frame.block)
+        data[frame.place : frame.place + 2] = divmod(height, 256)
+    # Not strict: what follows the shortened image would count as damage.
+    return _as_words(simplejpeg.decode_jpeg(data, "RGBX", strict=False))
+
+
+def encode(words: np.ndarray, quality: int) -> bytes:
+    """A JPEG of uint32 (H, W), with halved chroma as is usual; quality 1 to 100."""
+    pixels = words.view(np.uint8).reshape(*words.shape, 4)
+    return simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGBX", colorsubsampling="420", fastdct=False)
+
+
+def to_words(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) -> uint32 (H, W)."""
+    padded = np.empty((*pixels.shape[:2], 4), np.uint8)
+    padded[..., :3] = pixels
+    return _as_words(padded)
+
+
+def to_pixels(words: np.ndarray) -> np.ndarray:
+    """uint32 (H, W) -> uint8 (H, W, 3)."""
+    return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4)[..., :3])
+
+
+def _as_words(pixels: np.ndarray) -> np.ndarray:
+    return pixels.view(np.uint32).reshape(pixels.shape[:2])
+
+
+def _decode_with_pillow(data: bytes | np.ndarray, name: str) -> np.ndarray:
+    if len(data) == 0:
+        raise DataError(f"{name}: the file is empty; replace it or leave it out")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(image.height, image.width, name)
+            return np.asarray(image.convert("RGB"))
+    # Pillow's plugins raise whatever their parser stumbles over.
+    except (OSError, ValueError, SyntaxError, struct.error, IndexError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise DataError(f"{name}: cannot be read as an image ({reason}); replace the file or leave it out") from error
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+    pixels = height * width
+    if not 0 < pixels <= MAX_PIXELS:
+        raise DataError(
+            f"{name}: {width} x {height} = {pixels} pixels, more than {MAX_PIXELS}; scale it down or leave it out"
+        )
+
+
+class _Frame(NamedTuple):
+    place: int
+    """Where the two bytes of the height stand."""
+    height: int
+    block: int
+    """Rows that are coded together."""
+
+
+def _frame_of_single_scan(head: bytes) -> _Frame | None:
+    """The frame of a JPEG whose rows stand in the file from top to bottom, else None."""
+    place, frame = 2, -1
+    while place + 10 < len(head) and head[place] == 0xFF:
+        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
+        if marker in _SEQUENTIAL:
+            frame = place
+        elif marker == _SCAN:
+            components = head[place + 4]
+            if frame < 0 or components != head[frame + 9]:
+                return None
+            sampling = head[frame + 11 : frame + 11 + 3 * components : 3]
+            height = int.from_bytes(head[frame + 5 : frame + 7], "big")
+            return _Frame(frame + 5, height, 8 * max(factors & 15 for factors in sampling))
+        place += 2 + length
+    return None

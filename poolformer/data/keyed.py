@@ -1,0 +1,72 @@
+"""Random draws that are a function of (seed, epoch, sample id), whatever the order, the workers or a restart.
+
+A stream is one 64-bit word in an array of one: SplitMix64 (Steele, Lea, Flood 2014) steps it, and the start is a
+hash of the three numbers. There is no hidden state to save, seed or share between threads.
+"""
+
+import math
+
+import numpy as np
+
+from .jit import kernel
+
+_GOLDEN, _MIX_1, _MIX_2 = (
+    np.uint64(0x9E3779B97F4A7C15),
+    np.uint64(0xBF58476D1CE4E5B9),
+    np.uint64(0x94D049BB133111EB),
+)
+
+
+@kernel
+def mix(x):
+    """One step of SplitMix64: a bijection of 64-bit words that scrambles its counter."""
+    x = np.uint64(x) + _GOLDEN
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+@kernel
+def stream(seed, epoch, sample):
+    """The stream of draws of one sample in one epoch, an array of one word that the draws below step."""
+    state = np.empty(1, np.uint64)
+    state[0] = mix(mix(mix(seed) ^ np.uint64(epoch)) ^ np.uint64(sample))
+    return state
+
+
+@kernel
+def uniform(state, low, high):
+    """A number in [low, high), with 53 random bits."""
+    state[0] = mix(state[0])
+    return low + (high - low) * (np.float64(state[0] >> np.uint64(11)) * 2.0**-53)
+
+
+@kernel
+def below(state, count):
+    """A whole number in [0, count)."""
+    return min(int(uniform(state, 0.0, 1.0) * count), count - 1)
+
+
+@kernel
+def normal(state, mean, std):
+    """A Gaussian number (Box and Muller)."""
+    radius = math.sqrt(-2.0 * math.log(1.0 - uniform(state, 0.0, 1.0)))
+    return mean + std * radius * math.cos(2.0 * math.pi * uniform(state, 0.0, 1.0))
+
+
+def word(seed: int) -> np.uint64:
+    """`seed` as the 64-bit word the streams take; negative and huge seeds wrap round."""
+    return np.uint64(seed % 2**64)
+
+
+def shuffled(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The numbers 0 .. count-1 in the order of an epoch, int64; numpy's own generators may change with its version."""
+    return np.argsort(_ranks(count, word(seed), epoch), kind="stable")
+
+
+@kernel
+def _ranks(count, seed, epoch):
+    ranks, start = np.empty(count, np.uint64), mix(mix(seed) ^ np.uint64(epoch))
+    for n in range(count):
+        ranks[n] = mix(start ^ mix(np.uint64(n)))
+    return ranks

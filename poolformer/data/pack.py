@@ -1,0 +1,191 @@
+"""From class folders to one .beton file, and the check of such a file."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from .beton import JPEG, RAW, Beton, BetonWriter, Stored
+from .jpeg import decode, encode, read_header, to_pixels
+from .threads import in_order
+
+LARGEST_SIDE = 65535
+"""The format holds sizes in 16 bits."""
+DEFAULT_QUALITY = 90
+
+
+class ImageFiles(Protocol):
+    """What can be packed."""
+
+    names: list[str]
+    labels: list[int]
+    class_names: list[str]
+
+    def read(self, n: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How images are stored. Without options: as they are, and what is no RGB or grey JPEG as raw pixels.
+
+    Raises:
+        ConfigError: options out of range or against each other.
+    """
+
+    max_side: int | None = None
+    """Longer images are resized (bicubic) to this long side, pixels."""
+    quality: int | None = None
+    """JPEG quality of what has to be encoded, 1 to 100; 90 where only max_side is given."""
+    raw: bool = False
+    """Pixels instead of JPEG: faster to read, 5 to 10 times the size."""
+
+    def __post_init__(self) -> None:
+        if self.max_side is not None and self.max_side < 1:
+            raise ConfigError(f"max_side={self.max_side}: a side has at least 1 pixel")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise ConfigError(f"quality={self.quality}: JPEG quality is 1 to 100")
+        if self.raw and self.quality is not None:
+            raise ConfigError("raw pixels have no JPEG quality: give either --raw or --quality")
+
+
+def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
+    """An image file in the form in which it is to be stored, once it was decoded without a fault.
+
+    Raises:
+        DataError: it is damaged, no image, or too large.
+    """
+    header = read_header(data)
+    words = decode(data, name)
+    height, width = words.shape
+    too_long = storage.max_side is not None and max(height, width) > storage.max_side
+    if header is not None and not too_long and not storage.raw:
+        _check_sides(height, width, name)
+        return Stored(JPEG, height, width, np.frombuffer(data, np.uint8))
+    if too_long:
+        words = _shrunk(words, storage.max_side)
+    height, width = words.shape
+    _check_sides(height, width, name)
+    quality = storage.quality or (DEFAULT_QUALITY if storage.max_side is not None else None)
+    if storage.raw or quality is None:
+        return Stored(RAW, height, width, to_pixels(words).reshape(-1))
+    return Stored(JPEG, height, width, np.frombuffer(encode(words, quality), np.uint8))
+
+
+def pack(
+    files: ImageFiles,
+    path: Path,
+    *,
+    storage: Storage,
+    on_error: Literal["fail", "skip"] = "fail",
+    workers: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[str]:
+    """Writes `path` and, beside it, `path`.json.
+
+    Args:
+        files: the images.
+        path: of the .beton file; it is there only once it is whole.
+        storage: form of the images.
+        on_error: what to do with a file that is no sound image: `fail` at the first, or `skip` all of them.
+        workers: threads.
+        progress: called after each image with the number of images done.
+
+    Returns:
+        What was skipped, a line each.
+
+    Raises:
+        DataError: a file is no sound image, none is, or the disk refuses.
+    """
+
+    def load(n: int) -> Stored | DataError:
+        try:
+            return stored_image(files.read(n), f"'{files.names[n]}'", storage)
+        except DataError as error:
+            return error
+
+    skipped, labels = [], []
+    try:
+        with BetonWriter(path, capacity=len(files.names)) as writer:
+            images = in_order(load, range(len(files.names)), workers=workers, ahead=4 * workers)
+            for done, (image, label) in enumerate(zip(images, files.labels, strict=True), 1):
+                if not isinstance(image, DataError):
+                    writer.add(image, label)
+                    labels.append(label)
+                elif on_error == "skip":
+                    skipped.append(str(image))
+                else:
+                    raise DataError(f"{image} (--on_error skip packs the others)")
+                progress(done)
+            if not labels:
+                raise DataError(f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}")
+            writer.finish(files.class_names, asdict(storage))
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written: {error.strerror}") from error
+    _write_sidecar(path, files.class_names, labels, storage, skipped)
+    return skipped
+
+
+def sidecar(path: Path) -> Path:
+    """Where the description of a .beton file stands."""
+    return path.with_name(path.name + ".json")
+
+
+def sha256(path: Path) -> str:
+    """Of a whole file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def damage(beton: Beton, *, workers: int) -> Iterator[str | None]:
+    """Decodes each sample and yields what is wrong with it, or None."""
+
+    def check(sample: int) -> str | None:
+        try:
+            image = beton.read(sample)
+            if image.mode == JPEG and decode(image.data, beton.name(sample)).shape != (image.height, image.width):
+                return f"{beton.name(sample)}: its size is not what the index says"
+            if beton.class_names is not None and beton.labels[sample] >= len(beton.class_names):
+                return f"{beton.name(sample)}: label {beton.labels[sample]} of {len(beton.class_names)} classes"
+        except DataError as error:
+            return str(error)
+        return None
+
+    yield from in_order(check, range(len(beton)), workers=workers, ahead=4 * workers)
+
+
+def _write_sidecar(path: Path, class_names: list[str], labels: list[int], storage: Storage, skipped: list[str]) -> None:
+    counts = Counter(labels)
+    content = {
+        "images": len(labels),
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path),
+        "settings": asdict(storage),
+        "skipped": skipped,
+        "classes": {name: counts[label] for label, name in enumerate(class_names)},
+    }
+    sidecar(path).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _shrunk(words: np.ndarray, max_side: int) -> np.ndarray:
+    from .resize import BICUBIC, resize  # numba: half a second
+
+    height, width = words.shape
+    scale = max_side / max(height, width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    out = np.empty(size, np.uint32)
+    resize(words, 0, 0, height, width, size, (0, 0), False, BICUBIC, out)
+    return out
+
+
+def _check_sides(height: int, width: int, name: str) -> None:
+    if max(height, width) > LARGEST_SIDE:
+        raise DataError(f"{name}: {width} x {height} pixels, more than {LARGEST_SIDE} on a side; scale it down")

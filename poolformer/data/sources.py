@@ -1,0 +1,64 @@
+"""Where a loader's samples come from: a .beton file or image files. Each loads one sample into a slot of the batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import DataError
+from .beton import RAW, Beton
+from .class_folders import read_file
+from .jpeg import decode, decode_sound_jpeg
+from .transforms import Transform, rgb_to_words
+
+
+class BetonSource:
+    """The samples of a .beton file."""
+
+    def __init__(self, beton: Beton) -> None:
+        self._beton = beton
+        self.labels = beton.labels
+
+    def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> None:
+        """Writes a transformed sample into out, uint8 (3, S, S).
+
+        Raises:
+            DataError: its bytes are damaged.
+        """
+        image = self._beton.read(sample)
+        plan = transform.plan(image.height, image.width, epoch=epoch, sample=sample)
+        if image.mode == RAW:
+            words = np.empty((plan.bottom, image.width), np.uint32)
+            rgb_to_words(image.data, words)
+        elif self._beton.has_checksums:
+            words = decode_sound_jpeg(image.data, plan.bottom)
+        else:
+            words = decode(image.data, self._beton.name(sample))
+            if words.shape != (image.height, image.width):
+                raise DataError(f"{self._beton.name(sample)}: its size is not what the index says; pack the file again")
+        transform.apply(words, plan, out)
+
+
+class FileSource:
+    """Image files.
+
+    Args:
+        paths: of the files.
+        labels: the class of each.
+    """
+
+    def __init__(self, paths: Sequence[str], labels: Sequence[int]) -> None:
+        self.paths = paths
+        self.labels = np.asarray(labels, np.int64)
+
+    def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> None:
+        """Writes a transformed sample into out, uint8 (3, S, S).
+
+        Raises:
+            DataError: the file cannot be read, or is no sound image.
+        """
+        words = decode(read_file(self.paths[sample]), f"'{self.paths[sample]}'")
+        plan = transform.plan(*words.shape, epoch=epoch, sample=sample)
+        transform.apply(words, plan, out)
+
+
+Source = BetonSource | FileSource

@@ -1,0 +1,45 @@
+"""Work done by threads and handed back in order: work that runs without the interpreter lock nearly all the time."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+) -> Iterator[Result]:
+    """Yields function(item) for each item, in order, with up to `ahead` of them under way.
+
+    An exception of `function` is raised where its result would have come. Closing the iterator, or losing it, drops
+    what has not begun; the threads then end after what they are at.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="poolformer-data")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except GeneratorExit:
+        # Not joined: a lost iterator may be collected in a thread that is just starting, and a join there never ends.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()

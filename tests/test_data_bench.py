@@ -1,0 +1,58 @@
+"""`poolformer bench data` measures every contestant and says so as a table or as JSON."""
+
+import json
+import warnings
+
+import pytest
+from data_images import write_class_folders
+
+from poolformer.commands.bench_data import main
+from poolformer.commands.pack import main as pack
+from poolformer.errors import ConfigError
+
+CONTESTANTS = [
+    "training: ours",
+    "training: ours, kernels alone",
+    "training: timm",
+    "training: torchvision",
+    "evaluation: ours",
+    "evaluation: ours, kernels alone",
+    "evaluation: timm",
+    "decoding alone",
+]
+SMALL = ["--images=24", "--rounds=1", "--batch_size=4", "--image_size=32", "--num_workers=1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_class_folders(tmp_path_factory.mktemp("data") / "folder")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.slow
+def test_every_contestant_is_measured(folder, capsys):
+    capsys.readouterr()
+    assert main([str(folder), *SMALL, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert list(results) == CONTESTANTS
+    assert all(figures["images_per_s"] > 0 for figures in results.values())
+    assert all(figures["core_ms"] > 0 for figures in results.values())
+    assert results["training: timm"]["of_timm"] == results["evaluation: timm"]["of_timm"] == 1
+
+
+def test_raw_files_and_other_images_can_be_given(folder, tmp_path, capsys):
+    pack([str(folder), str(tmp_path / "raw.beton"), "--raw"])
+    assert main([str(tmp_path / "raw.beton"), "--others", str(folder), *SMALL]) == 0
+    assert "training: ours" in capsys.readouterr().out
+    assert main([str(tmp_path / "raw.beton"), *SMALL]) == 0
+
+
+def test_nothing_to_measure_is_refused(folder):
+    with pytest.raises(ConfigError, match="--images"):
+        main([str(folder), "--images=0"])

@@ -1,0 +1,137 @@
+"""Exactness on real photographs: set POOLFORMER_IMAGES to a folder of class folders (ImageNet's, say) to run these.
+
+Each test prints the largest and the mean difference it found, in levels of 0..255 (pytest -s).
+"""
+
+import io
+import os
+import warnings
+
+import numpy as np
+import pytest
+from data_images import as_pillow_13
+from PIL import Image
+from timm.data import auto_augment as timm_operations
+from timm.data import create_transform
+
+from poolformer.commands.pack import main as pack
+from poolformer.data import FFCVData, FolderData
+from poolformer.data.class_folders import FolderFiles
+from poolformer.data.jpeg import decode, decode_sound_jpeg, read_header, to_pixels, to_words
+from poolformer.data.randaugment import OPERATIONS, apply
+from poolformer.data.resize import BICUBIC, BILINEAR, resize
+from poolformer.data.transforms import EvalTransform
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("POOLFORMER_IMAGES" not in os.environ, reason="POOLFORMER_IMAGES names no folder of images"),
+]
+FILL = (124, 116, 104)
+
+
+@pytest.fixture(scope="module")
+def files():
+    folder = FolderFiles(os.environ["POOLFORMER_IMAGES"])
+    return [folder.read(n) for n in range(len(folder.names))]
+
+
+@pytest.fixture(scope="module")
+def photos(files):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged EXIF tags
+        return [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+
+
+class Difference:
+    """Collects differences and, at the end, holds them to a limit."""
+
+    def __init__(self):
+        self.largest, self.sum, self.count = 0, 0.0, 0
+
+    def add(self, got, want):
+        difference = np.abs(np.asarray(got).astype(int) - np.asarray(want))
+        self.largest = max(self.largest, int(difference.max()))
+        self.sum += float(difference.mean())
+        self.count += 1
+
+    def check(self, what, limit=0):
+        print(f"\n{what}: largest {self.largest}, mean {self.sum / self.count:.4f} levels over {self.count} images")
+        assert self.largest <= limit
+
+
+def test_decoding(files, photos):
+    whole, part = Difference(), Difference()
+    for data, photo in zip(files, photos, strict=True):
+        whole.add(to_pixels(decode(data, "x")), photo)
+        if read_header(data) is not None:
+            bottom = max(1, photo.height * 2 // 3)
+            rows = decode_sound_jpeg(np.frombuffer(data, np.uint8), bottom)
+            part.add(to_pixels(rows[:bottom]), np.asarray(photo)[:bottom])
+    whole.check("decoding")
+    part.check("decoding the upper two thirds")
+
+
+@as_pillow_13
+@pytest.mark.parametrize("kind", [BILINEAR, BICUBIC], ids=["bilinear", "bicubic"])
+def test_crop_and_resize(photos, kind):
+    difference, rng = Difference(), np.random.default_rng(0)
+    how = {BILINEAR: Image.Resampling.BILINEAR, BICUBIC: Image.Resampling.BICUBIC}[kind]
+    out = np.empty((224, 224), np.uint32)
+    for photo in photos:
+        words = to_words(np.asarray(photo))
+        for _ in range(3):
+            top, left = int(rng.integers(photo.height)), int(rng.integers(photo.width))
+            height, width = int(rng.integers(photo.height - top)) + 1, int(rng.integers(photo.width - left)) + 1
+            resize(words, top, left, height, width, (224, 224), (0, 0), False, kind, out)
+            want = photo.crop((left, top, left + width, top + height)).resize((224, 224), how)
+            difference.add(to_pixels(out), want)
+    difference.check("crop and resize")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_randaugment(monkeypatch, photos, name):
+    geometric = name.startswith(("Rotate", "Shear", "Translate"))
+    for cubic in (False, True) if geometric else (False,):
+        difference = Difference()
+        for n, photo in enumerate(photos):
+            small = photo.resize((224, 224), Image.Resampling.BICUBIC)
+            sign = 1.0 if n % 2 else -1.0
+            magnitude = (3.1, 8.3, 9.0, 9.7)[n % 4]
+            monkeypatch.setattr(timm_operations.random, "random", lambda s=sign: 0.0 if s > 0 else 1.0)
+            level_to_arg = timm_operations.LEVEL_TO_ARG[name]
+            arguments = level_to_arg(magnitude, {"translate_pct": 0.45}) if level_to_arg else ()
+            resample = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
+            want = timm_operations.NAME_TO_OP[name](small, *arguments, fillcolor=FILL, resample=resample)
+            words = to_words(np.asarray(small))
+            apply(words, OPERATIONS.index(name), magnitude, sign, cubic)
+            difference.add(to_pixels(words), want)
+        difference.check(f"{name}, {'bicubic' if cubic else 'bilinear'}" if geometric else name)
+
+
+@as_pillow_13
+@pytest.mark.parametrize("crop_pct", [0.875, 0.9, 0.95, 1.0])
+def test_evaluation(photos, crop_pct):
+    difference, ours = Difference(), EvalTransform(image_size=224, crop_pct=crop_pct)
+    timms = create_transform(224, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
+    out = np.empty((3, 224, 224), np.uint8)
+    for photo in photos:
+        plan = ours.plan(photo.height, photo.width)
+        ours.apply(to_words(np.asarray(photo))[: plan.bottom], plan, out)
+        difference.add(out, timms(photo).numpy())
+    difference.check(f"evaluation at crop_pct {crop_pct}")
+
+
+def test_batches_from_a_folder_and_from_its_beton(tmp_path):
+    pack([os.environ["POOLFORMER_IMAGES"], str(tmp_path / "x.beton")])
+    modules = [
+        FolderData(train=os.environ["POOLFORMER_IMAGES"], val=os.environ["POOLFORMER_IMAGES"], batch_size=16),
+        FFCVData(train=str(tmp_path / "x.beton"), val=str(tmp_path / "x.beton"), batch_size=16),
+    ]
+    for data in modules:
+        data.setup("fit")
+    for name in ("train_dataloader", "val_dataloader"):
+        difference = Difference()
+        for (images, labels), (others, other_labels) in zip(*(getattr(m, name)() for m in modules), strict=True):
+            assert labels.tolist() == other_labels.tolist()
+            difference.add(images.numpy(), others.numpy())
+        difference.check(f"{name}, folder against .beton (batches)")

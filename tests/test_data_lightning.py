@@ -1,0 +1,123 @@
+"""Under Lightning's trainer: order and pixels of a resumed or distributed run are those of the plain one."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from data_images import loading_threads, write_class_folders
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from poolformer.commands.pack import main as pack
+from poolformer.data import FFCVData
+
+EPOCHS, STEPS = 3, 5
+
+
+class Recorder(pl.LightningModule):
+    """A linear classifier that notes what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3 * 16 * 16, 3)
+        self.trained, self.validated = [], []
+
+    def training_step(self, batch, index):
+        images, labels = batch
+        self.trained.append([image.long().sum().item() for image in images])
+        return nn.functional.cross_entropy(self.net(images.flatten(1) / 255), labels)
+
+    def validation_step(self, batch, index):
+        if not self.trainer.sanity_checking:
+            self.validated += [image.long().sum().item() for image in batch[0]]
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def trainer_with(**options):
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": EPOCHS,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    return pl.Trainer(**defaults | options)
+
+
+def data_of(path, **options):
+    return FFCVData(train=str(path), val=str(path), **{"batch_size": 4, "image_size": 16, "num_workers": 2} | options)
+
+
+@pytest.fixture(scope="module")
+def beton(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    pack([str(write_class_folders(root / "folder", images=7)), str(root / "x.beton")])
+    return root / "x.beton"
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("step", [3, 5, 7, 10, 14])
+def test_a_run_resumed_in_mid_epoch_sees_what_was_left(beton, tmp_path, step):
+    keep = ModelCheckpoint(dirpath=tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
+    whole = Recorder()
+    trainer_with(callbacks=[keep], enable_checkpointing=True).fit(whole, data_of(beton))
+    assert len(whole.trained) == EPOCHS * STEPS
+
+    rest = Recorder()
+    trainer_with().fit(rest, data_of(beton), ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
+    assert rest.trained == whole.trained[step:]
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, rest.state_dict()[name])
+
+
+def test_epochs_differ_and_validation_repeats(beton):
+    model = Recorder()
+    trainer_with().fit(model, data_of(beton))
+    epochs = [model.trained[n * STEPS : (n + 1) * STEPS] for n in range(EPOCHS)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert model.validated[:21] == model.validated[21:42] == model.validated[42:]
+
+
+def test_short_epochs_leave_no_threads(beton):
+    trainer_with(max_epochs=10, limit_train_batches=2, limit_val_batches=1).fit(Recorder(), data_of(beton))
+    assert not loading_threads()
+
+
+TWO_RANKS = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from test_data_lightning import Recorder, data_of, trainer_with
+model = Recorder()
+trainer = trainer_with(strategy="ddp", devices=2, max_epochs=2)
+trainer.fit(model, data_of(sys.argv[1], batch_size=2))
+open(f"{sys.argv[2]}/{trainer.global_rank}", "w").write(json.dumps([model.trained, model.validated]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_see_what_one_sees(beton, tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    program = tmp_path / "two_ranks.py"
+    program.write_text(TWO_RANKS)
+    subprocess.run([sys.executable, program, beton, tmp_path], env=environment, check=True, timeout=300)
+    first, second = (json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1))
+    one = Recorder()
+    trainer_with(max_epochs=2).fit(one, data_of(beton))
+    assert [sorted(a + b) for a, b in zip(first[0], second[0], strict=True)] == [sorted(step) for step in one.trained]
+    assert (len(first[1]), len(second[1])) == (22, 20)  # 21 images, 2 epochs
+    assert sorted(first[1] + second[1]) == sorted(one.validated)

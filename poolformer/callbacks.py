@@ -20,13 +20,18 @@ from .errors import ConfigError
 HEADLINE = "val/top1"
 
 
-def checkpoints() -> list[ModelCheckpoint]:
-    """Return the callbacks that keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt``.
+def checkpoints(run_dir: Path) -> list[ModelCheckpoint]:
+    """Return the callbacks that keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` of a run.
 
     Two of them: one alone writes ``last`` only in epochs that are among the best, so that a kill can
     cost everything since the last improvement.
     """
-    options = {"save_top_k": 1, "auto_insert_metric_name": False, "enable_version_counter": False}
+    options = {
+        "dirpath": run_dir / "checkpoints",  # wherever a logger of the user's writes
+        "save_top_k": 1,
+        "auto_insert_metric_name": False,
+        "enable_version_counter": False,
+    }
     best = ModelCheckpoint(filename="best", monitor=HEADLINE, mode="max", **options)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options)
     return [best, last]

@@ -145,12 +145,12 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def import_references(spec: Any) -> list[str]:
-    """Return the names in a token mixer's specification that would import a module of any name."""
+    """Return the names in a specification of a mixer or backbone that would import a module of any name."""
     if isinstance(spec, str):
         return [spec] if ":" in spec else []
     if isinstance(spec, Mapping):
         return import_references(spec.get("name"))
-    return [name for one in spec for name in import_references(one)] if isinstance(spec, list) else []
+    return [name for one in spec for name in import_references(one)] if isinstance(spec, list | tuple | set) else []
 
 
 def _candidates(wanted: Path) -> str:

@@ -239,11 +239,12 @@ class ImageClassifier(pl.LightningModule):
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
-            misfits = [line.strip() for line in str(error).splitlines()[1:]]
+            misfits = [line.strip()[:160] for line in str(error).splitlines()[1:]] or [str(error)]
+            more = f" ... and {len(misfits) - 3} more" if len(misfits) > 3 else ""
             hparams = self.hparams
             raise CheckpointError(
                 f"the weights do not fit backbone {hparams.backbone} with mixer {hparams.mixer} and "
-                f"{hparams.num_classes} classes: {misfits[0][:200]}{' ...' if len(misfits[0]) > 200 else ''}"
+                f"{hparams.num_classes} classes: {' '.join(misfits[:3])}{more}"
             ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

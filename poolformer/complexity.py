@@ -43,8 +43,8 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
     additions do not, as in the paper. Runs the model once, in evaluation mode, where its parameters
     are; on the ``meta`` device nothing is computed.
     """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    image = torch.zeros(1, 3, image_size, image_size, device=device)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    image = torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
     modes = {module: module.training for module in model.modules()}
     counter = FlopCounterMode(
         display=False,

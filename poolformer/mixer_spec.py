@@ -129,7 +129,10 @@ def as_plain_values(spec: MixerSpec) -> Any:
     if isinstance(spec, str):
         return spec
     if callable(spec):
-        return f"{spec.__module__}:{getattr(spec, '__qualname__', type(spec).__qualname__)}"
+        reference = f"{getattr(spec, '__module__', '')}:{getattr(spec, '__qualname__', '')}"
+        if "<" in reference or not reference.partition(":")[2]:
+            raise OptionsError(f"{spec!r} has no name that a checkpoint could find it by; pass a class or a function")
+        return reference
     if isinstance(spec, Mapping):
         return dict(spec)
     return [as_plain_values(one) for one in spec]

@@ -150,7 +150,7 @@ class TrainingCLI(LightningCLI):
     def _goes_on(self) -> bool:
         """Whether a checkpoint of the run in this very directory is continued."""
         path = self._options.get("ckpt_path") and self._checkpoint_path.resolve()
-        return bool(path) and self._run_dir.resolve() in path.parents
+        return bool(path) and path.parent == (self._run_dir / "checkpoints").resolve()
 
     def _choose_run_directory(self) -> None:
         if self._options.trainer.default_root_dir is not None:
@@ -167,12 +167,13 @@ class TrainingCLI(LightningCLI):
         saved = read_run(path)
         model = hyper_parameters(saved)
         # A checkpoint is data: it may not choose what is imported.
-        foreign = import_references(model.get("mixer"))
-        if foreign and import_references(self._options.model.mixer) != foreign:
-            raise CheckpointError(
-                f"'{path}' was trained with token mixer {foreign[0]!r}, a module that you have to vouch for: "
-                f"add --model.mixer {foreign[0]}"
-            )
+        for option in ("mixer", "backbone"):
+            foreign = import_references(model.get(option))
+            if foreign and import_references(self._options.model[option]) != foreign:
+                raise CheckpointError(
+                    f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
+                    f"add --model.{option} {foreign[0]}"
+                )
         data_options = dict(saved.get("datamodule_hyper_parameters", {}))
         class_path = data_options.pop("_class_path", None)
         if class_path in map(_class_path, data.__all__):
@@ -229,7 +230,7 @@ class TrainingCLI(LightningCLI):
 
     def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
         directory = callbacks.RunDirectory(self._run_dir, goes_on=self._goes_on, save_config=self._save_config)
-        extra = [directory, *callbacks.checkpoints(), callbacks.Throughput(), callbacks.RunSummary()]
+        extra = [directory, *callbacks.checkpoints(self._run_dir), callbacks.Throughput(), callbacks.RunSummary()]
         return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
     def _save_config(self, path: Path) -> None:

@@ -78,7 +78,9 @@ class Scripted(pl.LightningModule):
 )
 def test_best_is_the_best_epoch_and_last_the_last(tmp_path, accuracies, options, best):
     loader = DataLoader(torch.zeros(2, 1))
-    trainer = run(tmp_path, max_epochs=len(accuracies), enable_checkpointing=True, callbacks=checkpoints(), **options)
+    trainer = run(
+        tmp_path, max_epochs=len(accuracies), enable_checkpointing=True, callbacks=checkpoints(tmp_path), **options
+    )
     trainer.fit(Scripted(accuracies), loader, loader)
     files = {path.name: torch.load(path, weights_only=True) for path in (tmp_path / "checkpoints").iterdir()}
     assert files.keys() == {"best.ckpt", "last.ckpt"}
@@ -89,7 +91,7 @@ def test_best_is_the_best_epoch_and_last_the_last(tmp_path, accuracies, options,
 def test_checkpoints_lie_beside_the_events(tmp_path):
     loader = DataLoader(torch.zeros(2, 1))
     trainer = run(tmp_path, logger=board(tmp_path), log_every_n_steps=1, enable_checkpointing=True)
-    trainer.callbacks += checkpoints()
+    trainer.callbacks += checkpoints(tmp_path)
     trainer.fit(Scripted([0.5]), loader, loader)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"best.ckpt", "last.ckpt"}
 

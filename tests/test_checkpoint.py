@@ -339,6 +339,7 @@ def test_a_missing_plugin_is_named_with_the_command_that_installs_it():
         ("a.b:C", ["a.b:C"]),
         ({"name": "a:B", "size": 3}, ["a:B"]),
         (["pooling", "a:B", {"name": "c:D"}, "identity"], ["a:B", "c:D"]),
+        (("a:B",) * 2, ["a:B", "a:B"]),
         (None, []),
         (3, []),
     ],

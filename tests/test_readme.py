@@ -36,6 +36,8 @@ def test_the_readme_has_commands():
 @pytest.mark.filterwarnings("ignore")  # of a run of one step: nothing to log, classes without images
 def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for module in ("my_mixer_plugin", "my_idea_plugin"):  # as another test may have left them
+        monkeypatch.delitem(sys.modules, module, raising=False)
     (tmp_path / "plugins").symlink_to(ROOT / "plugins")
     write_images(tmp_path / "imagenet")
     site = tmp_path / "site"
@@ -72,6 +74,11 @@ def write_images(folder: Path) -> None:
                 path = folder / split / f"n{label}" / f"{index}.JPEG"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (48, 40), (100 * label, 50 * index, 0)).save(path)
+
+
+def test_nothing_is_left_to_be_filled_in():
+    for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("configs/**/*.yaml")]:
+        assert not re.search(r"\bRESULTS?\b|val/top1 \.\.\.", path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.parametrize("file", re.findall(r"\]\((?!http)([^)#]+)\)", README))

@@ -436,6 +436,15 @@ def test_going_on_from_another_run_does_not_overwrite_the_one_here(call, run_dir
     assert before["config.yaml"] in kept
 
 
+def test_going_on_from_an_archived_run_moves_the_present_one(call, run_dir):
+    again = ["--config", run_dir / "config.yaml", *ONE_EPOCH]
+    assert call("fit", *again).code == 0
+    present = contents(run_dir)[LAST]
+    archived = run_dir / "previous" / "1" / LAST
+    assert call("fit", "--config", run_dir / "config.yaml", *TWO_EPOCHS, "--ckpt_path", archived).code == 0
+    assert contents(run_dir)[f"previous/2/{LAST}"] == present
+
+
 def test_the_configuration_of_a_run_that_went_on_runs_again(call, run_dir):
     config = ["--config", run_dir / "config.yaml"]
     assert call("fit", *config, "--ckpt_path", "last", "--trainer.max_epochs", "2").code == 0
@@ -522,15 +531,20 @@ def changed(trained: Path, to: Path, **parts: Any) -> Path:
     return to
 
 
-@pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
-def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained):
+IMPORTED = [{"mixer": "beside_it:Mixer"}, {"mixer": ("beside_it:Mixer",) * 4}, {"backbone": "beside_it:Mixer"}]
+
+
+@pytest.mark.parametrize("hyper_parameters", IMPORTED, ids=str)
+def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained, hyper_parameters):
     (work / "beside_it.py").write_text(f"open('was-run', 'w').close()\n{MIXER}")
-    evil = changed(trained, work / "evil.ckpt", hyper_parameters={"mixer": "beside_it:Mixer"})
+    evil = changed(trained, work / "evil.ckpt", hyper_parameters=hyper_parameters)
     try:
-        call("validate", "--ckpt_path", evil)
+        done = call("validate", "--ckpt_path", evil)
     finally:
         sys.modules.pop("beside_it", None)
     assert not (work / "was-run").exists()
+    assert done.code == 2
+    assert "'beside_it:Mixer', a module that you have to vouch for: add --model." in done.err
 
 
 @pytest.mark.parametrize("class_path", ["came_along.Data", "poolformer.data.folder.os", "subprocess.Popen"])

@@ -441,7 +441,8 @@ class Blend(nn.Identity):
 
 def test_a_mixer_handed_over_as_a_class_leaves_a_checkpoint_that_loads(tmp_path):
     trained(tmp_path / "a.ckpt", tiny(mixer=Blend))
-    torch.load(tmp_path / "a.ckpt", weights_only=True)
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert saved["hyper_parameters"]["mixer"] == f"{Blend.__module__}:Blend"
 
 
 # ---- learning

@@ -72,6 +72,17 @@ poolformer_tiny = partial(
     stem=Patch(kernel_size=3, stride=1, padding=1),
 )
 
+# Not the paper's either: S12 at half the width for images of 32 pixels, on which the paper's stem would
+# leave one token to the last stage (sail-sg/poolformer#24 reports no luck with that); here it has 2 x 2.
+poolformer_xs12 = partial(
+    MetaFormer,
+    depths=(2, 2, 6, 2),
+    dims=(32, 64, 160, 256),
+    layer_scale_init=1.0,
+    drop_path_rate=0.1,
+    stem=Patch(kernel_size=4, stride=2, padding=1),
+)
+
 
 def resmlp_b24(*, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224) -> nn.Module:
     """ResMLP-B24 with patches of 16 pixels (arXiv 2105.03404), which the paper compares with.

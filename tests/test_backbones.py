@@ -130,6 +130,12 @@ def test_the_tiny_backbone_takes_images_of_8_pixels():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 
+def test_the_xs12_backbone_leaves_four_tokens_of_32_pixels():
+    model = create_backbone("poolformer_xs12", num_classes=10, image_size=32)
+    *_, last = model.forward_intermediates(torch.randn(2, 3, 32, 32), intermediates_only=True)
+    assert last.shape == (2, 256, 2, 2)
+
+
 # ---- the paper's ablations on S12: arXiv 2111.11418, table 5; counts measured on the authors' code
 
 S12 = 11_915_176

@@ -71,18 +71,34 @@ def quiet():
         yield
 
 
-@pytest.mark.parametrize("step", [3, 5, 7, 10, 14])
-def test_a_run_resumed_in_mid_epoch_sees_what_was_left(beton, tmp_path, step):
+@pytest.mark.parametrize(
+    ("step", "before", "after"),
+    [(step, "host", "host") for step in (3, 5, 7, 10, 14)] + [(7, "device", "device"), (8, "host", "device")],
+)
+def test_a_run_resumed_in_mid_epoch_sees_what_was_left(beton, tmp_path, step, before, after):
     keep = ModelCheckpoint(dirpath=tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     whole = Recorder()
-    trainer_with(callbacks=[keep], enable_checkpointing=True).fit(whole, data_of(beton))
+    trainer_with(callbacks=[keep], enable_checkpointing=True).fit(whole, data_of(beton, augment_on=before))
     assert len(whole.trained) == EPOCHS * STEPS
 
     rest = Recorder()
-    trainer_with().fit(rest, data_of(beton), ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
+    data = data_of(beton, augment_on=after)
+    trainer_with().fit(rest, data, ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
     assert rest.trained == whole.trained[step:]
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, rest.state_dict()[name])
+
+
+def test_a_run_is_the_same_wherever_it_augments(beton):
+    runs = {}
+    for where in ("host", "device"):
+        torch.manual_seed(0)
+        runs[where] = Recorder()
+        trainer_with().fit(runs[where], data_of(beton, augment_on=where))
+    assert runs["device"].trained == runs["host"].trained
+    assert runs["device"].validated == runs["host"].validated
+    for name, weights in runs["host"].state_dict().items():
+        assert torch.equal(weights, runs["device"].state_dict()[name])
 
 
 def test_epochs_differ_and_validation_repeats(beton):

@@ -46,6 +46,9 @@ class ImageClassifier(pl.LightningModule):
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; null for none.
         image_size: Side of the images in pixels, for what depends on the number of tokens. The command
             line sets it from --data.image_size.
+        pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
+            mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
+            download them. Not read with --ckpt_path, which has weights of its own.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -80,6 +83,7 @@ class ImageClassifier(pl.LightningModule):
         drop_path_rate: float | None = None,
         position_embedding: int | None = None,
         image_size: int = 224,
+        pretrained: str | None = None,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
@@ -95,7 +99,8 @@ class ImageClassifier(pl.LightningModule):
         std: tuple[float, float, float] = IMAGENET_STD,
     ):
         super().__init__()
-        self.save_hyperparameters()
+        # A checkpoint has weights of its own and must load where this file is gone.
+        self.save_hyperparameters(ignore="pretrained")
         self.hparams["mixer"] = as_plain_values(mixer)
         self.backbone = create_backbone(
             backbone,
@@ -109,7 +114,10 @@ class ImageClassifier(pl.LightningModule):
             drop_path_rate=drop_path_rate,
             position_embedding=position_embedding,
             image_size=image_size,
+            pretrained=pretrained,
         )
+        if pretrained is not None:
+            rank_zero_info(f"Starts from the weights of '{pretrained}'")
         self.augment = BatchAugmentation(
             num_classes=num_classes,
             mixup=mixup,

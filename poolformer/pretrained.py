@@ -75,12 +75,18 @@ def load_pretrained(
     classifier = _classifier(backbone)
     fresh = _drop_other_head(weights, network, classifier, notes) if classifier else set()
     misfit = _misfit(weights, network, fresh)
-    if any(misfit.values()):
-        raise MisfitError(f"'{source}' does not fit backbone {name}: {_explain(misfit, weights, network)}", **misfit)
-    try:
-        backbone.load_state_dict(weights, strict=False)  # what may be missing is known by now
-    except RuntimeError as error:  # such as tensors without values
-        raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(error)[:200]}") from error
+    # Shapes that differ are the network's own affair at first: it may resample a position embedding.
+    cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
+    if names_fit:
+        try:
+            backbone.load_state_dict(weights, strict=False)  # what may be missing is known by now
+        except RuntimeError as error:
+            cause = error
+    if cause and not misfit["other_shapes"]:  # such as tensors without values
+        raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(cause)[:200]}") from cause
+    if cause or not names_fit:
+        explained = _explain(misfit, weights, network)
+        raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}", **misfit) from cause
 
     if RECORD in content:
         notes += differences(content, backbone=name, mixer=mixer)

@@ -101,6 +101,24 @@ def create_backbone(
     return _build(entry, factory, num_classes=num_classes, **options)
 
 
+def has_fixed_image_size(name: str) -> bool:
+    """Whether a backbone works at the image size alone that it is built for.
+
+    Timm says it of its models. Of others, those count that take ``image_size`` for themselves; one that
+    takes ``mixer`` too hands it on, and the mixers say whether they need it.
+
+    Raises:
+        RegistryError: No such backbone, or its package is broken.
+    """
+    if name.startswith("timm/"):
+        import timm  # 4 s
+
+        config = timm.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
+        return config is not None and config.fixed_input_size
+    parameters = inspect.signature(registry.find(registry.BACKBONES, name).load()).parameters
+    return "image_size" in parameters and "mixer" not in parameters
+
+
 def _without_empty_mapping(mixer: MixerSpec) -> MixerSpec:
     """``{name: pooling}``, the form of the configuration files, says no more than ``pooling``."""
     return mixer["name"] if isinstance(mixer, Mapping) and set(mixer) == {"name"} else mixer

@@ -25,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from . import callbacks, data
+from .backbones import has_fixed_image_size
 from .checkpoint import hyper_parameters, import_references, locate, read_run
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, read_config
@@ -320,6 +321,11 @@ def _of_data_class(
 
 def _refuse_growth_of_fixed_sizes(options: Namespace) -> None:
     growing = (options.data.get("init_args") or {}).get("growth") if options.get("data") else None
+    if growing and has_fixed_image_size(options.model.backbone):
+        raise ConfigError(
+            f"backbone {options.model.backbone!r} is built for one image size, so training images cannot grow: "
+            "leave out --data.growth"
+        )
     for mixer in resolve(options.model.mixer):
         if growing and mixer.takes_resolution:
             raise ConfigError(

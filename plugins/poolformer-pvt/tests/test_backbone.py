@@ -221,6 +221,12 @@ def test_positions_that_no_square_image_has_do_not_load(model):
         model.load_state_dict(state)
 
 
+def test_export_takes_a_batch_of_any_size(model):
+    x = torch.randn(3, 3, 64, 64)
+    exported = torch.export.export(model.eval(), (x[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(exported.module()(x), model(x))
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_resample_their_own_positions(model, copied):
     twin = copied(model.eval())

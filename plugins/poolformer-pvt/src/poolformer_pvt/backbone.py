@@ -116,7 +116,7 @@ class PyramidVisionTransformer(nn.Module):
         """Add the position embedding to a stage's map (B, C, H, W), after the class token has joined it."""
         resolution, tokens = x.shape[2:], x.flatten(2).transpose(1, 2)
         if _class_tokens(number):
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
             resolution = (tokens.shape[1], 1)  # one column: attention without reduction sees no layout
         tokens = tokens + getattr(self, f"pos_embed{number}")
         return tokens.transpose(1, 2).unflatten(2, resolution)
@@ -168,7 +168,7 @@ class Block(nn.Module):
         """Stochastic depth (arXiv 1603.09382): zero the branch for whole samples, in training."""
         if not self.training or self.drop_path_rate == 0:
             return branch
-        return branch * F.dropout(branch.new_ones(len(branch), 1, 1, 1), self.drop_path_rate)
+        return branch * F.dropout(branch.new_ones(branch.shape[0], 1, 1, 1), self.drop_path_rate)
 
 
 def _per_token(layer: nn.Module, x: Tensor) -> Tensor:

@@ -80,15 +80,3 @@ def test_mixers_of_a_fixed_size_refuse_to_grow(tmp_path, monkeypatch, capsys):
     data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
     assert main(["fit", *data, "--model.mixer=fixed_mixer:Fixed"]) == 2
     assert "is built for one number of tokens, so training images cannot grow" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "backbone",
-    ["pvt_tiny", pytest.param("timm/deit_tiny_patch16_224", marks=pytest.mark.slow)],  # imports timm
-)
-def test_backbones_of_a_fixed_size_refuse_to_grow(shipped_plugin, tmp_path, capsys, backbone):
-    shipped_plugin("poolformer-pvt")
-    root = str(write_class_folders(tmp_path / "folder"))
-    data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
-    assert main(["fit", *data, f"--model.backbone={backbone}"]) == 2
-    assert f"backbone '{backbone}' is built for one image size, so training images" in capsys.readouterr().err

@@ -19,7 +19,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["training_cli"],
-    ["parser"],
+    ["parser", "data_section"],
     ["classifier", "commands.*"],
     ["backbones", "checkpoint", "recipe", "callbacks", "data.*", "testing"],
     ["mixer_rules"],
@@ -27,7 +27,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs"],
-    ["registry", "layers", "complexity"],
+    ["registry", "layers", "complexity", "quiet"],
     ["kernels.*"],
     ["errors"],
 ]

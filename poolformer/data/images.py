@@ -122,7 +122,11 @@ class ImageData(pl.LightningDataModule, ABC):
         return loader
 
     def val_dataloader(self) -> Loader:
-        """Every validation image once, in order."""
+        """Every validation image once, in order, as are those of `test` and `predict`.
+
+        Raises:
+            DataError: There are fewer images than devices.
+        """
         return self._loader("val")
 
     def test_dataloader(self) -> Loader:
@@ -176,6 +180,9 @@ class ImageData(pl.LightningDataModule, ABC):
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)
+        images = len(self._sources[split].labels)
+        if images < world:
+            raise DataError(f"{images} {split} images for {world} devices: take fewer devices (--trainer.devices)")
         return Loader(
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,

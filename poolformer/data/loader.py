@@ -31,7 +31,8 @@ class Loader:
         workers: threads.
         shuffle: for training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches,
             the rest of the samples being left out this epoch. Otherwise samples come in their own order, each to
-            exactly one rank, so that ranks may differ by one sample.
+            exactly one rank. Ranks then differ by at most one sample but never in the number of their batches, since
+            DDP waits for all of them at each: so a last batch may hold one image more than batch_size.
         seed: of the order.
         rank, world: which of how many processes this is.
     """
@@ -77,10 +78,8 @@ class Loader:
         self._resume = (state["epoch"], state["batch"])
 
     def __len__(self) -> int:
-        samples = len(self.source.labels)
-        if self.shuffle:
-            return samples // self.world // self.batch_size
-        return math.ceil(len(range(self.rank, samples, self.world)) / self.batch_size)
+        everywhere = len(self.source.labels) // self.world
+        return everywhere // self.batch_size if self.shuffle else math.ceil(everywhere / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # The body runs at the first batch, not here: Lightning calls iter() before it says which epoch it is.
@@ -108,13 +107,17 @@ class Loader:
 
     def batch_indices(self, batch: int) -> list[int]:
         """The samples of a batch of this epoch, by number."""
-        return self.order(self.epoch)[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+        return self._batch(self.order(self.epoch), batch).tolist()
+
+    def _batch(self, order: np.ndarray, batch: int) -> np.ndarray:
+        start = batch * self.batch_size
+        return order[start:] if batch == len(self) - 1 else order[start : start + self.batch_size]
 
     def _chunks(self, epoch: int, first: int) -> Iterator["_Chunk"]:
         order, transform = self.order(epoch), self.transforms(epoch)
         size = transform.image_size
-        for start in range(first * self.batch_size, len(order), self.batch_size):
-            samples = order[start : start + self.batch_size]
+        for batch in range(first, len(self)):
+            samples = self._batch(order, batch)
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin)
             labels = torch.from_numpy(self.source.labels[samples])
             for place in range(0, len(samples), CHUNK):

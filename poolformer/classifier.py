@@ -4,6 +4,7 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 (B, 3, H, W) and int64 labels (B,); normalisation and mixing happen here, on the device.
 """
 
+import copy
 import os
 import random
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from .errors import CheckpointError, ConfigError
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
+from .registry import describe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -140,12 +142,14 @@ class ImageClassifier(pl.LightningModule):
         """Compare what the trainer and the data are with what the model was built for.
 
         Raises:
-            ConfigError: The data has classes that the model does not know, or the cosine has no end.
+            ConfigError: The data has classes that the model does not know, its images grow and the
+                backbone takes one size only, or the cosine has no end.
         """
         if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
         if stage == "fit":
             self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
+            self._check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
         self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
         num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes
         remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
@@ -153,6 +157,18 @@ class ImageClassifier(pl.LightningModule):
             raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")
         if num_classes < self.hparams.num_classes:
             rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
+
+    def _check_growth(self, growth: dict[str, int] | None) -> None:
+        """Try the sizes of growing images on shapes alone: whether a network takes them, it does not say."""
+        for side in (growth["first"], growth["last"]) if growth else ():
+            try:
+                with torch.no_grad():
+                    copy.deepcopy(self.backbone).to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
+            except Exception as error:
+                raise ConfigError(
+                    f"backbone {self.hparams.backbone!r} is built for images of {self.hparams.image_size} pixels and "
+                    f"does not take {side}, so training images cannot grow: leave out --data.growth ({describe(error)})"
+                ) from error
 
     def on_train_start(self) -> None:
         """Give each device random numbers of its own: Lightning seeds them all alike, and mixing would repeat."""

@@ -80,3 +80,18 @@ def test_mixers_of_a_fixed_size_refuse_to_grow(tmp_path, monkeypatch, capsys):
     data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
     assert main(["fit", *data, "--model.mixer=fixed_mixer:Fixed"]) == 2
     assert "is built for one number of tokens, so training images cannot grow" in capsys.readouterr().err
+
+
+# A plugin, one whose mixer is no option, and one whose fixed part is no mixer.
+@pytest.mark.parametrize(
+    "words", [["pvt_tiny"], ["randformer_s12"], ["poolformer_s12", "--model.position_embedding=3"]], ids=lambda w: w[0]
+)
+def test_backbones_of_a_fixed_size_refuse_to_grow(shipped_plugin, tmp_path, monkeypatch, capsys, words):
+    shipped_plugin("poolformer-pvt")
+    monkeypatch.chdir(tmp_path)
+    root = str(write_class_folders(tmp_path / "folder"))
+    data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
+    run = ["--trainer.accelerator=cpu", "--trainer.max_epochs=30", "--data.batch_size=2", "--data.num_workers=0"]
+    assert main(["fit", *data, *run, "--model.backbone", *words]) == 2
+    refusal = "pixels and does not take 32, so training images cannot grow: leave out --data.growth ("
+    assert refusal in capsys.readouterr().err

@@ -234,18 +234,9 @@ def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str,
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
-    if timm_has_fixed_size(f"timm/{name}"):
+    if timm.get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = image_size
     try:
         return timm.create_model(name, num_classes=num_classes, **options)
     except TypeError as error:  # timm's models differ in what they take
         raise OptionsError(f"backbone 'timm/{name}' cannot be built with {options}: {describe(error)}") from error
-
-
-def timm_has_fixed_size(name: str) -> bool:
-    """Whether ``timm/<model>`` is built for images of one size; False for any other backbone."""
-    if not name.startswith("timm/"):
-        return False
-    import timm  # 4 s
-
-    return bool(getattr(timm.get_pretrained_cfg(name.removeprefix("timm/")), "fixed_input_size", False))

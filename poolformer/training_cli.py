@@ -137,7 +137,6 @@ class TrainingCLI(LightningCLI):
                 f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file of a run, "
                 "or --model.pretrained with published ones"
             )
-        data_section.refuse_growth_of_fixed_sizes(self._options)
         if not model.backbone.startswith("timm/"):
             find(BACKBONES, model.backbone)
 

@@ -5,9 +5,11 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 """
 
 import copy
+import inspect
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,7 +22,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone
-from .checkpoint import RECORD, differences, record
+from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .errors import CheckpointError, ConfigError
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
@@ -290,6 +292,33 @@ class ImageClassifier(pl.LightningModule):
         if trained_with and self.class_names and trained_with != self.class_names:
             rank_zero_warn("the checkpoint's classes are not the data's: labels mean something else to it")
         self.class_names = trained_with or self.class_names
+
+
+def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> ImageClassifier:
+    """Rebuild the classifier of a run from its checkpoint, on the CPU and in evaluation mode.
+
+    Args:
+        path: A checkpoint that a run wrote.
+        trusted: Mixers or backbones outside the registry, ``module:name``, that the checkpoint may have
+            imported; it is data and cannot choose that itself.
+
+    Raises:
+        CheckpointError: It cannot be read, or its weights do not fit what is installed here.
+        RegistryError: Its backbone or mixer cannot be had.
+    """
+    saved = read_run(path)
+    options = hyper_parameters(saved)
+    foreign = set(import_references([options.get("mixer", ""), options.get("backbone", "")]))
+    if not foreign <= set(trusted):
+        names = ", ".join(sorted(foreign.difference(trusted)))
+        raise CheckpointError(
+            f"'{path}' was trained with {names}, a module that you have to vouch for: --trust {names}"
+        )
+    known = inspect.signature(ImageClassifier).parameters
+    classifier = ImageClassifier(**{name: value for name, value in options.items() if name in known})
+    classifier.load_state_dict(saved["state_dict"])
+    classifier.on_load_checkpoint(saved)
+    return classifier.eval()
 
 
 def _metrics(num_classes: int) -> torch.nn.ModuleDict:

@@ -23,6 +23,7 @@ COMMANDS = {
     "pack": ("pack", "Pack class folders of images into one .beton file."),
     "verify": ("verify", "Check every image of a .beton file."),
     "bench": ("bench", "Measure this package beside others: bench data."),
+    "cam": ("cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("new_plugin", "Write a package with a token mixer of your own."),
 }
 

@@ -129,7 +129,7 @@ def test_an_unknown_name_gets_a_suggestion_and_what_is_installed(group, name, me
 
 def test_a_plugin_is_suggested_and_listed_like_our_own(mixer_package):
     mixer_package("my-dist", "wavelet")
-    with pytest.raises(UnknownNameError, match=r"Did you mean 'wavelet'\? Installed: .*pooling, wavelet\."):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'wavelet'\? Installed: .*pooling, .*wavelet\."):
         find(MIXERS, "wavelets")
 
 

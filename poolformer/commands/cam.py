@@ -1,0 +1,194 @@
+"""`poolformer cam`."""
+
+import argparse
+import inspect
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from ..classifier import ImageClassifier
+
+
+def main(argv: list[str]) -> int:
+    """Show where trained networks look: Grad-CAM pictures (arXiv 1610.02391), as in the paper's figure 4.
+
+    Writes one picture with a row for each IMAGE: the image as the network sees it, then the map of CKPT and of each
+    --beside, for the class that each finds likeliest, or for --class. It needs pip install 'poolformer[cam]'.
+
+      poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg cat.jpg
+      poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg --beside runs/deit/checkpoints/best.ckpt --class terrier
+    """
+    options = _parser().parse_args(argv)
+    try:
+        import matplotlib.pyplot as plt
+        import pytorch_grad_cam  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"poolformer cam needs the extra cam: pip install 'poolformer[cam]' ({error})") from error
+    from ..classifier import load_classifier
+
+    paths = [options.checkpoint, *options.beside]
+    classifiers = [load_classifier(path, trusted=options.trust) for path in paths]
+    plt.switch_backend("agg")
+    figure, axes = plt.subplots(
+        len(options.image),
+        1 + len(paths),
+        figsize=(3 * (1 + len(paths)), 3.2 * len(options.image)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, name in zip(axes, options.image, strict=True):
+        for axis in row:
+            axis.set_axis_off()
+        for axis, path, classifier in zip(row[1:], paths, classifiers, strict=True):
+            pixels = _evaluation_pixels(name, classifier.hparams.image_size, options.crop_pct)
+            label, probability, heat = class_activation_map(
+                classifier, pixels, label=_label(classifier, options.label), layer=options.layer
+            )
+            class_name = classifier.class_names[label] if classifier.class_names else f"class {label}"
+            axis.imshow(heat)
+            axis.set_title(f"{_run_name(path)}\n{class_name} {probability:.0%}", fontsize=8)
+        pixels = _evaluation_pixels(name, classifiers[0].hparams.image_size, options.crop_pct)
+        row[0].imshow(pixels.permute(1, 2, 0).numpy())
+        row[0].set_title(Path(name).name, fontsize=8)
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out, dpi=options.dpi)
+    print(options.out)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "poolformer cam", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint of a run")
+    parser.add_argument("image", metavar="IMAGE", nargs="+", help="image files")
+    parser.add_argument("--beside", metavar="CKPT", action="append", default=[], help="another checkpoint; repeatable")
+    parser.add_argument(
+        "--class", dest="label", help="name or number of the class to look for; the likeliest if not given"
+    )
+    parser.add_argument("--layer", help="name of the module whose output is looked at; the last stage's by default")
+    parser.add_argument("--crop_pct", type=float, default=0.9, help="as --data.crop_pct of the run")
+    parser.add_argument("--out", default="cam.png", help="the picture to write: .png, .pdf or .svg")
+    parser.add_argument("--dpi", type=int, default=150, help="dots an inch of a picture of 3 inches")
+    parser.add_argument(
+        "--trust",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="mixer outside the registry that CKPT may import",
+    )
+    return parser
+
+
+def class_activation_map(
+    classifier: "ImageClassifier", pixels: "Tensor", *, label: int | None = None, layer: str | None = None
+) -> tuple[int, float, "np.ndarray"]:
+    """Find where a class is seen in an image (arXiv 1610.02391).
+
+    Args:
+        classifier: In evaluation mode.
+        pixels: uint8 (3, H, W).
+        label: The class; None for the likeliest one.
+        layer: Name of the backbone's module to look at; None for its last map.
+
+    Returns:
+        The class, its probability, and the image with the map over it, uint8 (H, W, 3).
+
+    Raises:
+        ConfigError: The backbone has no such layer, or its output is no map.
+    """
+    import torch
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    images = (pixels[None] - classifier.mean) / classifier.std
+    with torch.no_grad():
+        probabilities = classifier(images).softmax(1)[0]
+    label = int(probabilities.argmax()) if label is None else label
+    backbone = classifier.backbone
+    as_map = partial(
+        _as_map,
+        num_features=getattr(backbone, "num_features", None),
+        num_prefix_tokens=getattr(backbone, "num_prefix_tokens", 0),
+    )
+    with GradCAM(backbone, [_layer(backbone, layer)], reshape_transform=as_map) as cam:
+        mask = cam(images, [ClassifierOutputTarget(label)])[0]
+    return (
+        label,
+        float(probabilities[label]),
+        show_cam_on_image(pixels.permute(1, 2, 0).numpy() / 255, mask, use_rgb=True),
+    )
+
+
+def _layer(backbone: "nn.Module", name: str | None) -> "nn.Module":
+    modules = dict(backbone.named_modules())
+    blocks = getattr(backbone, "blocks", None)
+    if name is None and hasattr(blocks, "__len__") and hasattr(blocks[-1], "norm1"):
+        return blocks[-1].norm1  # a ViT: behind its last attention only the class token counts
+    if name is None:
+        name = backbone.feature_info[-1]["module"] if getattr(backbone, "feature_info", None) else None
+    if name not in modules:
+        raise ConfigError(
+            f"which layer? {f'there is no {name!r}; ' if name else ''}pass --layer with one of "
+            f"{', '.join([each for each in modules if each and each.count('.') < 2][:12])} ..."
+        )
+    return modules[name]
+
+
+def _as_map(output: "Tensor", *, num_features: int | None, num_prefix_tokens: int) -> "Tensor":
+    """Turn a layer's output to (B, C, H, W): a map of either layout, or tokens (B, N, C)."""
+    if output.ndim == 3:
+        side = math.isqrt(output.shape[1] - num_prefix_tokens)
+        if side**2 + num_prefix_tokens == output.shape[1]:
+            output = output[:, num_prefix_tokens:].transpose(1, 2).unflatten(2, (side, side))
+    elif output.ndim == 4 and output.shape[3] == num_features != output.shape[1]:
+        output = output.movedim(3, 1)
+    if output.ndim != 4:
+        raise ConfigError(f"the layer's output {tuple(output.shape)} is no map: pass another --layer")
+    if output.shape[2:] == (1, 1):
+        raise ConfigError("the layer's map has one token, which is everywhere: pass an earlier --layer")
+    return output
+
+
+def _label(classifier: "ImageClassifier", given: str | None) -> int | None:
+    if given is None:
+        return None
+    names = classifier.class_names or []
+    if given in names:
+        return names.index(given)
+    if given.isdecimal() and int(given) < classifier.hparams.num_classes:
+        return int(given)
+    from ..registry import suggestion
+
+    raise ConfigError(
+        f"--class {given}: there is no such class.{suggestion(given, names)} It is a name that the run was trained "
+        f"with, or a number below {classifier.hparams.num_classes}."
+    )
+
+
+def _evaluation_pixels(name: str, image_size: int, crop_pct: float) -> "Tensor":
+    """Load an image as evaluation does, uint8 (3, S, S)."""
+    import numpy as np
+    import torch
+
+    from ..data.sources import FileSource
+    from ..data.transforms import EvalTransform
+
+    if not Path(name).is_file():
+        raise DataError(f"no image at '{name}'")
+    out = np.empty((3, image_size, image_size), np.uint8)
+    FileSource([Path(name)], [0]).load(0, EvalTransform(image_size=image_size, crop_pct=crop_pct), 0, out)
+    return torch.from_numpy(out)
+
+
+def _run_name(checkpoint: str) -> str:
+    path = Path(checkpoint).absolute()
+    return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem

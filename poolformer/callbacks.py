@@ -210,12 +210,11 @@ class PredictionWriter(BasePredictionWriter):
         images = getattr(trainer.datamodule, "predict_names", None)
         if not batch_indices:  # Lightning knows them of PyTorch's own loader only
             batch_indices = trainer.predict_dataloaders.batch_indices(batch_idx)
-        classes = pl_module.class_names
         top = prediction.topk(min(self.top_k, prediction.shape[1]))
         for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
             row = [images[index] if images else index]
             for value, label in zip(values, labels, strict=True):
-                row += [classes[label] if classes else label, f"{value:.6f}"]
+                row += [pl_module.class_name(label), f"{value:.6f}"]
             self._rows.writerow(row)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

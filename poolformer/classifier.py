@@ -140,6 +140,11 @@ class ImageClassifier(pl.LightningModule):
         """Normalised images (B, 3, H, W) to logits (B, K)."""
         return self.backbone(images)
 
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, its number where the data had no name for it."""
+        named = self.class_names and label < len(self.class_names)
+        return self.class_names[label] if named else str(label)
+
     def setup(self, stage: str) -> None:
         """Compare what the trainer and the data are with what the model was built for.
 

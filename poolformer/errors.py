@@ -39,3 +39,9 @@ class DataError(PoolformerError):
 
 class CheckpointError(PoolformerError):
     """A checkpoint that is missing, damaged, or made for something else."""
+
+
+def one_line(error: PoolformerError) -> str:
+    """Return the message, without the traceback that a loader's worker process wraps around it."""
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")

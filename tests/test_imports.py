@@ -18,6 +18,9 @@ ROOT = Path(poolformer.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
+    ["commands.ablate"],
+    ["ablation_table"],
+    ["ablation"],
     ["training_cli"],
     ["parser"],
     ["classifier", "commands.*"],
@@ -26,7 +29,7 @@ LAYERS = [
     ["metaformer"],
     ["mixer_spec"],
     ["mixers"],
-    ["configs"],
+    ["configs", "launchers"],
     ["registry", "layers", "complexity"],
     ["kernels.*"],
     ["errors"],
@@ -41,6 +44,7 @@ HEAVY = {
     "timm": [],
     "ffcv": [],
     "matplotlib": [],
+    "submitit": [],
     "onnx": [],
 }
 # What has to answer at once: `poolformer --help`, `poolformer mixers`.

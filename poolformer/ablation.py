@@ -247,24 +247,21 @@ def train(run: Run) -> str | None:
         None, or in one line why there is no result.
     """
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    log = run.log.open("a", encoding="utf-8")
-    if not _lock(log):
-        return f"another process is training it (it writes '{run.log}')"
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    try:
-        _fit(run)
-    except PoolformerError as error:
-        print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
-        return one_line(error)
-    except (KeyboardInterrupt, SystemExit):  # Lightning leaves by the second
-        return "interrupted"
-    except Exception as error:  # whatever it is, the other rows go on
-        traceback.print_exc()
-        return f"{describe(error)} (see '{run.log}')"
-    return None
+    with run.log.open("a", encoding="utf-8") as log:
+        if not _lock(log):
+            return f"another process is training it (it writes '{run.log}')"
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            stream.flush()
+            os.dup2(log.fileno(), number)
+        try:
+            _fit(run)
+        except PoolformerError as error:
+            print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
+            return one_line(error)
+        except Exception as error:  # whatever it is, the other rows go on
+            traceback.print_exc()
+            return f"{describe(error)} (see '{run.log}')"
+        return None
 
 
 def _lock(log: TextIO) -> bool:

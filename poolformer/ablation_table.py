@@ -97,11 +97,18 @@ def rank_correlation(lines: Sequence[Line]) -> tuple[float, int] | None:
     """
     pairs = [(line.row.paper_top1, line.top1) for line in lines if line.row.of_mixers]
     pairs = [(paper, ours) for paper, ours in pairs if None not in (paper, ours)]
-    if len(pairs) < 3 or min(len(set(side)) for side in zip(*pairs, strict=True)) < 2:
+    if len(pairs) < 3:
         return None
-    from scipy.stats import spearmanr  # 1 s; comes with scikit-learn
+    paper, ours = (_ranks(side) for side in zip(*pairs, strict=True))
+    if len(set(paper)) == 1 or len(set(ours)) == 1:
+        return None
+    return statistics.correlation(paper, ours), len(pairs)
 
-    return float(spearmanr(pairs).statistic), len(pairs)
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Equal values share the mean of their ranks."""
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
 
 
 def draw(lines: Sequence[Line], folder: Path) -> list[Path]:

@@ -80,10 +80,12 @@ def _context() -> BaseContext:
 
 def _devices_of_slots(at_once: int) -> list[str | None]:
     """Return CUDA_VISIBLE_DEVICES of each of the jobs at once; None for what this process has."""
+    if at_once == 1:
+        return [None]
     import torch
 
     count = torch.cuda.device_count()
-    if at_once == 1 or count < 2:
+    if count < 2:
         return [None] * at_once
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = given.split(",")[:count] if given else [str(device) for device in range(count)]
@@ -94,7 +96,10 @@ def _do(function: Function, job: Any, outcome: Connection, devices: str | None) 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    outcome.send(function(job))
+    try:
+        outcome.send(function(job))
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves by the second
+        outcome.send("interrupted")
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import ablation, launchers
 from ..configs import find_config
@@ -61,21 +61,25 @@ def main(argv: list[str]) -> int:
     asked = [ablation.find_row(name) for name in options.rows or ablation.row_names()]
     if twice := {row.name for row in asked if [other.name for other in asked].count(row.name) > 1}:
         raise ConfigError(f"--rows: {', '.join(sorted(twice))} more than once")
-    if options.launcher == "local":
+    runs = [
+        ablation.plan_run(row, seed, out, ablation.fit_arguments(configs, row, flags))
+        for seed in dict.fromkeys(options.seeds)  # seed by seed, so that there is a whole table early
+        for row in asked
+    ]
+    if options.launcher == "local" and any(run.result() is None for run in runs):
         launchers.warm_up(["poolformer.training_cli", "torch.utils.tensorboard"])  # beside our own imports
 
-    rows, unfit = _that_fit(asked, configs, flags)
-    runs = _runs(rows, options.seeds, out, configs, flags)
+    rows, unfit = _that_fit(asked, runs, ablation.fit_arguments(configs, ablation.Row(ablation.BASE), flags))
+    runs = [run for run in runs if run.row not in unfit]
     if not options.rows:
         _print_reasons("left out, as they do not fit:", unfit)
     failures = dict(unfit) if options.rows else {}
     try:
-        failures |= _train(runs, [row for row, _ in rows], out, options)
+        failures |= _train(runs, rows, out, options)
     except KeyboardInterrupt:
         print(f"\npoolformer ablate: interrupted; the same command goes on ({out})", file=sys.stderr)
         return 130
-    lines = _lines([row for row, _ in rows], runs)
-    _report(lines, failures, out)
+    _report(_lines(rows, runs), failures, out)
     return 1 if failures else 0
 
 
@@ -104,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def _parameter(text: str) -> tuple[str, int | str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -123,36 +127,28 @@ def _check(options: argparse.Namespace, flags: list[str]) -> None:
         raise ConfigError("--slurm goes with --launcher submitit")
 
 
-def _that_fit(
-    asked: list["Row"], configs: list[str], flags: list[str]
-) -> tuple[list[tuple["Row", dict[str, Any]]], dict[str, str]]:
-    """Return the rows whose model can be built, with their settings, and why the others cannot."""
+def _that_fit(asked: list["Row"], runs: list["Run"], base_arguments: list[str]) -> tuple[list["Row"], dict[str, str]]:
+    """Return the rows whose model can be built, and why the others' cannot.
+
+    Raises:
+        PoolformerError: The base is wrong, and so is every row; or a run was made with other settings.
+    """
     from ..training_cli import settings  # 5 s
 
-    # What is wrong with the base is wrong with every row.
-    base = settings("fit", ablation.fit_arguments(configs, ablation.Row(ablation.BASE), flags))
+    base = settings("fit", base_arguments)
     rows, unfit = [], {}
     for row in asked:
+        of_row = [run for run in runs if run.row == row.name]
         try:
-            resolved = settings("fit", ablation.fit_arguments(configs, row, flags))
-            ablation.check_builds(resolved)
+            now = settings("fit", list(of_row[0].arguments))
+            ablation.check_builds(now)
         except PoolformerError as error:
             unfit[row.name] = one_line(error)
-        else:
-            rows.append((ablation.as_in_paper(row, base) if row.overlay is None else row, resolved))
+            continue
+        for run in of_row:
+            ablation.check_settings(run, now)
+        rows.append(ablation.as_in_paper(row, base) if row.overlay is None else row)
     return rows, unfit
-
-
-def _runs(
-    rows: list[tuple["Row", dict[str, Any]]], seeds: list[int], out: Path, configs: list[str], flags: list[str]
-) -> list["Run"]:
-    runs = []
-    for seed in dict.fromkeys(seeds):  # seed by seed, so that there is a whole table early
-        for row, settings in rows:
-            run = ablation.plan_run(row, seed, out, ablation.fit_arguments(configs, row, flags))
-            ablation.check_settings(run, settings)
-            runs.append(run)
-    return runs
 
 
 def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Namespace) -> dict[str, str]:
@@ -160,7 +156,7 @@ def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Na
     from ..ablation_table import duration
 
     todo = [run for run in runs if run.result() is None]
-    print(f"{out}: {len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
+    print(f"{len(runs)} runs in {out}, {len(runs) - len(todo)} of them finished before", flush=True)
     failures, done = {}, 0
 
     def report(index: int, failure: str | None) -> None:

@@ -123,18 +123,19 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
         raise ConfigError("the figures need another package: pip install 'poolformer[plots]'") from error
 
     lines = sorted((line for line in lines if line.results), key=lambda line: line.top1)
+    low, high = _limits([line.top1 for line in lines])
     paths = []
     for name, (column, label) in FIGURES.items():
         figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(lines) + 1)), layout="constrained")
-        axes = figure.add_subplot(xlabel=label, ylabel="top-1, %")
+        axes = figure.add_subplot(xlabel=label, ylabel="top-1, %", ylim=(low, high))
         axes.grid(alpha=0.3)
-        axes.set_ylim(_limits(lines))
         # Many rows have the same cost, so their names stand in a column of their own, each as near as there is room.
-        heights = _apart([axes.transLimits.transform((0, line.top1))[1] for line in lines])
+        heights = _apart([max(0.0, (line.top1 - low) / (high - low)) for line in lines])
         for index, line in enumerate(lines):
-            colour = f"C{index % 10}"
-            x, y = getattr(line.results[0], column) / 1e6, line.top1
-            axes.errorbar(x, y, yerr=line.top1_std, fmt="o", color=colour, capsize=3)
+            colour, below = f"C{index % 10}", line.top1 < low
+            x, y = getattr(line.results[0], column) / 1e6, max(line.top1, low)
+            spread = None if below else line.top1_std
+            axes.errorbar(x, y, spread, fmt="v" if below else "o", color=colour, capsize=3, clip_on=False)
             arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.8}
             axes.annotate(
                 f"{line.row.name}  {line.top1:.1f}",
@@ -151,11 +152,12 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
     return paths
 
 
-def _limits(lines: Sequence[Line]) -> tuple[float, float]:
-    low = min(line.top1 - (line.top1_std or 0) for line in lines)
-    high = max(line.top1 + (line.top1_std or 0) for line in lines)
-    margin = 0.05 * (high - low) or 1
-    return low - margin, high + margin
+def _limits(top1: Sequence[float]) -> tuple[float, float]:
+    """Return what is shown of the axis: networks that did not learn stand on its lower end, or none else would show."""
+    best = max(top1)
+    low = max(min(top1), best - max(5, 4 * (best - statistics.median(top1))))
+    margin = 0.08 * (best - low) or 1
+    return low - margin, best + margin
 
 
 def _apart(heights: list[float]) -> list[float]:

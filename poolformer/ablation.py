@@ -184,10 +184,10 @@ def check_builds(settings: dict[str, Any]) -> None:
     import torch
 
     from .classifier import ImageClassifier
+    from .data_section import image_size_of
     from .errors import BrokenPluginError
 
-    image_size = settings["data"].get("init_args", {}).get("image_size", 224)
-    options = {**settings["model"], "image_size": image_size}
+    options = {**settings["model"], "image_size": image_size_of(settings["data"])}
     try:
         with torch.device("meta"):
             ImageClassifier(**options)

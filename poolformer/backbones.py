@@ -1,4 +1,4 @@
-"""The backbones by name: PoolFormer's sizes, timm's models as baselines, and what plugins bring."""
+"""The backbones by name: the sizes of both papers, timm's models as baselines, and what plugins bring."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,11 +16,51 @@ from .registry import describe
 # arXiv 2111.11418, table 1, and the starting values of the authors' code. These are the targets of
 # our own entry points: each takes the rest of MetaFormer's options.
 _SMALL, _MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
-poolformer_s12 = partial(MetaFormer, depths=(2, 2, 6, 2), dims=_SMALL, layer_scale_init=1e-5, drop_path_rate=0.1)
-poolformer_s24 = partial(MetaFormer, depths=(4, 4, 12, 4), dims=_SMALL, layer_scale_init=1e-5, drop_path_rate=0.1)
-poolformer_s36 = partial(MetaFormer, depths=(6, 6, 18, 6), dims=_SMALL, layer_scale_init=1e-6, drop_path_rate=0.2)
-poolformer_m36 = partial(MetaFormer, depths=(6, 6, 18, 6), dims=_MEDIUM, layer_scale_init=1e-6, drop_path_rate=0.3)
-poolformer_m48 = partial(MetaFormer, depths=(8, 8, 24, 8), dims=_MEDIUM, layer_scale_init=1e-6, drop_path_rate=0.4)
+_S12 = {"depths": (2, 2, 6, 2), "dims": _SMALL, "drop_path_rate": 0.1}
+_S24 = {"depths": (4, 4, 12, 4), "dims": _SMALL, "drop_path_rate": 0.1}
+_S36 = {"depths": (6, 6, 18, 6), "dims": _SMALL, "drop_path_rate": 0.2}
+_M36 = {"depths": (6, 6, 18, 6), "dims": _MEDIUM, "drop_path_rate": 0.3}
+_M48 = {"depths": (8, 8, 24, 8), "dims": _MEDIUM, "drop_path_rate": 0.4}
+
+poolformer_s12 = partial(MetaFormer, **_S12, layer_scale_init=1e-5)
+poolformer_s24 = partial(MetaFormer, **_S24, layer_scale_init=1e-5)
+poolformer_s36 = partial(MetaFormer, **_S36, layer_scale_init=1e-6)
+poolformer_m36 = partial(MetaFormer, **_M36, layer_scale_init=1e-6)
+poolformer_m48 = partial(MetaFormer, **_M48, layer_scale_init=1e-6)
+
+
+def _named_mixer(mixer: MixerSpec, size: dict[str, Any], /) -> Callable[..., MetaFormer]:
+    """A network of the follow-up paper that its mixer gives the name, so that this is no option."""
+
+    def build(
+        *, num_classes: int = 1000, drop_path_rate: float = size["drop_path_rate"], image_size: int = 224
+    ) -> MetaFormer:
+        options = {**_FOLLOW_UP, **size, "drop_path_rate": drop_path_rate}
+        return MetaFormer(**options, mixer=mixer, num_classes=num_classes, image_size=image_size)
+
+    return build
+
+
+# arXiv 2210.13452, table 2, and the authors' scripts.
+_FOLLOW_UP = {"follow_up": True, "act": "star_relu", "layer_scale_init": None}
+poolformerv2_s12 = partial(MetaFormer, **_S12, **_FOLLOW_UP)
+poolformerv2_s24 = partial(MetaFormer, **_S24, **_FOLLOW_UP)
+poolformerv2_s36 = partial(MetaFormer, **_S36, **_FOLLOW_UP)
+poolformerv2_m36 = partial(MetaFormer, **_M36, **_FOLLOW_UP)
+poolformerv2_m48 = partial(MetaFormer, **_M48, **_FOLLOW_UP)
+
+identityformer_s12 = _named_mixer("identity", _S12)
+identityformer_s24 = _named_mixer("identity", _S24)
+identityformer_s36 = _named_mixer("identity", _S36)
+identityformer_m36 = _named_mixer("identity", _M36)
+identityformer_m48 = _named_mixer("identity", _M48)
+
+_RANDOM = ("identity", "identity", "random_matrix", "random_matrix")
+randformer_s12 = _named_mixer(_RANDOM, _S12)
+randformer_s24 = _named_mixer(_RANDOM, _S24)
+randformer_s36 = _named_mixer(_RANDOM, _S36)
+randformer_m36 = _named_mixer(_RANDOM, _M36)
+randformer_m48 = _named_mixer(_RANDOM, _M48 | {"drop_path_rate": 0.3})
 
 # Not the paper's: a backbone for images of 8 to 32 pixels that trains in seconds. Its layer scales
 # start at 1: the paper's 1e-5 costs five points of accuracy in a run this short.
@@ -32,13 +72,61 @@ poolformer_tiny = partial(
     stem=Patch(kernel_size=3, stride=1, padding=1),
 )
 
-# ImageNet-1k validation top-1 in percent, arXiv 2111.11418, table 2.
+# Not the paper's either: S12 at half the width for images of 32 pixels, on which the paper's stem would
+# leave one token to the last stage (sail-sg/poolformer#24 reports no luck with that); here it has 2 x 2.
+poolformer_xs12 = partial(
+    MetaFormer,
+    depths=(2, 2, 6, 2),
+    dims=(32, 64, 160, 256),
+    layer_scale_init=1.0,
+    drop_path_rate=0.1,
+    stem=Patch(kernel_size=4, stride=2, padding=1),
+)
+
+
+def resmlp_b24(*, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224) -> nn.Module:
+    """ResMLP-B24 with patches of 16 pixels (arXiv 2105.03404), which the paper compares with.
+
+    timm's ``resmlp_big_24_224`` is another network, with patches of 8 pixels and four times the MACs.
+    """
+    from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock  # 4 s
+
+    return MlpMixer(
+        num_classes=num_classes,
+        img_size=image_size,
+        patch_size=16,
+        num_blocks=24,
+        embed_dim=768,
+        mlp_ratio=4,
+        block_layer=partial(ResBlock, init_values=1e-6),
+        norm_layer=Affine,
+        drop_path_rate=drop_path_rate,
+    )
+
+
+# ImageNet-1k validation top-1 in percent: arXiv 2111.11418, table 2; arXiv 2210.13452, table 2.
 PAPER_TOP1 = {
     "poolformer_s12": 77.2,
     "poolformer_s24": 80.3,
     "poolformer_s36": 81.4,
     "poolformer_m36": 82.1,
     "poolformer_m48": 82.5,
+    "poolformerv2_s12": 78.0,
+    "poolformerv2_s24": 80.7,
+    "poolformerv2_s36": 81.6,
+    "poolformerv2_m36": 82.2,
+    "poolformerv2_m48": 82.6,
+    "identityformer_s12": 74.6,
+    "identityformer_s24": 78.2,
+    "identityformer_s36": 79.3,
+    "identityformer_m36": 80.0,
+    "identityformer_m48": 80.4,
+    "randformer_s12": 76.6,
+    "randformer_s24": 78.2,
+    "randformer_s36": 79.5,
+    "randformer_m36": 81.2,
+    "randformer_m48": 81.4,
+    "resmlp_b24": 81.0,
 }
 
 
@@ -53,6 +141,7 @@ def create_backbone(
     channel_mlp: bool = True,
     layer_scale_init: float | None = None,
     drop_path_rate: float | None = None,
+    position_embedding: int | None = None,
     image_size: int = 224,
 ) -> nn.Module:
     """Build a backbone: a module from images (B, 3, H, W) to logits (B, K).
@@ -68,7 +157,11 @@ def create_backbone(
         channel_mlp: Whether the blocks have their channel MLP.
         layer_scale_init: Start of the layer scales; None for the size's own, 0 for none.
         drop_path_rate: Stochastic depth of the last block; None for the size's own.
-        image_size: Side of the images in pixels, for mixers that depend on the number of tokens.
+        position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; None for
+            no embedding.
+        image_size: Side of the images in pixels, for what depends on the number of tokens.
+
+    An option left at its default says nothing: ``poolformerv2_s12`` keeps its StarReLU, a ResNet its all.
 
     Raises:
         RegistryError: No such backbone or mixer, or its package is broken.
@@ -86,8 +179,8 @@ def create_backbone(
         "channel_mlp": channel_mlp,
         "layer_scale_init": layer_scale_init,
         "drop_path_rate": drop_path_rate,
+        "position_embedding": position_embedding,
     }
-    # Left at their defaults these say nothing: a ResNet has no token mixer to choose.
     defaults = inspect.signature(create_backbone).parameters
     options = {option: value for option, value in given.items() if value != defaults[option].default}
     if name.startswith("timm/"):
@@ -127,9 +220,18 @@ def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str,
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
-    if timm.get_pretrained_cfg(name).fixed_input_size:
+    if timm_has_fixed_size(f"timm/{name}"):
         options["img_size"] = image_size
     try:
         return timm.create_model(name, num_classes=num_classes, **options)
     except TypeError as error:  # timm's models differ in what they take
         raise OptionsError(f"backbone 'timm/{name}' cannot be built with {options}: {describe(error)}") from error
+
+
+def timm_has_fixed_size(name: str) -> bool:
+    """Whether ``timm/<model>`` is built for images of one size; False for any other backbone."""
+    if not name.startswith("timm/"):
+        return False
+    import timm  # 4 s
+
+    return bool(getattr(timm.get_pretrained_cfg(name.removeprefix("timm/")), "fixed_input_size", False))

@@ -157,9 +157,13 @@ class RunSummary(Callback):
     """Says what is trained, in the log and in TensorBoard: size, cost, hyper-parameters."""
 
     @rank_zero_only
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Counting runs the network, here on one rank alone: it must not be sharded over several yet.
+        self._complexity = count(pl_module.backbone, image_size=pl_module.hparams.image_size)
+
+    @rank_zero_only
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        size = pl_module.hparams.image_size
-        complexity = count(pl_module.backbone, image_size=size)
+        size, complexity = pl_module.hparams.image_size, self._complexity
         name = pl_module.hparams.backbone
         rank_zero_info(
             f"{name}: {complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"

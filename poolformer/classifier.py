@@ -43,8 +43,9 @@ class ImageClassifier(pl.LightningModule):
         channel_mlp: Whether the blocks have their channel MLP.
         layer_scale_init: Start of the layer scales; null for the backbone's own, 0 for none.
         drop_path_rate: Stochastic depth of the last block; null for the backbone's own.
-        image_size: Side of the images in pixels, for mixers that depend on the number of tokens. The
-            command line sets it from --data.image_size.
+        position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; null for none.
+        image_size: Side of the images in pixels, for what depends on the number of tokens. The command
+            line sets it from --data.image_size.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -77,6 +78,7 @@ class ImageClassifier(pl.LightningModule):
         channel_mlp: bool = True,
         layer_scale_init: float | None = None,
         drop_path_rate: float | None = None,
+        position_embedding: int | None = None,
         image_size: int = 224,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
@@ -105,6 +107,7 @@ class ImageClassifier(pl.LightningModule):
             channel_mlp=channel_mlp,
             layer_scale_init=layer_scale_init,
             drop_path_rate=drop_path_rate,
+            position_embedding=position_embedding,
             image_size=image_size,
         )
         self.augment = BatchAugmentation(

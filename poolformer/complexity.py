@@ -30,10 +30,12 @@ class Complexity(NamedTuple):
     Attributes:
         parameters: Trainable parameters.
         macs: Multiply-accumulates of one forward pass of one image.
+        frozen: Parameters that are not trained.
     """
 
     parameters: int
     macs: int
+    frozen: int
 
 
 def count(model: nn.Module, *, image_size: int) -> Complexity:
@@ -56,5 +58,8 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
     finally:
         for module, training in modes.items():
             module.training = training
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return Complexity(trainable, counter.get_total_flops() // 2)
+    trainable, frozen = (
+        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad is trained)
+        for trained in (True, False)
+    )
+    return Complexity(trainable, counter.get_total_flops() // 2, frozen)

@@ -29,6 +29,10 @@ class OptionsError(RegistryError):
     """The factory behind the name does not take these options."""
 
 
+class ResolutionError(PoolformerError):
+    """Images of another size than the network was built for."""
+
+
 class ConfigError(PoolformerError):
     """Options that contradict each other or the data."""
 

@@ -8,16 +8,28 @@ is the authors': norm on the map, then the mean, then the linear layer.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .errors import OptionsError
-from .layers import ACTIVATIONS, NORMS, ChannelMLP, DropPath, PatchEmbedding, Scale, init_linear
+from .layers import (
+    ACTIVATIONS,
+    ChannelMLP,
+    DropPath,
+    PatchEmbedding,
+    Scale,
+    check_resolution,
+    choose,
+    init_linear,
+    make_norm,
+)
 from .mixer_spec import NUM_STAGES, Mixer, MixerSpec, resolve
 
 Norm = Literal["group", "layer", "batch", "none"]
-Activation = Literal["gelu", "relu", "silu"]
+Activation = Literal["gelu", "relu", "silu", "star_relu"]
 
 
 class Patch(NamedTuple):
@@ -34,6 +46,7 @@ class Patch(NamedTuple):
 
 STEM = Patch(kernel_size=7, stride=4, padding=2)
 DOWNSAMPLE = Patch(kernel_size=3, stride=2, padding=1)
+_EPS, _FOLLOW_UP_EPS = 1e-5, 1e-6
 
 
 class BlockOptions(NamedTuple):
@@ -42,7 +55,9 @@ class BlockOptions(NamedTuple):
     norm: Callable[[int], nn.Module]
     act: Callable[[], nn.Module]
     mlp_ratio: float
+    mlp_bias: bool
     layer_scale_init: float | None
+    residual_scale_init: float | None
     residual: bool
     channel_mlp: bool
 
@@ -62,52 +77,74 @@ class Block(nn.Module):
         self.residual = options.residual
         self.norm1 = options.norm(dim)
         self.token_mixer = token_mixer
-        self.layer_scale1 = _layer_scale(dim, options.layer_scale_init)
+        self.layer_scale1 = _scale(dim, options.layer_scale_init)
+        self.res_scale1 = _scale(dim, options.residual_scale_init)
         if options.channel_mlp:
             self.norm2 = options.norm(dim)
-            self.mlp = ChannelMLP(dim, options.mlp_ratio, options.act)
+            self.mlp = ChannelMLP(dim, options.mlp_ratio, options.act, bias=options.mlp_bias)
         else:  # the paper's ablation: the second branch is left with its layer scale
             self.norm2 = nn.Identity()
             self.mlp = nn.Identity()
-        self.layer_scale2 = _layer_scale(dim, options.layer_scale_init)
+        self.layer_scale2 = _scale(dim, options.layer_scale_init)
+        self.res_scale2 = _scale(dim, options.residual_scale_init)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        x = x + mixed if self.residual else mixed
+        x = self.res_scale1(x) + mixed if self.residual else mixed
         mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
-        return x + mixed if self.residual else mixed
+        return self.res_scale2(x) + mixed if self.residual else mixed
 
 
-def _layer_scale(dim: int, init: float | None) -> nn.Module:
+def _scale(dim: int, init: float | None) -> nn.Module:
     return Scale(dim, init) if init else nn.Identity()
 
 
 class Stage(nn.Module):
-    """Downsampling, then blocks at one resolution."""
+    """Downsampling, then blocks at one resolution.
 
-    def __init__(self, downsample: nn.Module, blocks: Sequence[Block]):
+    Args:
+        downsample: From the map of the stage before to this one's.
+        blocks: The blocks.
+        position_embedding: Shape (C, H, W) of what is learned and added before the blocks; None for nothing.
+    """
+
+    def __init__(
+        self, downsample: nn.Module, blocks: Sequence[Block], position_embedding: tuple[int, int, int] | None = None
+    ):
         super().__init__()
         self.downsample = downsample
+        self.pos_embed = nn.Parameter(torch.zeros(1, *position_embedding)) if position_embedding else None
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
+        x = self.downsample(x)
+        if self.pos_embed is not None:
+            check_resolution("the position embedding", x, self.pos_embed.shape[2:])
+            x = x + self.pos_embed
+        return self.blocks(x)
 
 
 class Head(nn.Module):
     """Classifier in the authors' order: norm on the map, mean over H and W, linear.
 
     timm >= 0.9 takes the mean first; its features are equal to these, its logits are not.
+
+    Args:
+        dim: Channels C.
+        num_classes: Classes K.
+        norm: From C to the norm; of (B, C) with ``mean_first``, else of (B, C, H, W).
+        mean_first: Take the mean before the norm, as in the follow-up paper.
     """
 
-    def __init__(self, dim: int, num_classes: int, norm: Callable[[int], nn.Module]):
+    def __init__(self, dim: int, num_classes: int, norm: Callable[[int], nn.Module], *, mean_first: bool = False):
         super().__init__()
+        self.mean_first = mean_first
         self.norm = norm(dim)
         self.fc = _classifier(dim, num_classes)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled = self.norm(x).mean((2, 3))  # (B, C)
+        pooled = self.norm(x.mean((2, 3))) if self.mean_first else self.norm(x).mean((2, 3))  # (B, C)
         return pooled if pre_logits else self.fc(pooled)
 
 
@@ -134,8 +171,13 @@ class MetaFormer(nn.Module):
         channel_mlp: Whether the blocks have their channel MLP.
         layer_scale_init: Start of the layer scales; 0 or None for a network without.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0 in the first.
-        image_size: Side of the images in pixels, for mixers that depend on the number of tokens.
+        image_size: Side of the images in pixels, for what depends on the number of tokens.
+        position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding (the
+            paper's hybrids with attention); None for no embedding.
         stem: Geometry of the first patch embedding.
+        follow_up: Build the frame of the follow-up paper (arXiv 2210.13452): layer norms beside the patch
+            embeddings, no biases in norms and channel MLPs, eps 1e-6, learned scales on the residuals of
+            the last two stages, and the head's mean before its norm.
 
     Attributes:
         num_classes: K.
@@ -166,7 +208,9 @@ class MetaFormer(nn.Module):
         layer_scale_init: float | None = 1e-5,
         drop_path_rate: float = 0.0,
         image_size: int = 224,
+        position_embedding: int | None = None,
         stem: Patch = STEM,
+        follow_up: bool = False,
     ):
         super().__init__()
         if len(depths) != NUM_STAGES or len(dims) != NUM_STAGES:
@@ -177,29 +221,41 @@ class MetaFormer(nn.Module):
             raise OptionsError(
                 f"neither num_classes={num_classes} nor layer_scale_init={layer_scale_init} may be below 0"
             )
+        if position_embedding not in (None, *range(1, NUM_STAGES + 1)):
+            raise OptionsError(
+                f"position_embedding is the stage, 1 to {NUM_STAGES}, that gets it; got {position_embedding}"
+            )
+        eps = _FOLLOW_UP_EPS if follow_up else _EPS
         options = BlockOptions(
-            _choose("norm", norm, NORMS),
-            _choose("act", act, ACTIVATIONS),
-            mlp_ratio,
-            layer_scale_init,
-            residual,
-            channel_mlp,
+            norm=partial(make_norm, kind=norm, eps=eps, bias=not follow_up),
+            act=choose("act", act, ACTIVATIONS),
+            mlp_ratio=mlp_ratio,
+            mlp_bias=not follow_up,
+            layer_scale_init=layer_scale_init,
+            residual_scale_init=None,
+            residual=residual,
+            channel_mlp=channel_mlp,
         )
         self.num_classes = num_classes
         self.num_features = dims[-1]
         self.feature_info = _feature_info(dims, stem)
 
         rates = _drop_path_rates(depths, drop_path_rate)
-        self.stem = PatchEmbedding(3, dims[0], **stem._asdict())
+        self.stem = PatchEmbedding(3, dims[0], **stem._asdict(), norm="after" if follow_up else None, eps=eps)
         stages, side = [], stem.output_side(image_size)
         for index, (mixer_here, dim) in enumerate(zip(resolve(mixer), dims, strict=True)):
             downsample = nn.Identity()
             if index > 0:
-                downsample = PatchEmbedding(dims[index - 1], dim, **DOWNSAMPLE._asdict())
+                norm_here = "before" if follow_up else None
+                downsample = PatchEmbedding(dims[index - 1], dim, **DOWNSAMPLE._asdict(), norm=norm_here, eps=eps)
                 side = DOWNSAMPLE.output_side(side)
-            stages.append(Stage(downsample, _blocks(dim, side, mixer_here, options, rates[index])))
+            if follow_up and index >= NUM_STAGES - 2:
+                options = options._replace(residual_scale_init=1.0)
+            blocks = _blocks(dim, side, mixer_here, options, rates[index])
+            stages.append(Stage(downsample, blocks, (dim, side, side) if position_embedding == index + 1 else None))
         self.stages = nn.Sequential(*stages)
-        self.head = Head(dims[-1], num_classes, options.norm)
+        head_norm = partial(nn.LayerNorm, eps=eps) if follow_up else options.norm
+        self.head = Head(dims[-1], num_classes, head_norm, mean_first=follow_up)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(images))
@@ -240,7 +296,8 @@ class MetaFormer(nn.Module):
         for index, stage in enumerate(self.stages[: max(wanted) + 1] if stop_early else self.stages):
             x = stage(x)
             if index in wanted:
-                maps.append(self.head.norm(x) if norm and index == NUM_STAGES - 1 else x)
+                normed = norm and index == NUM_STAGES - 1 and not self.head.mean_first
+                maps.append(self.head.norm(x) if normed else x)
         return maps if intermediates_only else (x, maps)
 
     def get_classifier(self) -> nn.Module:
@@ -280,9 +337,3 @@ def _stage_indices(indices: int | Sequence[int] | None) -> list[int]:
     if wrong or not chosen:
         raise OptionsError(f"a MetaFormer has stages 0 to {NUM_STAGES - 1}; got indices {indices!r}")
     return [index % NUM_STAGES for index in chosen]
-
-
-def _choose(option: str, name: str, table: dict[str, Callable]) -> Callable:
-    if name not in table:
-        raise OptionsError(f"{option} is one of {', '.join(table)}; got {name!r}")
-    return table[name]

@@ -4,10 +4,13 @@ Nobody imports this file: it is reached through the entry points in ``pyproject.
 door as a plugin. The first line of each docstring is what ``poolformer mixers NAME`` prints.
 """
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import init_linear
+from .layers import check_resolution, init_linear
 
 
 class Pooling(nn.Module):
@@ -92,3 +95,45 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value)
         mixed = self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
         return mixed.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class RandomMatrix(nn.Module):
+    """A frozen random matrix mixes the tokens, its rows drawn from [0, 1) and put through softmax (table 5).
+
+    Each block has its own; it is saved with the weights. The authors' code for version 1 of the paper
+    was never released (sail-sg/poolformer#52); this is what its counts and the follow-up's code agree on.
+
+    Args:
+        dim: Channels C; not used.
+        resolution: Tokens along H and W, which are fixed with this mixer.
+    """
+
+    def __init__(self, dim: int, *, resolution: tuple[int, int]):
+        super().__init__()
+        self.resolution = resolution
+        tokens = math.prod(resolution)
+        # A parameter, not a buffer: DDP sends buffers around before every step, and S12 has 84 MB of these.
+        self.random_matrix = nn.Parameter(torch.rand(tokens, tokens).softmax(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_resolution("random_matrix", x, self.resolution)
+        return F.linear(x.flatten(2), self.random_matrix).unflatten(2, self.resolution)
+
+
+class SpatialFC(nn.Module):
+    """One linear layer over the tokens, shared by all channels, as in the paper's hybrids (table 5).
+
+    Args:
+        dim: Channels C; not used.
+        resolution: Tokens along H and W, which are fixed with this mixer.
+    """
+
+    def __init__(self, dim: int, *, resolution: tuple[int, int]):
+        super().__init__()
+        self.resolution = resolution
+        self.fc = nn.Linear(math.prod(resolution), math.prod(resolution), bias=False)
+        init_linear(self.fc)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_resolution("spatial_fc", x, self.resolution)
+        return self.fc(x.flatten(2)).unflatten(2, self.resolution)

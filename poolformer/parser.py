@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +18,11 @@ class Parser(LightningArgumentParser):
 
     Attributes:
         files: Configuration files with their contents, to say which of them a mistake stands in.
+        data_class: Name of the data module that is asked for, whose options are suggested.
     """
 
-    files: tuple[tuple[Path, dict[str, Any]], ...] | list[tuple[Path, dict[str, Any]]] = ()
+    files: Sequence[tuple[Path, dict[str, Any]]] = ()
+    data_class: str = "DigitsData"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong with the options in the words of the person at the terminal."""
@@ -42,7 +45,7 @@ class Parser(LightningArgumentParser):
         if found is None:
             return None
         name, known = next(filter(None, found.groups())), [action.dest for action in self._actions]
-        known = [option for option in known if option != name] + _data_options("DigitsData")
+        known = [option for option in known if option != name] + _data_options(self.data_class)
         if inside := re.search(r"class_path '([\w.]+)\.(\w+)'.*Option", message):
             if inside[1] != "poolformer.data":
                 return f"{inside[2]} has no option '{name}'"

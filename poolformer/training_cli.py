@@ -3,11 +3,8 @@
 What is said wins in this order: flags, later configs, earlier configs, the checkpoint, the defaults.
 """
 
-import inspect
 import json
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +22,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from . import callbacks, data
+from . import callbacks, data, data_section
 from .checkpoint import hyper_parameters, import_references, locate, read_run
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, read_config
 from .errors import CheckpointError, ConfigError, PoolformerError
-from .mixer_spec import resolve
 from .parser import Parser
+from .quiet import quieten
 from .registry import BACKBONES, find
 
 
@@ -58,7 +55,7 @@ def settings(verb: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def _started(cli: type["TrainingCLI"], verb: str, arguments: list[str]) -> "TrainingCLI":
-    _quieten()
+    quieten()
     for name in data.__all__:  # `--data NAME` finds the classes that are imported
         getattr(data, name)
     flags, files = _split_configs(arguments)
@@ -77,9 +74,9 @@ class TrainingCLI(LightningCLI):
     def __init__(self, verb: str, flags: list[str], files: list[Path]):
         self.verb, self.flags, self.files = verb, flags, files
         self.contents = [read_config(file) for file in files]
-        self.data_class = _data_class(self.contents, flags)
+        self.data_class = data_section.chosen_class(self.contents, flags)
         # Files first: flags win wherever they stand. As text, not by name: they are read already.
-        texts = [json.dumps(_of_data_class(content, self.data_class)) for content in self.contents]
+        texts = [json.dumps(data_section.of_class(content, self.data_class)) for content in self.contents]
         arguments = [word for text in texts for word in ("--config", text)] + flags
         super().__init__(
             ImageClassifier,
@@ -117,17 +114,20 @@ class TrainingCLI(LightningCLI):
         """Put what people change most first in ``--help``: model, data, trainer."""
         parser.add_lightning_class_args(ImageClassifier, "model")
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
-        parser.set_defaults({"data": {"class_path": self.data_class or _class_path("DigitsData")}})
+        parser.set_defaults({"data": {"class_path": self.data_class or data_section.class_path("DigitsData")}})
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
         # One size for both: the loader makes the images that the mixers are built for.
-        parser.link_arguments("data", "model.image_size", compute_fn=_image_size)
+        parser.link_arguments("data", "model.image_size", compute_fn=data_section.image_size_of)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Parse, with the hyper-parameters of a checkpoint below everything that was said."""
-        self._subcommand_parsers[self.verb].files = list(zip(self.files, self.contents, strict=True))
+        verb_parser = self._subcommand_parsers[self.verb]
+        verb_parser.files = list(zip(self.files, self.contents, strict=True))
+        if self.data_class:
+            verb_parser.data_class = self.data_class.rpartition(".")[2]
         if self.verb == "fit" and not self.files:
-            self._set_defaults(_of_data_class(read_config(default_config()), self.data_class))
+            self._set_defaults(data_section.of_class(read_config(default_config()), self.data_class))
         self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
         self._choose_run_directory()
         if self._options.get("ckpt_path"):
@@ -148,7 +148,7 @@ class TrainingCLI(LightningCLI):
             )
         if self.verb != "fit" and not self._options.ckpt_path:
             raise ConfigError(f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file")
-        _refuse_growth_of_fixed_sizes(self._options)
+        data_section.refuse_growth_of_fixed_sizes(self._options)
         if not model.backbone.startswith("timm/"):
             find(BACKBONES, model.backbone)
 
@@ -189,10 +189,11 @@ class TrainingCLI(LightningCLI):
                     f"add --model.{option} {foreign[0]}"
                 )
         data_options = dict(saved.get("datamodule_hyper_parameters", {}))
-        class_path = data_options.pop("_class_path", None)
-        if class_path in map(_class_path, data.__all__):
-            content = {"data": {"class_path": class_path, "init_args": data_options}}
-            self._set_defaults(_of_data_class(content, self.data_class or class_path, known_options_only=True))
+        trained_on = data_options.pop("_class_path", None)
+        if trained_on in data_section.class_paths():
+            content = {"data": {"class_path": trained_on, "init_args": data_options}}
+            data_class = self.data_class or trained_on
+            self._set_defaults(data_section.of_class(content, data_class, known_options_only=True))
         self._set_defaults({"model": model})
 
     def _set_defaults(self, options: dict[str, Any]) -> None:
@@ -311,82 +312,7 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     return flags, files
 
 
-def _class_path(name: str) -> str:
-    return f"poolformer.data.{name}" if name in data.__all__ else name
-
-
-def _data_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
-    """Return which of our data modules is asked for: by the flags, or by the last file that names one."""
-    named = []
-    for content in contents:
-        section = content.get("data")
-        named.append(section.get("class_path") if isinstance(section, dict) else section)
-    for index, word in enumerate(flags):
-        option, equals, value = word.partition("=")
-        if option in ("--data", "--data.class_path"):
-            named.append(value if equals else "".join(flags[index + 1 : index + 2]))
-    chosen = next((_class_path(name) for name in reversed(named) if isinstance(name, str)), None)
-    return chosen if chosen in map(_class_path, data.__all__) else None
-
-
-def _of_data_class(
-    content: dict[str, Any], data_class: str | None, *, known_options_only: bool = False
-) -> dict[str, Any]:
-    """Turn a configuration's data section over to the data module that is asked for.
-
-    jsonargparse would take the former module's defaults along, such as the digits' 8 pixels.
-    """
-    section = content.get("data")
-    section = {"class_path": section} if isinstance(section, str) else section
-    if not data_class or not isinstance(section, dict) or "class_path" not in section:
-        return content
-    init_args = dict(section.get("init_args") or {})
-    if known_options_only or _class_path(section["class_path"]) != data_class:
-        parameters = inspect.signature(getattr(data, data_class.rpartition(".")[2])).parameters
-        init_args = {option: value for option, value in init_args.items() if option in parameters}
-    return {**content, "data": {"class_path": data_class, "init_args": init_args}}
-
-
-def _refuse_growth_of_fixed_sizes(options: Namespace) -> None:
-    growing = (options.data.get("init_args") or {}).get("growth") if options.get("data") else None
-    for mixer in resolve(options.model.mixer):
-        if growing and mixer.takes_resolution:
-            raise ConfigError(
-                f"{mixer.label} is built for one number of tokens, so training images cannot grow: "
-                "leave out --data.growth"
-            )
-
-
-def _image_size(options: Namespace | None) -> int:
-    arguments = options.get("init_args", {}) if options else {}
-    return arguments.get("image_size", 224)
-
-
 def _default_precision(accelerator: Any) -> str:
     """bf16 where the hardware has it; fp16 made PoolFormer diverge (sail-sg/poolformer#22)."""
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-
-
-class _NoAdvertising(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
-
-
-_no_advertising = _NoAdvertising()
-
-
-def _quieten() -> None:
-    """Silence what Lightning says that is no news to the person at the terminal."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    for message in (
-        r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 with torch >= 2.10
-        r".*You have overridden `on_after_batch_transfer`.*",  # on purpose: the model normalises
-        r"Checkpoint directory .* exists and is not empty",  # it does when a run goes on
-        r"Be aware that when using `ckpt_path`, callbacks used to create",  # evaluation keeps no checkpoints
-        r"The dirpath has changed from",
-        r".*does not have many workers.*",  # the digits load fastest in the training process
-        r"Couldn't infer the batch indices",  # our loader tells them itself
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -100,6 +100,20 @@ def test_the_base_comes_first_among_the_rows():
     assert all(f"ablation/{name}" in config_names() for name in ablation.row_names()[1:])
 
 
+@pytest.mark.parametrize("name", ablation.row_names()[1:])
+def test_every_packaged_row_has_the_paper_s_figure_and_fits_the_digits(name):
+    row = ablation.find_row(name)
+    assert 0 < row.paper_top1 < 100
+    ablation.check_builds(settings("fit", ablation.fit_arguments(["digits"], row, [])))
+
+
+@pytest.mark.parametrize("name", ["random-matrix", "hybrid-ppff"])
+def test_a_row_of_a_fixed_size_does_not_fit_growing_images(name):
+    flags = ["--data.train", "x", "--data.val", "x", "--config", "short/16"]
+    with pytest.raises(ConfigError, match="is built for one number of tokens, so training images cannot grow"):
+        settings("fit", ablation.fit_arguments(["s12"], ablation.find_row(name), flags))
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

@@ -7,10 +7,10 @@ import timm
 import torch
 from torch import nn
 
-from poolformer import registry
+from poolformer import complexity, registry
 from poolformer.backbones import PAPER_TOP1, create_backbone
 from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
-from poolformer.layers import ChannelMLP, DropPath, PatchEmbedding, Scale
+from poolformer.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
 
 
 class Size(NamedTuple):
@@ -118,8 +118,8 @@ def test_options_override_those_of_the_size():
     assert {module.rate for module in model.modules() if isinstance(module, DropPath)} == {0}
 
 
-def test_every_size_of_the_paper_is_listed_with_its_accuracy():
-    assert PAPER_TOP1.keys() == SIZES.keys()
+def test_every_size_of_the_papers_is_listed_with_its_accuracy():
+    assert PAPER_TOP1.keys() == {*SIZES, *FOLLOW_UP, "resmlp_b24"}
     assert PAPER_TOP1.keys() <= registry.listing(registry.BACKBONES).keys()
 
 
@@ -130,9 +130,16 @@ def test_the_tiny_backbone_takes_images_of_8_pixels():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 
+def test_the_xs12_backbone_leaves_four_tokens_of_32_pixels():
+    model = create_backbone("poolformer_xs12", num_classes=10, image_size=32)
+    *_, last = model.forward_intermediates(torch.randn(2, 3, 32, 32), intermediates_only=True)
+    assert last.shape == (2, 256, 2, 2)
+
+
 # ---- the paper's ablations on S12: arXiv 2111.11418, table 5; counts measured on the authors' code
 
 S12 = 11_915_176
+_P = ("pooling", "pooling")
 ABLATIONS = [
     ({}, S12, 132),
     ({"mixer": "identity"}, S12, 132),
@@ -146,6 +153,11 @@ ABLATIONS = [
     ({"act": "silu"}, S12, 132),
     ({"residual": False}, S12, 132),
     ({"channel_mlp": False}, 2_454_696, 132 - 6 * 12),
+    ({"mixer": "random_matrix"}, S12 + 21_133_602, 132 + 12),
+    ({"mixer": [*_P, "pooling", "attention"], "norm": "layer", "position_embedding": 4}, 14_038_440, 132 + 7),
+    ({"mixer": [*_P, "attention", "attention"], "norm": "layer", "position_embedding": 3}, 16_535_592, 132 + 25),
+    ({"mixer": [*_P, "pooling", "spatial_fc"]}, 11_919_978, 132 + 2),
+    ({"mixer": [*_P, "spatial_fc", "spatial_fc"]}, 12_150_474, 132 + 8),
 ]
 
 
@@ -215,7 +227,81 @@ def test_feature_pyramids_are_timms(options):
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(maps, their_maps, alone, strict=True))
 
 
+# ---- the follow-up paper's networks: arXiv 2210.13452, table 2. Millions of trained and of frozen
+# parameters as printed there (truncated, not rounded), and G of MACs, which leave the norms out.
+
+FOLLOW_UP = {
+    **{
+        f"{name}_{size}": (trained, 0.0, macs)
+        for name in ("poolformerv2", "identityformer")
+        for size, trained, macs in [
+            ("s12", 11.9, 1.8),
+            ("s24", 21.3, 3.4),
+            ("s36", 30.8, 5.0),
+            ("m36", 56.1, 8.8),
+            ("m48", 73.3, 11.5),
+        ]
+    },
+    "randformer_s12": (11.9, 0.2, 1.9),
+    "randformer_s24": (21.3, 0.5, 3.5),
+    "randformer_s36": (30.8, 0.7, 5.2),
+    "randformer_m36": (56.1, 0.7, 9.0),
+    "randformer_m48": (73.3, 0.9, 11.9),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOW_UP)
+def test_a_network_of_the_follow_up_paper_costs_what_is_printed(name):
+    trained, frozen, macs = FOLLOW_UP[name]
+    model = on_meta(create_backbone, name)
+    size = complexity.count(model, image_size=224)
+    for module in [module for module in model.modules() if isinstance(module, nn.GroupNorm | LayerNormChannel)]:
+        module.forward = lambda x: x
+    assert size.parameters / 1e6 == pytest.approx(trained, abs=0.1)
+    assert size.frozen / 1e6 == pytest.approx(frozen, abs=0.06)
+    assert complexity.count(model, image_size=224).macs / 1e9 == pytest.approx(macs, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["poolformerv2_s12", pytest.param("poolformerv2_m36", marks=pytest.mark.slow)])
+def test_poolformer_v2_is_timms_with_its_names(name):
+    ours = drawn(name).double()
+    theirs, images = as_timm(ours, name), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-12, atol=1e-12)
+
+
+def test_identityformer_and_randformer_mix_as_their_names_say():
+    names = {
+        name: [type(stage.blocks[0].token_mixer).__name__ for stage in on_meta(create_backbone, f"{name}_s12").stages]
+        for name in ("poolformerv2", "identityformer", "randformer")
+    }
+    assert names == {
+        "poolformerv2": ["Pooling"] * 4,
+        "identityformer": ["Identity"] * 4,
+        "randformer": ["Identity", "Identity", "RandomMatrix", "RandomMatrix"],
+    }
+
+
+def test_a_network_named_after_its_mixer_takes_no_other():
+    with pytest.raises(OptionsError, match=r"identityformer_s12.* has no option 'mixer'"):
+        create_backbone("identityformer_s12", mixer="attention")
+
+
+def test_the_follow_up_networks_start_with_a_truncated_normal_everywhere():
+    model = create_backbone("poolformerv2_s12", num_classes=10)
+    for conv in (model.stem.conv, model.stages[1].downsample.conv, model.stages[0].blocks[0].mlp.fc1):
+        assert conv.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
 # ---- timm's models as baselines
+
+
+def test_resmlp_b24_has_patches_of_16_pixels():
+    model = on_meta(create_backbone, "resmlp_b24")
+    size = complexity.count(model, image_size=224)
+    assert size.parameters == 115_736_776
+    assert size.macs / 1e9 == pytest.approx(23.02, abs=0.005)  # fvcore; the paper prints 116 M and 23.0 G
+    assert create_backbone("resmlp_b24", num_classes=3, image_size=32)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
 
 def test_a_timm_baseline_is_built_with_random_weights_and_our_classes():

@@ -1,5 +1,6 @@
 """The packaged configurations: each parses, builds and is found by name from anywhere."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import yaml
 
 import poolformer
 from poolformer import cli
+from poolformer.backbones import create_backbone
 from poolformer.classifier import ImageClassifier
+from poolformer.complexity import count
 from poolformer.configs import config_dir, config_names, find_config
 from poolformer.errors import ConfigError
 
@@ -39,8 +42,10 @@ def test_there_are_configurations():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_parses_and_its_model_builds(printed, name):
-    config = printed("--config", name)
+def test_every_file_parses_reaches_the_configuration_and_its_model_builds(printed, name):
+    base = ["--config", "s12"] if "/" in name else []  # files in folders lie over a size
+    config = printed(*base, "--config", name)
+    assert _missing(yaml.safe_load(TEXTS[name]), config) == []
     image_size = config["data"]["init_args"]["image_size"]
     with torch.device("meta"):
         model = ImageClassifier(**{**config["model"], "image_size": image_size})
@@ -48,15 +53,97 @@ def test_every_file_parses_and_its_model_builds(printed, name):
     assert logits.shape == (2, config["model"]["num_classes"])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_key_of_a_file_reaches_the_configuration(printed, name):
-    assert _missing(yaml.safe_load(TEXTS[name]), printed("--config", name)) == []
-
-
 def _missing(part: Any, whole: Any, path: str = "") -> list[str]:
     if isinstance(part, dict) and isinstance(whole, dict):
         return [found for key in part for found in _missing(part[key], whole.get(key), f"{path}.{key}")]
     return [] if part == whole else [path]
+
+
+# arXiv 2111.11418, section 4.1 and table 6; where it is silent or contradicts itself, the scripts of
+# sail-sg/poolformer@a075575. Of a name's two parts the first is the section.
+RECIPE = {
+    "model.lr": 1e-3,  # 4e-3 for the paper's batch of 4096
+    "model.lr_batch_size": 1024,
+    "model.weight_decay": 0.05,
+    "model.warmup_epochs": 5,
+    "model.warmup_lr": 1e-6,
+    "model.min_lr": 1e-5,
+    "model.cooldown_epochs": 10,
+    "model.mixup": 0.8,
+    "model.cutmix": 1.0,
+    "model.label_smoothing": 0.1,
+    "model.erase_prob": 0.25,
+    "model.mean": [0.485, 0.456, 0.406],
+    "model.std": [0.229, 0.224, 0.225],
+    "model.mixer": {"name": "pooling"},
+    "model.norm": "group",
+    "model.act": "gelu",
+    "data.image_size": 224,
+    "data.auto_augment": "rand-m9-mstd0.5-inc1",
+    "data.hflip": 0.5,
+    "data.scale": [0.08, 1.0],
+    "data.ratio": [3 / 4, 4 / 3],
+    "data.interpolation": "random",
+    "data.growth": None,
+    "trainer.max_epochs": 310,  # 300, and 10 to cool down
+    "trainer.gradient_clip_val": None,
+    "trainer.accumulate_grad_batches": 1,
+}
+# Layer scale, stochastic depth, crop ratio of the evaluation.
+SIZES = {
+    "s12": (1e-5, 0.1, 0.9),
+    "s24": (1e-5, 0.1, 0.9),
+    "s36": (1e-6, 0.2, 0.9),
+    "m36": (1e-6, 0.3, 0.95),
+    "m48": (1e-6, 0.4, 0.95),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_is_trained_by_the_papers_recipe(printed, name):
+    config = printed("--config", name)
+    options = {"model": config["model"], "data": config["data"]["init_args"], "trainer": config["trainer"]}
+    found = {key: options[key.partition(".")[0]][key.partition(".")[2]] for key in RECIPE}
+    assert found == RECIPE
+    layer_scale, drop_path, crop_pct = SIZES[name]
+    assert config["data"]["init_args"]["crop_pct"] == crop_pct
+    with torch.device("meta"):
+        blocks = [block for stage in ImageClassifier(**config["model"]).backbone.stages for block in stage.blocks]
+    assert blocks[-1].drop_path.rate == pytest.approx(drop_path)
+    assert ImageClassifier(**config["model"]).backbone.stages[0].blocks[0].layer_scale1.scale.unique() == layer_scale
+
+
+# arXiv 2111.11418, table 5, row by row: what differs from PoolFormer-S12, and the top-1.
+P, A, F = {"name": "pooling"}, {"name": "attention"}, {"name": "spatial_fc"}
+TABLE_5 = {
+    "identity": ({"mixer": {"name": "identity"}}, 74.3),
+    "random-matrix": ({"mixer": {"name": "random_matrix"}}, 75.8),
+    "depthwise": ({"mixer": {"name": "depthwise"}}, 78.1),
+    "pooling-5": ({"mixer": P | {"pool_size": 5}}, 77.2),
+    "pooling-7": ({"mixer": P | {"pool_size": 7}}, 77.1),
+    "pooling-9": ({"mixer": P | {"pool_size": 9}}, 76.8),
+    "norm-layer": ({"norm": "layer"}, 76.5),
+    "norm-batch": ({"norm": "batch"}, 76.4),
+    "norm-none": ({"norm": "none"}, 46.1),
+    "act-relu": ({"act": "relu"}, 76.4),
+    "act-silu": ({"act": "silu"}, 77.2),
+    "no-residual": ({"residual": False}, 0.1),
+    "no-channel-mlp": ({"channel_mlp": False}, 5.7),
+    "hybrid-pppa": ({"mixer": [P, P, P, A], "norm": "layer", "position_embedding": 4}, 78.3),
+    "hybrid-ppaa": ({"mixer": [P, P, A, A], "norm": "layer", "position_embedding": 3}, 81.0),
+    "hybrid-pppf": ({"mixer": [P, P, P, F]}, 77.5),
+    "hybrid-ppff": ({"mixer": [P, P, F, F]}, 77.9),
+}
+TABLE_7 = {400: 77.5, 500: 77.9, 1000: 78.4, 1500: 78.6, 2000: 78.8, 2500: 78.8, 3000: 78.8}
+
+
+def test_the_files_of_table_5_and_7_are_its_rows():
+    expected = {f"ablation/{row}": ({"model": options}, top1) for row, (options, top1) in TABLE_5.items()}
+    expected |= {f"long/{n}": ({"trainer": {"max_epochs": n + 10}}, top1) for n, top1 in TABLE_7.items()}
+    found = {name: yaml.safe_load(TEXTS[name]) for name in NAMES if name.startswith(("ablation/", "long/"))}
+    assert found == {name: options for name, (options, _) in expected.items()}
+    for name, (_, top1) in expected.items():
+        assert f"# Paper: {top1} % top-1 (table {7 if name.startswith('long/') else 5})." in TEXTS[name].splitlines()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,3 +250,27 @@ def _python(code: str, *arguments: str, cwd: Path, path: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+README_ROWS = re.findall(
+    r"^\| `((?:ablation|baselines)/[\w-]+)\.yaml` \|(?: .* \|)? ([\d.]+) % "
+    r"\| ([\d,]+)(?: \+ ([\d,]+) frozen)? \| ([\d.]+) G \|$",
+    (config_dir() / "README.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+def test_the_readme_has_a_row_for_each_ablation_and_baseline():
+    names = [name for name in NAMES if name.startswith(("ablation/", "baselines/"))]
+    assert sorted(name for name, *_ in README_ROWS) == names
+
+
+@pytest.mark.parametrize("row", README_ROWS, ids=lambda row: row[0])
+def test_a_row_of_the_readme_says_what_the_network_costs(row):
+    name, top1, *figures = row
+    options = {"backbone": "poolformer_s12"} | yaml.safe_load(TEXTS[name])["model"]
+    with torch.device("meta"):
+        size = count(create_backbone(options.pop("backbone"), **options), image_size=224)
+    frozen = f"{size.frozen:,}" if size.frozen else ""
+    assert figures == [f"{size.parameters:,}", frozen, f"{size.macs / 1e9:.4f}"]
+    assert f"# Paper: {top1} % top-1" in TEXTS[name]

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from data_images import as_pillow_13
 from PIL import Image
 from timm.data import auto_augment as timm_operations
@@ -17,8 +18,9 @@ from timm.data import create_transform
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
 from poolformer.data.class_folders import FolderFiles
+from poolformer.data.device_augment import augment
 from poolformer.data.jpeg import decode, decode_sound_jpeg, read_header, to_pixels, to_words
-from poolformer.data.randaugment import OPERATIONS, apply
+from poolformer.data.randaugment import OPERATIONS, apply, argument
 from poolformer.data.resize import BICUBIC, BILINEAR, resize
 from poolformer.data.transforms import EvalTransform
 
@@ -92,7 +94,7 @@ def test_crop_and_resize(photos, kind):
 def test_randaugment(monkeypatch, photos, name):
     geometric = name.startswith(("Rotate", "Shear", "Translate"))
     for cubic in (False, True) if geometric else (False,):
-        difference = Difference()
+        on_host, on_device = Difference(), Difference()
         for n, photo in enumerate(photos):
             small = photo.resize((224, 224), Image.Resampling.BICUBIC)
             sign = 1.0 if n % 2 else -1.0
@@ -102,10 +104,16 @@ def test_randaugment(monkeypatch, photos, name):
             arguments = level_to_arg(magnitude, {"translate_pct": 0.45}) if level_to_arg else ()
             resample = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
             want = timm_operations.NAME_TO_OP[name](small, *arguments, fillcolor=FILL, resample=resample)
-            words = to_words(np.asarray(small))
-            apply(words, OPERATIONS.index(name), magnitude, sign, cubic)
-            difference.add(to_pixels(words), want)
-        difference.check(f"{name}, {'bicubic' if cubic else 'bilinear'}" if geometric else name)
+            words, operation = to_words(np.asarray(small)), OPERATIONS.index(name)
+            value = argument(operation, magnitude, sign)
+            apply(words, operation, value, cubic)
+            on_host.add(to_pixels(words), want)
+            planes = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None]
+            changed = augment(planes, np.array([[[operation, value, cubic]]]))
+            on_device.add(changed[0].permute(1, 2, 0), want)
+        what = f"{name}, {'bicubic' if cubic else 'bilinear'}" if geometric else name
+        on_host.check(f"{what}, on the host")
+        on_device.check(f"{what}, on the device")
 
 
 @as_pillow_13

@@ -71,18 +71,34 @@ def quiet():
         yield
 
 
-@pytest.mark.parametrize("step", [3, 5, 7, 10, 14])
-def test_a_run_resumed_in_mid_epoch_sees_what_was_left(beton, tmp_path, step):
+@pytest.mark.parametrize(
+    ("step", "before", "after"),
+    [(step, "host", "host") for step in (3, 5, 7, 10, 14)] + [(7, "device", "device"), (8, "host", "device")],
+)
+def test_a_run_resumed_in_mid_epoch_sees_what_was_left(beton, tmp_path, step, before, after):
     keep = ModelCheckpoint(dirpath=tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     whole = Recorder()
-    trainer_with(callbacks=[keep], enable_checkpointing=True).fit(whole, data_of(beton))
+    trainer_with(callbacks=[keep], enable_checkpointing=True).fit(whole, data_of(beton, augment_on=before))
     assert len(whole.trained) == EPOCHS * STEPS
 
     rest = Recorder()
-    trainer_with().fit(rest, data_of(beton), ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
+    data = data_of(beton, augment_on=after)
+    trainer_with().fit(rest, data, ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
     assert rest.trained == whole.trained[step:]
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, rest.state_dict()[name])
+
+
+def test_a_run_is_the_same_wherever_it_augments(beton):
+    runs = {}
+    for where in ("host", "device"):
+        torch.manual_seed(0)
+        runs[where] = Recorder()
+        trainer_with().fit(runs[where], data_of(beton, augment_on=where))
+    assert runs["device"].trained == runs["host"].trained
+    assert runs["device"].validated == runs["host"].validated
+    for name, weights in runs["host"].state_dict().items():
+        assert torch.equal(weights, runs["device"].state_dict()[name])
 
 
 def test_epochs_differ_and_validation_repeats(beton):
@@ -102,20 +118,34 @@ TWO_RANKS = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 from test_data_lightning import Recorder, data_of, trainer_with
+from torch import nn
 model = Recorder()
+model.norm = nn.BatchNorm2d(3)  # its buffers go from rank to rank at every batch, in evaluation too
+model.net = nn.Sequential(nn.Unflatten(1, (3, 16, 16)), model.norm, nn.Flatten(), model.net)
 trainer = trainer_with(strategy="ddp", devices=2, max_epochs=2)
-trainer.fit(model, data_of(sys.argv[1], batch_size=2))
+trainer.fit(model, data_of(sys.argv[1], batch_size=int(sys.argv[3])))
 open(f"{sys.argv[2]}/{trainer.global_rank}", "w").write(json.dumps([model.trained, model.validated]))
 """
 
 
+def seen_by_two_processes(beton, folder, batch_size):
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    program = folder / "two_ranks.py"
+    program.write_text(TWO_RANKS)
+    subprocess.run([sys.executable, program, beton, folder, str(batch_size)], env=environment, check=True, timeout=120)
+    return [json.loads((folder / str(rank)).read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+def test_two_processes_end_validation_together_where_one_has_an_image_more(beton, tmp_path):
+    # 21 images in batches of 10: 11 on one rank, 10 on the other.
+    first, second = seen_by_two_processes(beton, tmp_path, batch_size=10)
+    assert (len(first[1]), len(second[1])) == (22, 20)  # 2 epochs
+
+
 @pytest.mark.slow
 def test_two_processes_see_what_one_sees(beton, tmp_path):
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
-    program = tmp_path / "two_ranks.py"
-    program.write_text(TWO_RANKS)
-    subprocess.run([sys.executable, program, beton, tmp_path], env=environment, check=True, timeout=300)
-    first, second = (json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1))
+    first, second = seen_by_two_processes(beton, tmp_path, batch_size=2)
     one = Recorder()
     trainer_with(max_epochs=2).fit(one, data_of(beton))
     assert [sorted(a + b) for a, b in zip(first[0], second[0], strict=True)] == [sorted(step) for step in one.trained]

@@ -109,15 +109,17 @@ def test_two_ranks_see_what_one_process_sees(beton):
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 64])
 def test_each_validation_image_counts_once(beton, world, batch_size):
     whole = torch.cat([images for images, _ in module(beton).val_dataloader()])
-    seen = {}
+    seen, lengths = {}, set()
     for rank in range(world):
         loader = at_rank(module(beton, batch_size=batch_size).val_dataloader(), rank, world)
         order, made = loader.order(0).tolist(), list(loader)
-        assert len(made) == len(loader)
+        lengths.add(len(made))
+        assert [len(labels) for _, labels in made] == [len(loader.batch_indices(n)) for n in range(len(loader))]
         images = [image for batch, _ in made for image in batch]
         assert len(images) == len(order)
         seen |= dict(zip(order, images, strict=True))
     assert sorted(seen) == list(range(SAMPLES))
+    assert len(lengths) == 1  # DDP would wait for a batch that never comes
     assert all(torch.equal(seen[n], whole[n]) for n in seen)
 
 

@@ -8,7 +8,7 @@ from timm.data import auto_augment as timm_operations
 
 from poolformer.data.jpeg import to_pixels, to_words
 from poolformer.data.keyed import stream, word
-from poolformer.data.randaugment import OPERATIONS, Policy, apply, augment, parse_policy
+from poolformer.data.randaugment import OPERATIONS, Policy, apply, argument, augment, parse_policy
 from poolformer.errors import ConfigError
 
 FILL = (124, 116, 104)
@@ -33,8 +33,8 @@ def test_operation_equals_timm(monkeypatch, name, cubic):
         pixels = np.asarray(photo(seed, width=size[1], height=size[0]))
         for magnitude in (0.0, 3.1, 8.3, 9.0, 9.7):
             for sign in (1.0, -1.0):
-                words = to_words(pixels)
-                apply(words, OPERATIONS.index(name), magnitude, sign, cubic)
+                words, operation = to_words(pixels), OPERATIONS.index(name)
+                apply(words, operation, argument(operation, magnitude, sign), cubic)
                 want = by_timm(monkeypatch, pixels, name, magnitude, sign, resample)
                 np.testing.assert_array_equal(to_pixels(words), want, err_msg=f"{size} {magnitude} {sign}")
 
@@ -42,15 +42,15 @@ def test_operation_equals_timm(monkeypatch, name, cubic):
 @pytest.mark.parametrize("name", ["AutoContrast", "Equalize", "ContrastIncreasing"])
 def test_flat_images_equal_timm(monkeypatch, name):
     pixels = np.full((16, 16, 3), 77, np.uint8)
-    words = to_words(pixels)
-    apply(words, OPERATIONS.index(name), 9.0, 1.0, False)
+    words, operation = to_words(pixels), OPERATIONS.index(name)
+    apply(words, operation, argument(operation, 9.0, 1.0), False)
     np.testing.assert_array_equal(to_pixels(words), by_timm(monkeypatch, pixels, name, 9.0, 1.0, None))
 
 
 def test_posterize_to_no_bits_is_black():
     """Magnitude 10 asks for 0 bits, which Pillow 13 refuses; older ones gave black."""
-    words = to_words(np.asarray(photo(0)))
-    apply(words, OPERATIONS.index("PosterizeIncreasing"), 10.0, 1.0, False)
+    words, operation = to_words(np.asarray(photo(0))), OPERATIONS.index("PosterizeIncreasing")
+    apply(words, operation, argument(operation, 10.0, 1.0), False)
     assert not to_pixels(words).any()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden.fill import fill_model, images, official_name
+from golden.fill import fill_model, images, official_name, official_place
 from torch import Tensor, nn
 
 from poolformer.backbones import create_backbone
@@ -19,12 +19,15 @@ from poolformer.metaformer import MetaFormer
 ORACLE = json.loads((Path(__file__).parent / "golden" / "oracle.json").read_text())
 
 _tiny = partial(MetaFormer, depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_classes=10)
+_PPPA = {"mixer": ["pooling", "pooling", "pooling", "attention"], "norm": "layer", "position_embedding": 4}
 BUILD = {
     "tiny_64x64": _tiny,
     "tiny_pool5_64x64": partial(_tiny, mixer={"name": "pooling", "pool_size": 5}),
     "tiny_ln_64x64": partial(_tiny, norm="layer"),
     "tiny_nols_64x64": partial(_tiny, layer_scale_init=0),
     "tiny_identity_64x64": partial(_tiny, mixer="identity"),
+    "tiny_pppa_128x128": partial(_tiny, dims=(8, 16, 24, 64), image_size=128, **_PPPA),
+    "metaformer_pppa_s12_224": partial(create_backbone, "poolformer_s12", **_PPPA),
     "metaformer_id_s12": partial(create_backbone, "poolformer_s12", mixer="identity"),
     "poolformer_s12_224": partial(create_backbone, "poolformer_s12"),
     "poolformer_s24_224": partial(create_backbone, "poolformer_s24"),
@@ -121,11 +124,17 @@ def _record_maps(model: nn.Module) -> dict[str, Tensor]:
     def record(name: str):
         return lambda module, inputs, output: maps.update({name: output})
 
-    # The authors' list: stem, then blocks and downsamplings in turn.
     model.stem.register_forward_hook(record("patch_embed"))
+    embedded = next((index for index, stage in enumerate(model.stages) if stage.pos_embed is not None), None)
     for index, stage in enumerate(model.stages):
-        stage.downsample.register_forward_hook(record(f"network.{2 * index - 1}"))
-        stage.blocks.register_forward_hook(record(f"network.{2 * index}"))
+        for part in ("downsample", "blocks"):
+            place = official_place(index, part, embedded_stage=embedded)
+            getattr(stage, part).register_forward_hook(record(f"network.{place}"))
+        if index == embedded:
+            place = official_place(index, "pos_embed")
+            stage.blocks.register_forward_pre_hook(
+                lambda module, inputs, place=place: maps.update({f"network.{place}": inputs[0]})
+            )
     return maps
 
 
@@ -149,6 +158,22 @@ def _distance(made: Tensor, expected: float | list[float]) -> float:
 )
 def test_our_names_translate_to_the_authors(ours, official):
     assert official_name(ours) == official
+
+
+@pytest.mark.parametrize(
+    ("embedded_stage", "ours", "official"),
+    [
+        (3, "stages.3.pos_embed", "network.6.pos_embed"),
+        (3, "stages.3.blocks.1.token_mixer.qkv.weight", "network.7.1.token_mixer.qkv.weight"),
+        (3, "stages.3.downsample.conv.bias", "network.5.proj.bias"),
+        (2, "stages.2.pos_embed", "network.4.pos_embed"),
+        (2, "stages.2.blocks.0.mlp.fc1.bias", "network.5.0.mlp.fc1.bias"),
+        (2, "stages.3.downsample.conv.weight", "network.6.proj.weight"),
+        (2, "stages.3.blocks.0.norm1.bias", "network.7.0.norm1.bias"),
+    ],
+)
+def test_a_position_embedding_moves_the_authors_names(embedded_stage, ours, official):
+    assert official_name(ours, embedded_stage=embedded_stage) == official
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ LAYERS = [
     ["ablation_table"],
     ["ablation"],
     ["training_cli"],
-    ["parser"],
+    ["parser", "data_section"],
     ["classifier", "commands.*"],
     ["backbones", "checkpoint", "recipe", "callbacks", "data.*", "testing"],
     ["mixer_rules"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers"],
-    ["registry", "layers", "complexity"],
+    ["registry", "layers", "complexity", "quiet"],
     ["kernels.*"],
     ["errors"],
 ]

@@ -9,14 +9,14 @@ from torch import nn
 
 from poolformer.layers import (
     ACTIVATIONS,
-    NORMS,
     ChannelMLP,
     DropPath,
     LayerNormChannel,
     PatchEmbedding,
     Scale,
+    StarReLU,
     init_linear,
-    modified_layer_norm,
+    make_norm,
 )
 
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.float64: {"rtol": 1e-12, "atol": 1e-12}}
@@ -34,7 +34,7 @@ def randomised(module: nn.Module) -> nn.Module:
 def test_modified_layer_norm_is_over_channels_and_tokens_with_eps_1e_5(dtype):
     # Variance near eps, so that another eps shows.
     x = 0.01 * torch.randn(2, 6, 3, 5, dtype=dtype)
-    norm = randomised(modified_layer_norm(6)).to(dtype)
+    norm = randomised(make_norm(6)).to(dtype)
     mean, var = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), correction=0, keepdim=True)
     expected = norm.weight.view(-1, 1, 1) * (x - mean) / (var + 1e-5).sqrt() + norm.bias.view(-1, 1, 1)
     torch.testing.assert_close(norm(x), expected, **TOLERANCE[dtype])
@@ -53,10 +53,32 @@ def test_layer_norm_channel_is_torchs_layer_norm_at_each_token(dtype):
     [("group", nn.GroupNorm), ("layer", LayerNormChannel), ("batch", nn.BatchNorm2d), ("none", nn.Identity)],
 )
 def test_each_norm_starts_as_weight_one_and_bias_zero(name, kind):
-    norm = NORMS[name](4)
+    norm = make_norm(4, kind=name)
     assert isinstance(norm, kind)
     starts = {parameter: values.unique().tolist() for parameter, values in norm.named_parameters()}
     assert starts == ({} if name == "none" else {"weight": [1], "bias": [0]})
+
+
+@pytest.mark.parametrize("name", ["group", "layer", "batch"])
+def test_a_norm_without_bias_is_the_norm_with_bias_zero(name):
+    x = torch.randn(2, 6, 3, 5)
+    norm, bare = (make_norm(6, kind=name, eps=1e-6, bias=bias) for bias in (True, False))
+    assert [parameter for parameter, _ in bare.named_parameters()] == ["weight"]
+    with torch.no_grad():
+        for each in (norm, bare):
+            each.weight.copy_(torch.arange(6.0))
+    torch.testing.assert_close(bare(x), norm(x))
+    assert bare.eps == 1e-6
+
+
+def test_star_relu_is_a_scaled_and_shifted_square():
+    act = StarReLU()
+    x = torch.tensor([-2.0, 0.0, 3.0])
+    assert act(x).tolist() == [0, 0, 9]
+    with torch.no_grad():
+        act.scale.fill_(0.5)
+        act.bias.fill_(-1)
+    assert act(x).tolist() == [-1, -1, 3.5]
 
 
 @pytest.mark.parametrize(

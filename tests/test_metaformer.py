@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poolformer.errors import OptionsError
+from poolformer.errors import OptionsError, ResolutionError
 from poolformer.layers import DropPath, Scale
 from poolformer.metaformer import Block, MetaFormer, Patch
 
@@ -30,6 +30,7 @@ VARIANTS = {
     "no residual": {"residual": False},
     "no channel mlp": {"channel_mlp": False},
     "no layer scale": {"layer_scale_init": 0},
+    "follow-up": {"follow_up": True, "act": "star_relu"},
 }
 each_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
@@ -329,6 +330,28 @@ def test_the_stem_and_the_downsamplings_start_as_torch_starts_convolutions():
     assert classifier.bias.count_nonzero() == 0
 
 
+# ---- position embedding
+
+
+@pytest.mark.parametrize("stage", [1, 3, 4])
+def test_a_position_embedding_is_added_once_before_the_blocks_of_its_stage(stage):
+    model = tiny(position_embedding=stage, image_size=64).eval()
+    named = {name: tuple(p.shape) for name, p in model.named_parameters() if name.endswith("pos_embed")}
+    side, dim = 16 >> (stage - 1), 8 * stage
+    assert named == {f"stages.{stage - 1}.pos_embed": (1, dim, side, side)}
+    embedded, x = model.stages[stage - 1], batch(2, max(dim - 8, 8), *[side * (2 if stage > 1 else 1)] * 2)
+    plain = embedded.blocks(embedded.downsample(x))
+    torch.testing.assert_close(embedded(x), plain)  # it starts at zero
+    nn.init.normal_(embedded.pos_embed)
+    torch.testing.assert_close(embedded(x), embedded.blocks(embedded.downsample(x) + embedded.pos_embed))
+
+
+def test_images_of_another_size_than_the_position_embedding_are_refused():
+    model = tiny(position_embedding=4, image_size=64)
+    with pytest.raises(ResolutionError, match=r"position embedding is built for 2x2 tokens and got 4x3: .*image_size"):
+        model(batch(1, 3, 128, 96))
+
+
 # ---- refusals
 
 
@@ -336,9 +359,10 @@ def test_the_stem_and_the_downsamplings_start_as_torch_starts_convolutions():
     ("options", "message"),
     [
         ({"norm": "grp"}, "norm is one of group, layer, batch, none; got 'grp'"),
-        ({"act": "tanh"}, "act is one of gelu, relu, silu; got 'tanh'"),
+        ({"act": "tanh"}, "act is one of gelu, relu, silu, star_relu; got 'tanh'"),
         ({"drop_path_rate": 1.0}, r"drop_path_rate is a probability in \[0, 1\), got 1.0"),
         ({"drop_path_rate": -0.1}, r"drop_path_rate is a probability in \[0, 1\), got -0.1"),
+        ({"position_embedding": 5}, "position_embedding is the stage, 1 to 4, that gets it; got 5"),
         ({"depths": (2, 2)}, r"has 4 stages; got depths \(2, 2\)"),
         ({"dims": (8, 16, 24)}, r"has 4 stages; .* dims \(8, 16, 24\)"),
     ],

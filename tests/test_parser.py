@@ -74,7 +74,7 @@ WRONG = [
         ["--model.norm", "grup"],
         "--model.norm got 'grup', but takes group or layer or batch or none. Did you mean 'group'?",
     ),
-    (["--model.act", "swish"], "--model.act got 'swish', but takes gelu or relu or silu."),
+    (["--model.act", "swish"], "--model.act got 'swish', but takes gelu or relu or silu or star_relu."),
     (["--trainer.max_epochs", "many"], "--trainer.max_epochs got 'many', but takes a whole number or null."),
     (["--num_threads", "0"], "--num_threads got '0', but takes a number >0 or null."),
     (["--model.lr"], "argument --model.lr: expected one argument"),

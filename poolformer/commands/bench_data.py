@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _contestants(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
     """What to measure: each runs once over the images and returns how many there were."""
-    from ..data import rivals
     from ..data.threads import available_cores
+    from . import bench_rivals as rivals
 
     workers = options.num_workers or available_cores()
     sizes = {"image_size": options.image_size, "crop_pct": options.crop_pct}

@@ -54,11 +54,7 @@ def along_y(image, slope, offset, cubic, fill):
 def rotate(image, degrees, cubic, fill):
     """Turns the image counter-clockwise about its centre, as Image.rotate."""
     height, width = image.shape
-    angle = -(degrees % 360.0) * math.pi / 180.0
-    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)  # Pillow rounds them, too
-    mid_x, mid_y = width / 2.0, height / 2.0
-    c = cos * -mid_x + sin * -mid_y + mid_x
-    f = -sin * -mid_x + cos * -mid_y + mid_y
+    cos, sin, c, _, _, f = rotation(degrees, height, width)
     u, s, left, near, _ = _line_scratch(width)
     v, t, top, _, _ = _line_scratch(width)
     lines = np.empty((4, 3, width), np.float64)
@@ -77,6 +73,15 @@ def rotate(image, degrees, cubic, fill):
         _combine(lines, t, cubic, image[y])
         _fill_outside(u, width, fill, image[y])
         _fill_outside(v, height, fill, image[y])
+
+
+@kernel
+def rotation(degrees, height, width):
+    """(a, b, c, d, e, f) of `rotate`."""
+    angle = -(degrees % 360.0) * math.pi / 180.0
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)  # Pillow rounds them, too
+    mid_x, mid_y = width / 2.0, height / 2.0
+    return cos, sin, cos * -mid_x + sin * -mid_y + mid_x, -sin, cos, -sin * -mid_x + cos * -mid_y + mid_y
 
 
 @kernel

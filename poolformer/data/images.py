@@ -3,14 +3,15 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch.distributed
 
 from ..errors import ConfigError, DataError
+from .device_augment import augment, check_device
 from .growth import Growth, check_growth, side_at
-from .loader import Loader
+from .loader import Loader, UnaugmentedBatch
 from .sources import Source
 from .threads import available_cores
 from .transforms import EvalTransform, TrainTransform
@@ -35,6 +36,8 @@ class ImageData(pl.LightningDataModule, ABC):
         crop_pct: Share of the resized short side that the evaluation crop keeps; the paper's is 0.9,
             0.95 for its M sizes.
         auto_augment: RandAugment policy in timm's notation; null turns it off.
+        augment_on: Where RandAugment happens: host, in the loading threads, or device, on the GPU that trains, for
+            machines with few cores a GPU. The pixels are the same.
         hflip: Probability of mirroring a training image.
         scale: Smallest and largest share of the image's area in a training crop.
         ratio: Smallest and largest width / height of a training crop.
@@ -59,6 +62,7 @@ class ImageData(pl.LightningDataModule, ABC):
         image_size: int = 224,
         crop_pct: float = 0.9,
         auto_augment: str | None = "rand-m9-mstd0.5-inc1",
+        augment_on: Literal["host", "device"] = "host",
         hflip: float = 0.5,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -101,13 +105,16 @@ class ImageData(pl.LightningDataModule, ABC):
 
         Raises:
             DataError: it is not given, missing or damaged, or its classes do not fit together.
+            ConfigError: the device cannot augment.
         """
+        if stage == "fit" and self.hparams.augment_on == "device" and self.trainer is not None:
+            check_device(self.trainer.strategy.root_device)
         for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
             if split not in self._sources:
                 self._open(split)
 
     def train_dataloader(self) -> Loader:
-        """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,).
+        """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,); an `UnaugmentedBatch` of augment_on='device'.
 
         Raises:
             DataError: There is not even one batch.
@@ -122,7 +129,11 @@ class ImageData(pl.LightningDataModule, ABC):
         return loader
 
     def val_dataloader(self) -> Loader:
-        """Every validation image once, in order."""
+        """Every validation image once, in order, as are those of `test` and `predict`.
+
+        Raises:
+            DataError: There are fewer images than devices.
+        """
         return self._loader("val")
 
     def test_dataloader(self) -> Loader:
@@ -132,6 +143,11 @@ class ImageData(pl.LightningDataModule, ABC):
     def predict_dataloader(self) -> Loader:
         """Every image to predict once, in order."""
         return self._loader("predict")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves a batch; what was left to the device is done there, so that every model gets images and labels."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return (augment(moved.images, moved.draws), moved.labels) if isinstance(moved, UnaugmentedBatch) else moved
 
     def _train_transform(self, epoch: int) -> TrainTransform:
         options = self.hparams
@@ -143,6 +159,7 @@ class ImageData(pl.LightningDataModule, ABC):
             hflip=options.hflip,
             interpolation=options.interpolation,
             auto_augment=options.auto_augment,
+            augment_on=options.augment_on,
         )
 
     def _evaluation_transform(self, epoch: int) -> EvalTransform:
@@ -176,6 +193,9 @@ class ImageData(pl.LightningDataModule, ABC):
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)
+        images = len(self._sources[split].labels)
+        if images < world:
+            raise DataError(f"{images} {split} images for {world} devices: take fewer devices (--trainer.devices)")
         return Loader(
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,

@@ -17,6 +17,17 @@ CHUNK = 8
 """Samples a thread takes at once."""
 
 
+class UnaugmentedBatch(NamedTuple):
+    """A training batch whose RandAugment is left to the device; see device_augment.py."""
+
+    images: Tensor
+    """uint8 (B, 3, S, S)."""
+    labels: Tensor
+    """int64 (B,)."""
+    draws: np.ndarray
+    """What to do to each image, float64 (B, operations, 3); no tensor, as the host must know it."""
+
+
 class Loader:
     """Batches of uint8 images (B, 3, S, S) and int64 labels (B,), made by threads, each in memory of its own.
 
@@ -31,7 +42,8 @@ class Loader:
         workers: threads.
         shuffle: for training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches,
             the rest of the samples being left out this epoch. Otherwise samples come in their own order, each to
-            exactly one rank, so that ranks may differ by one sample.
+            exactly one rank. Ranks then differ by at most one sample but never in the number of their batches, since
+            DDP waits for all of them at each: so a last batch may hold one image more than batch_size.
         seed: of the order.
         rank, world: which of how many processes this is.
     """
@@ -77,12 +89,10 @@ class Loader:
         self._resume = (state["epoch"], state["batch"])
 
     def __len__(self) -> int:
-        samples = len(self.source.labels)
-        if self.shuffle:
-            return samples // self.world // self.batch_size
-        return math.ceil(len(range(self.rank, samples, self.world)) / self.batch_size)
+        everywhere = len(self.source.labels) // self.world
+        return everywhere // self.batch_size if self.shuffle else math.ceil(everywhere / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | UnaugmentedBatch]:
         # The body runs at the first batch, not here: Lightning calls iter() before it says which epoch it is.
         epoch, first = self.epoch, 0
         if self._resume is not None:
@@ -96,7 +106,7 @@ class Loader:
         for chunk in in_order(self._fill, self._chunks(epoch, first), workers=self.workers, ahead=ahead):
             if chunk.is_last:
                 self._done += 1
-                yield chunk.images, chunk.labels
+                yield chunk.batch
 
     def order(self, epoch: int) -> np.ndarray:
         """The samples of an epoch on this rank, in order, int64."""
@@ -108,23 +118,28 @@ class Loader:
 
     def batch_indices(self, batch: int) -> list[int]:
         """The samples of a batch of this epoch, by number."""
-        return self.order(self.epoch)[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+        return self._batch(self.order(self.epoch), batch).tolist()
+
+    def _batch(self, order: np.ndarray, batch: int) -> np.ndarray:
+        start = batch * self.batch_size
+        return order[start:] if batch == len(self) - 1 else order[start : start + self.batch_size]
 
     def _chunks(self, epoch: int, first: int) -> Iterator["_Chunk"]:
         order, transform = self.order(epoch), self.transforms(epoch)
         size = transform.image_size
-        for start in range(first * self.batch_size, len(order), self.batch_size):
-            samples = order[start : start + self.batch_size]
+        for batch in range(first, len(self)):
+            samples = self._batch(order, batch)
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin)
             labels = torch.from_numpy(self.source.labels[samples])
+            draws = [None] * len(samples)
             for place in range(0, len(samples), CHUNK):
                 is_last = place + CHUNK >= len(samples)
-                yield _Chunk(epoch, transform, samples[place : place + CHUNK], images, labels, place, is_last)
+                yield _Chunk(epoch, transform, samples[place : place + CHUNK], images, labels, draws, place, is_last)
 
     def _fill(self, chunk: "_Chunk") -> "_Chunk":
         slots = chunk.images.numpy()
         for place, sample in enumerate(chunk.samples.tolist(), chunk.place):
-            self.source.load(sample, chunk.transform, chunk.epoch, slots[place])
+            chunk.draws[place] = self.source.load(sample, chunk.transform, chunk.epoch, slots[place])
         return chunk
 
 
@@ -135,7 +150,15 @@ class _Chunk(NamedTuple):
     images: Tensor
     """The whole batch."""
     labels: Tensor
+    draws: list[np.ndarray | None]
+    """Of the whole batch; None where nothing is left to the device."""
     place: int
     """Of the first sample in the batch."""
     is_last: bool
     """Of its batch; the batches before it are complete when it is."""
+
+    @property
+    def batch(self) -> tuple[Tensor, Tensor] | UnaugmentedBatch:
+        if self.draws[0] is None:
+            return self.images, self.labels
+        return UnaugmentedBatch(self.images, self.labels, np.stack(self.draws))

@@ -33,6 +33,9 @@ OPERATIONS = (
 )
 """timm's names; `apply` takes the position."""
 
+NONE = -1
+"""The position that says: leave the image as it is."""
+
 FILL = 124 | 116 << 8 | 104 << 16
 """What moves in from outside: ImageNet's mean colour, as a pixel word."""
 
@@ -88,21 +91,60 @@ def parse_policy(text: str | None) -> Policy:
 def augment(image, policy, interpolation, state):
     """Applies a policy in place to image, uint32 (H, W); `interpolation` is that of the geometric operations."""
     for _ in range(policy.operations):
-        operation = below(state, 15)
-        applied = uniform(state, 0.0, 1.0) < policy.rate
-        magnitude = min(10.0, max(0.0, normal(state, policy.magnitude, policy.std)))
-        sign = 1.0 if uniform(state, 0.0, 1.0) < 0.5 else -1.0
-        cubic = below(state, 2) == 1 if interpolation == EITHER else interpolation == BICUBIC
-        if applied:
-            apply(image, operation, magnitude, sign, cubic)
+        operation, value, cubic = _draw(policy, interpolation, state)
+        if operation != NONE:
+            apply(image, operation, value, cubic)
 
 
 @kernel
-def apply(image, operation, magnitude, sign, cubic):
-    """OPERATIONS[operation] in place at a magnitude of 0 to 10; sign is 1 or -1."""
+def draws(policy, interpolation, state):
+    """What `augment` would do, float64 (operations, 3): operation or NONE, its argument, 1 for bicubic."""
+    out = np.empty((policy.operations, 3), np.float64)
+    for n in range(policy.operations):
+        out[n, 0], out[n, 1], out[n, 2] = _draw(policy, interpolation, state)
+    return out
+
+
+@kernel
+def _draw(policy, interpolation, state):
+    operation = below(state, 15)
+    applied = uniform(state, 0.0, 1.0) < policy.rate
+    magnitude = min(10.0, max(0.0, normal(state, policy.magnitude, policy.std)))
+    sign = 1.0 if uniform(state, 0.0, 1.0) < 0.5 else -1.0
+    cubic = below(state, 2) == 1 if interpolation == EITHER else interpolation == BICUBIC
+    geometric = operation == 3 or operation >= 11
+    return operation if applied else NONE, argument(operation, magnitude, sign), cubic and geometric
+
+
+@kernel
+def argument(operation, magnitude, sign):
+    """What OPERATIONS[operation] takes at a magnitude of 0 to 10; sign is 1 or -1.
+
+    Degrees, bits, the threshold, the amount, the enhancement factor, the slope, or a share of the side.
+    """
+    level = magnitude / 10.0
+    if operation == 3:
+        return sign * level * 30.0
+    if operation == 4:
+        return 4.0 - int(level * 4)
+    if operation == 5:
+        return 256.0 - min(256, int(level * 256))
+    if operation == 6:
+        return float(min(128, int(level * 110)))
+    if 7 <= operation <= 10:
+        return max(0.1, 1.0 + sign * level * 0.9)
+    if operation == 11 or operation == 12:
+        return sign * level * 0.3
+    if operation >= 13:
+        return sign * level * 0.45
+    return 0.0
+
+
+@kernel
+def apply(image, operation, value, cubic):
+    """OPERATIONS[operation] in place, with an argument as `argument` gives it."""
     height, width = image.shape
-    level, fill = magnitude / 10.0, np.uint32(FILL)
-    factor = max(0.1, 1.0 + sign * level * 0.9)
+    fill = np.uint32(FILL)
     if operation == 0:
         colour.autocontrast(image)
     elif operation == 1:
@@ -110,26 +152,26 @@ def apply(image, operation, magnitude, sign, cubic):
     elif operation == 2:
         colour.invert(image)
     elif operation == 3:
-        affine.rotate(image, sign * level * 30.0, cubic, fill)
+        affine.rotate(image, value, cubic, fill)
     elif operation == 4:
-        colour.posterize(image, 4 - int(level * 4))
+        colour.posterize(image, int(value))
     elif operation == 5:
-        colour.solarize(image, 256 - min(256, int(level * 256)))
+        colour.solarize(image, int(value))
     elif operation == 6:
-        colour.solarize_add(image, min(128, int(level * 110)))
+        colour.solarize_add(image, int(value))
     elif operation == 7:
-        colour.color(image, factor)
+        colour.color(image, value)
     elif operation == 8:
-        colour.contrast(image, factor)
+        colour.contrast(image, value)
     elif operation == 9:
-        colour.brightness(image, factor)
+        colour.brightness(image, value)
     elif operation == 10:
-        colour.sharpness(image, factor)
+        colour.sharpness(image, value)
     elif operation == 11:
-        affine.along_x(image, sign * level * 0.3, 0.0, cubic, fill)
+        affine.along_x(image, value, 0.0, cubic, fill)
     elif operation == 12:
-        affine.along_y(image, sign * level * 0.3, 0.0, cubic, fill)
+        affine.along_y(image, value, 0.0, cubic, fill)
     elif operation == 13:
-        affine.along_x(image, 0.0, sign * level * 0.45 * width, cubic, fill)
+        affine.along_x(image, 0.0, value * width, cubic, fill)
     else:
-        affine.along_y(image, 0.0, sign * level * 0.45 * height, cubic, fill)
+        affine.along_y(image, 0.0, value * height, cubic, fill)

@@ -18,8 +18,8 @@ class BetonSource:
         self._beton = beton
         self.labels = beton.labels
 
-    def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> None:
-        """Writes a transformed sample into out, uint8 (3, S, S).
+    def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
+        """Writes a transformed sample into out, uint8 (3, S, S), and returns what its transform leaves to the device.
 
         Raises:
             DataError: its bytes are damaged.
@@ -35,7 +35,7 @@ class BetonSource:
             words = decode(image.data, self._beton.name(sample))
             if words.shape != (image.height, image.width):
                 raise DataError(f"{self._beton.name(sample)}: its size is not what the index says; pack the file again")
-        transform.apply(words, plan, out)
+        return transform.apply(words, plan, out)
 
 
 class FileSource:
@@ -50,15 +50,15 @@ class FileSource:
         self.paths = paths
         self.labels = np.asarray(labels, np.int64)
 
-    def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> None:
-        """Writes a transformed sample into out, uint8 (3, S, S).
+    def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
+        """Writes a transformed sample into out, uint8 (3, S, S), and returns what its transform leaves to the device.
 
         Raises:
             DataError: the file cannot be read, or is no sound image.
         """
         words = decode(read_file(self.paths[sample]), f"'{self.paths[sample]}'")
         plan = transform.plan(*words.shape, epoch=epoch, sample=sample)
-        transform.apply(words, plan, out)
+        return transform.apply(words, plan, out)
 
 
 Source = BetonSource | FileSource

@@ -2,7 +2,7 @@
 
 Both loaders share them. A transform first plans, from the size of the image alone, what it will read; the caller
 decodes at least that, and the transform then fills its slot. Normalising, erasing and mixing are not here: they
-happen on the device.
+happen on the device, and so may RandAugment (see device_augment.py).
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError
 from .jit import kernel
 from .keyed import below, stream, uniform, word
-from .randaugment import BICUBIC, BILINEAR, EITHER, augment, parse_policy
+from .randaugment import BICUBIC, BILINEAR, EITHER, augment, draws, parse_policy
 from .resize import resize
 
 INTERPOLATIONS = {"bilinear": BILINEAR, "bicubic": BICUBIC, "random": EITHER}
@@ -50,6 +50,7 @@ class TrainTransform:
         hflip: probability of mirroring.
         interpolation: `bilinear`, `bicubic`, or `random`: one of them for each resize and geometric operation.
         auto_augment: see `parse_policy`; None for crops and flips only.
+        augment_on: `host`, or `device` to draw RandAugment without applying it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class TrainTransform:
         hflip: float,
         interpolation: str,
         auto_augment: str | None,
+        augment_on: str = "host",
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"scale={scale}: shares of the area, 0 < smallest <= largest <= 1")
@@ -71,19 +73,27 @@ class TrainTransform:
             raise ConfigError(f"hflip={hflip}: a probability is in [0, 1]")
         if interpolation not in INTERPOLATIONS:
             raise ConfigError(f"interpolation={interpolation!r}: one of {', '.join(INTERPOLATIONS)}")
+        if augment_on not in ("host", "device"):
+            raise ConfigError(f"augment_on={augment_on!r}: host or device")
         self.image_size = image_size
         self._seed = word(seed)
         self._crop = Crop(*map(float, (*scale, *ratio, hflip)), INTERPOLATIONS[interpolation])
-        self._policy = parse_policy(auto_augment)
+        self._policy, self._left_out = parse_policy(auto_augment), parse_policy(None)
+        self._on_host = augment_on == "host"
 
     def plan(self, height: int, width: int, *, epoch: int, sample: int) -> Plan:
         """Draws the crop of an image of this size."""
         state, box = _draw_box(height, width, self._seed, epoch, sample, self._crop)
         return Plan(box[0] + box[2], (state, box))
 
-    def apply(self, pixels: np.ndarray, plan: Plan, out: np.ndarray) -> None:
-        """Transforms pixels, uint32 (H, W) with at least plan.bottom rows, into out, uint8 (3, S, S)."""
-        _train(pixels, *plan.arguments, self._crop, self._policy, out)
+    def apply(self, pixels: np.ndarray, plan: Plan, out: np.ndarray) -> np.ndarray | None:
+        """Transforms pixels, uint32 (H, W) with at least plan.bottom rows, into out, uint8 (3, S, S).
+
+        Returns RandAugment's draws (see `randaugment.draws`) where it is left to the device.
+        """
+        state, box = plan.arguments
+        _train(pixels, state, box, self._crop, self._policy if self._on_host else self._left_out, out)
+        return None if self._on_host else draws(self._policy, self._crop.interpolation, state)
 
 
 class EvalTransform:

@@ -17,21 +17,38 @@ PRIME = 1_000_003
 # Our names are timm's; the weights' values follow from the names of sail-sg/poolformer.
 _OFFICIAL_NAMES = (
     (r"^stem\.conv\.", lambda match: "patch_embed.proj."),
-    (r"^stages\.(\d)\.downsample\.conv\.", lambda match: f"network.{2 * int(match[1]) - 1}.proj."),
-    (r"^stages\.(\d)\.blocks\.", lambda match: f"network.{2 * int(match[1])}."),
     (r"\.layer_scale([12])\.scale$", lambda match: f".layer_scale_{match[1]}"),
     (r"^head\.norm\.", lambda match: "norm."),
     (r"^head\.fc\.", lambda match: "head."),
 )
 
 
-def official_name(name: str) -> str:
+def official_place(stage: int, part: str, *, embedded_stage: int | None = None) -> int:
+    """Return the place of a stage's part in the authors' ``network``: stages and downsamplings in turn.
+
+    A position embedding is an entry of its own, before the blocks of its stage, and moves what follows.
+
+    Args:
+        stage: 0 to 3.
+        part: ``downsample``, ``pos_embed`` or ``blocks``.
+        embedded_stage: The stage that has a position embedding.
+    """
+    place = 2 * stage - 1 if part == "downsample" else 2 * stage
+    after = embedded_stage is not None and (stage > embedded_stage or (stage == embedded_stage and part == "blocks"))
+    return place + 1 if after else place
+
+
+def official_name(name: str, *, embedded_stage: int | None = None) -> str:
     """Translate one of our parameter names into that of sail-sg/poolformer.
 
     Example:
         >>> official_name("stages.2.blocks.0.layer_scale1.scale")
         'network.4.0.layer_scale_1'
     """
+    if match := re.match(r"stages\.(\d)\.(downsample|pos_embed|blocks)", name):
+        place = official_place(int(match[1]), match[2], embedded_stage=embedded_stage)
+        rest = {"downsample": name[match.end() :].replace(".conv.", ".proj."), "pos_embed": ".pos_embed"}
+        name = f"network.{place}{rest.get(match[2], name[match.end() :])}"
     for ours, theirs in _OFFICIAL_NAMES:
         name = re.sub(ours, theirs, name)
     return name
@@ -44,7 +61,8 @@ def fill_model(model: nn.Module) -> dict[str, Tensor]:
         The values by official name.
     """
     shapes = model.state_dict()
-    ours = {official_name(name): name for name in shapes}
+    embedded = next((int(name.split(".")[1]) for name in shapes if name.endswith(".pos_embed")), None)
+    ours = {official_name(name, embedded_stage=embedded): name for name in shapes}
     values = fill_state_dict({theirs: shapes[name] for theirs, name in ours.items()})
     model.load_state_dict({ours[theirs]: value for theirs, value in values.items()}, assign=True)
     return values
@@ -68,6 +86,8 @@ def _value(name: str, shape: torch.Size, index: int) -> Tensor:
         return 0.1 * u
     if name.split(".")[-2].startswith("norm"):
         return 1 + 0.2 * u
+    if name.endswith(".pos_embed"):
+        return 0.5 * u
     fan_in = u.numel() // shape[0]
     return math.sqrt(2 / fan_in) * u
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .jpeg import read_header
-from .threads import in_order
+from ..data.jpeg import read_header
+from ..data.threads import in_order
 
 
 class Decoded(Dataset):

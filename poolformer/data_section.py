@@ -1,0 +1,71 @@
+"""What a configuration says about data, turned over to the data module that is asked for."""
+
+import inspect
+from typing import Any
+
+from jsonargparse import Namespace
+
+from . import data
+from .backbones import timm_has_fixed_size
+from .errors import ConfigError
+from .mixer_spec import resolve
+
+
+def class_path(name: str) -> str:
+    """Return the full path of one of our data modules; any other name as it is."""
+    return f"poolformer.data.{name}" if name in data.__all__ else name
+
+
+def class_paths() -> list[str]:
+    """Return the full paths of our data modules."""
+    return [class_path(name) for name in data.__all__]
+
+
+def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
+    """Return which of our data modules is asked for: by the flags, or by the last file that names one."""
+    named = []
+    for content in contents:
+        section = content.get("data")
+        named.append(section.get("class_path") if isinstance(section, dict) else section)
+    for index, word in enumerate(flags):
+        option, equals, value = word.partition("=")
+        if option in ("--data", "--data.class_path"):
+            named.append(value if equals else "".join(flags[index + 1 : index + 2]))
+    chosen = next((class_path(name) for name in reversed(named) if isinstance(name, str)), None)
+    return chosen if chosen in class_paths() else None
+
+
+def of_class(content: dict[str, Any], data_class: str | None, *, known_options_only: bool = False) -> dict[str, Any]:
+    """Turn a configuration's data section over to the data module that is asked for.
+
+    jsonargparse would take the former module's defaults along, such as the digits' 8 pixels.
+    """
+    section = content.get("data")
+    section = {"class_path": section} if isinstance(section, str) else section
+    if not data_class or not isinstance(section, dict) or "class_path" not in section:
+        return content
+    init_args = dict(section.get("init_args") or {})
+    if known_options_only or class_path(section["class_path"]) != data_class:
+        parameters = inspect.signature(getattr(data, data_class.rpartition(".")[2])).parameters
+        init_args = {option: value for option, value in init_args.items() if option in parameters}
+    return {**content, "data": {"class_path": data_class, "init_args": init_args}}
+
+
+def refuse_growth_of_fixed_sizes(options: Namespace) -> None:
+    """Raise `ConfigError` where training images shall grow and the network takes one size only."""
+    growing = (options.data.get("init_args") or {}).get("growth") if options.get("data") else None
+    if not growing:
+        return
+    fixed = [mixer.label for mixer in resolve(options.model.mixer) if mixer.takes_resolution]
+    if timm_has_fixed_size(options.model.backbone):
+        fixed.append(f"backbone {options.model.backbone}")
+    if fixed:
+        raise ConfigError(
+            f"{fixed[0]} is built for one number of tokens, so training images cannot grow: leave out --data.growth"
+        )
+
+
+def image_size_of(options: Namespace | dict[str, Any] | None) -> int:
+    """Return the side of the images in pixels that a data section asks for."""
+    arguments = options.get("init_args", {}) if options else {}
+    return arguments.get("image_size", 224)

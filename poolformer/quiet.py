@@ -1,0 +1,28 @@
+"""What Lightning says that is no news to the person at the terminal, and how it is silenced."""
+
+import logging
+import warnings
+
+
+class _NoAdvertising(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+_no_advertising = _NoAdvertising()
+
+
+def quieten() -> None:
+    """Silence what Lightning says that is no news to the person at the terminal."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    for message in (
+        r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 with torch >= 2.10
+        r".*You have overridden `on_after_batch_transfer`.*",  # on purpose: the model normalises
+        r"Checkpoint directory .* exists and is not empty",  # it does when a run goes on
+        r"Be aware that when using `ckpt_path`, callbacks used to create",  # evaluation keeps no checkpoints
+        r"The dirpath has changed from",
+        r".*does not have many workers.*",  # the digits load fastest in the training process
+        r"Couldn't infer the batch indices",  # our loader tells them itself
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     last epoch. A row that fails does not stop the others; it is named at the end, and the exit code is 1.
 
       poolformer ablate
-      poolformer ablate --config digits --rows base identity attention --seeds 0 1 2 --jobs 2
+      poolformer ablate --config digits --rows base identity depthwise --seeds 0 1 2 --jobs 2
       poolformer ablate --config s12 -- --data.train train.beton --data.val val.beton
       poolformer ablate --config s12 --rows base my_row.yaml --jobs 8 -- --trainer.max_epochs 30 ...
 
@@ -56,11 +56,20 @@ def main(argv: list[str]) -> int:
     own, flags = _split(argv)
     options = _parser().parse_args(own)
     _check(options, flags)
+    try:
+        return _ablate(options, flags)
+    except KeyboardInterrupt:
+        print("\npoolformer ablate: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     configs = options.config or ["digits"]
     out = options.out or Path("runs", "ablation", "-".join(find_config(config).stem for config in configs))
     asked = [ablation.find_row(name) for name in options.rows or ablation.row_names()]
-    if twice := {row.name for row in asked if [other.name for other in asked].count(row.name) > 1}:
-        raise ConfigError(f"--rows: {', '.join(sorted(twice))} more than once")
+    names = [row.name for row in asked]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"--rows: {', '.join(twice)} more than once")
     runs = [
         ablation.plan_run(row, seed, out, ablation.fit_arguments(configs, row, flags))
         for seed in dict.fromkeys(options.seeds)  # seed by seed, so that there is a whole table early
@@ -73,12 +82,7 @@ def main(argv: list[str]) -> int:
     runs = [run for run in runs if run.row not in unfit]
     if not options.rows:
         _print_reasons("left out, as they do not fit:", unfit)
-    failures = dict(unfit) if options.rows else {}
-    try:
-        failures |= _train(runs, rows, out, options)
-    except KeyboardInterrupt:
-        print(f"\npoolformer ablate: interrupted; the same command goes on ({out})", file=sys.stderr)
-        return 130
+    failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
     _report(_lines(rows, runs), failures, out)
     return 1 if failures else 0
 
@@ -157,6 +161,8 @@ def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Na
 
     todo = [run for run in runs if run.result() is None]
     print(f"{len(runs)} runs in {out}, {len(runs) - len(todo)} of them finished before", flush=True)
+    if todo:
+        print(f"look at them  tensorboard --logdir {out}", flush=True)
     failures, done = {}, 0
 
     def report(index: int, failure: str | None) -> None:
@@ -215,7 +221,6 @@ def _report(lines: list["Line"], failures: dict[str, str], out: Path) -> None:
     except ConfigError as error:  # a table without figures is worth as much
         print(f"\n{one_line(error)}")
     print("\nwritten", *files)
-    print(f"look at them  tensorboard --logdir {out}")
     _print_reasons("failed:", failures)
 
 

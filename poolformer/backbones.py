@@ -1,6 +1,7 @@
 """The backbones by name: the sizes of both papers, timm's models as baselines, and what plugins bring."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from . import registry
 from .errors import BrokenPluginError, OptionsError, UnknownNameError
 from .metaformer import Activation, MetaFormer, Norm, Patch
 from .mixer_spec import MixerSpec, check_option_names
+from .pretrained import load_pretrained
 from .registry import describe
 
 # arXiv 2111.11418, table 1, and the starting values of the authors' code. These are the targets of
@@ -143,6 +145,7 @@ def create_backbone(
     drop_path_rate: float | None = None,
     position_embedding: int | None = None,
     image_size: int = 224,
+    pretrained: str | None = None,
 ) -> nn.Module:
     """Build a backbone: a module from images (B, 3, H, W) to logits (B, K).
 
@@ -160,12 +163,15 @@ def create_backbone(
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; None for
             no embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens.
+        pretrained: Weights to start from: a file, or ``timm/<model>`` for weights that timm downloads; see
+            `poolformer.pretrained`. Warns where they need a look, such as a head for other classes.
 
     An option left at its default says nothing: ``poolformerv2_s12`` keeps its StarReLU, a ResNet its all.
 
     Raises:
         RegistryError: No such backbone or mixer, or its package is broken.
         OptionsError: The backbone does not take an option that differs from its default.
+        CheckpointError: The weights cannot be had, or do not fit.
 
     Example:
         >>> create_backbone("poolformer_s12", num_classes=10, mixer="identity").num_features
@@ -183,20 +189,27 @@ def create_backbone(
     }
     defaults = inspect.signature(create_backbone).parameters
     options = {option: value for option, value in given.items() if value != defaults[option].default}
-    if name.startswith("timm/"):
-        return _timm_model(name.removeprefix("timm/"), num_classes, image_size, options)
+    build = _timm_model if name.startswith("timm/") else _registered
+    backbone = build(name, num_classes, image_size, options)
+    if pretrained is not None:
+        notes = load_pretrained(backbone, pretrained, name=name, mixer=mixer, image_size=image_size)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+    return backbone
 
+
+def _without_empty_mapping(mixer: MixerSpec) -> MixerSpec:
+    """``{name: pooling}``, the form of the configuration files, says no more than ``pooling``."""
+    return mixer["name"] if isinstance(mixer, Mapping) and set(mixer) == {"name"} else mixer
+
+
+def _registered(name: str, num_classes: int, image_size: int, options: dict[str, Any]) -> nn.Module:
     entry = registry.find(registry.BACKBONES, name)
     factory = entry.load()
     check_option_names(entry, factory, options)
     if "image_size" in inspect.signature(factory).parameters:
         options["image_size"] = image_size
     return _build(entry, factory, num_classes=num_classes, **options)
-
-
-def _without_empty_mapping(mixer: MixerSpec) -> MixerSpec:
-    """``{name: pooling}``, the form of the configuration files, says no more than ``pooling``."""
-    return mixer["name"] if isinstance(mixer, Mapping) and set(mixer) == {"name"} else mixer
 
 
 def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: Any) -> nn.Module:
@@ -214,24 +227,16 @@ def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: 
 def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str, Any]) -> nn.Module:
     import timm  # 4 s
 
+    name = name.removeprefix("timm/")
     unknown = sorted(options.keys() - {"drop_path_rate"})
     if unknown:
         raise OptionsError(f"backbone 'timm/{name}' is timm's own network and does not take {', '.join(unknown)}")
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
-    if timm_has_fixed_size(f"timm/{name}"):
+    if timm.get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = image_size
     try:
         return timm.create_model(name, num_classes=num_classes, **options)
     except TypeError as error:  # timm's models differ in what they take
         raise OptionsError(f"backbone 'timm/{name}' cannot be built with {options}: {describe(error)}") from error
-
-
-def timm_has_fixed_size(name: str) -> bool:
-    """Whether ``timm/<model>`` is built for images of one size; False for any other backbone."""
-    if not name.startswith("timm/"):
-        return False
-    import timm  # 4 s
-
-    return bool(getattr(timm.get_pretrained_cfg(name.removeprefix("timm/")), "fixed_input_size", False))

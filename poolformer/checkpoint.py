@@ -5,6 +5,7 @@ package and version each came from, and the class names. A parameter-free mixer 
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,20 @@ def read(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
         raise CheckpointError(
-            f"'{path}' is not a checkpoint that can be loaded as data: {describe(error)[:200]}{_candidates(path)}"
+            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error)}{_candidates(path)}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint of a run")
     return checkpoint
+
+
+def _reason(error: Exception) -> str:
+    """Say why PyTorch refuses a file, without its advice to load it as code."""
+    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if refused:
+        return f"loading it would call {refused[1][:100]}"
+    unpickler = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+    return (unpickler[1] if unpickler else describe(error)).partition(". ")[0][:200]
 
 
 def read_run(path: str | Path) -> dict[str, Any]:

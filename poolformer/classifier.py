@@ -4,6 +4,7 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 (B, 3, H, W) and int64 labels (B,); normalisation and mixing happen here, on the device.
 """
 
+import copy
 import os
 import random
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from .errors import CheckpointError, ConfigError
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
+from .registry import describe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -46,6 +48,9 @@ class ImageClassifier(pl.LightningModule):
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; null for none.
         image_size: Side of the images in pixels, for what depends on the number of tokens. The command
             line sets it from --data.image_size.
+        pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
+            mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
+            download them. Not read with --ckpt_path, which has weights of its own.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -80,6 +85,7 @@ class ImageClassifier(pl.LightningModule):
         drop_path_rate: float | None = None,
         position_embedding: int | None = None,
         image_size: int = 224,
+        pretrained: str | None = None,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
@@ -95,7 +101,8 @@ class ImageClassifier(pl.LightningModule):
         std: tuple[float, float, float] = IMAGENET_STD,
     ):
         super().__init__()
-        self.save_hyperparameters()
+        # A checkpoint has weights of its own and must load where this file is gone.
+        self.save_hyperparameters(ignore="pretrained")
         self.hparams["mixer"] = as_plain_values(mixer)
         self.backbone = create_backbone(
             backbone,
@@ -109,7 +116,10 @@ class ImageClassifier(pl.LightningModule):
             drop_path_rate=drop_path_rate,
             position_embedding=position_embedding,
             image_size=image_size,
+            pretrained=pretrained,
         )
+        if pretrained is not None:
+            rank_zero_info(f"Starts from the weights of '{pretrained}'")
         self.augment = BatchAugmentation(
             num_classes=num_classes,
             mixup=mixup,
@@ -132,12 +142,14 @@ class ImageClassifier(pl.LightningModule):
         """Compare what the trainer and the data are with what the model was built for.
 
         Raises:
-            ConfigError: The data has classes that the model does not know, or the cosine has no end.
+            ConfigError: The data has classes that the model does not know, its images grow and the
+                backbone takes one size only, or the cosine has no end.
         """
         if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
         if stage == "fit":
             self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
+            self._check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
         self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
         num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes
         remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
@@ -145,6 +157,18 @@ class ImageClassifier(pl.LightningModule):
             raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")
         if num_classes < self.hparams.num_classes:
             rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
+
+    def _check_growth(self, growth: dict[str, int] | None) -> None:
+        """Try the sizes of growing images on shapes alone: whether a network takes them, it does not say."""
+        for side in (growth["first"], growth["last"]) if growth else ():
+            try:
+                with torch.no_grad():
+                    copy.deepcopy(self.backbone).to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
+            except Exception as error:
+                raise ConfigError(
+                    f"backbone {self.hparams.backbone!r} is built for images of {self.hparams.image_size} pixels and "
+                    f"does not take {side}, so training images cannot grow: leave out --data.growth ({describe(error)})"
+                ) from error
 
     def on_train_start(self) -> None:
         """Give each device random numbers of its own: Lightning seeds them all alike, and mixing would repeat."""

@@ -6,9 +6,6 @@ from typing import Any
 from jsonargparse import Namespace
 
 from . import data
-from .backbones import timm_has_fixed_size
-from .errors import ConfigError
-from .mixer_spec import resolve
 
 
 def class_path(name: str) -> str:
@@ -49,20 +46,6 @@ def of_class(content: dict[str, Any], data_class: str | None, *, known_options_o
         parameters = inspect.signature(getattr(data, data_class.rpartition(".")[2])).parameters
         init_args = {option: value for option, value in init_args.items() if option in parameters}
     return {**content, "data": {"class_path": data_class, "init_args": init_args}}
-
-
-def refuse_growth_of_fixed_sizes(options: Namespace) -> None:
-    """Raise `ConfigError` where training images shall grow and the network takes one size only."""
-    growing = (options.data.get("init_args") or {}).get("growth") if options.get("data") else None
-    if not growing:
-        return
-    fixed = [mixer.label for mixer in resolve(options.model.mixer) if mixer.takes_resolution]
-    if timm_has_fixed_size(options.model.backbone):
-        fixed.append(f"backbone {options.model.backbone}")
-    if fixed:
-        raise ConfigError(
-            f"{fixed[0]} is built for one number of tokens, so training images cannot grow: leave out --data.growth"
-        )
 
 
 def image_size_of(options: Namespace | dict[str, Any] | None) -> int:

@@ -4,6 +4,8 @@ At the terminal each of these is one line on stderr and exit code 2; any other e
 ours and keeps its traceback.
 """
 
+from collections.abc import Sequence
+
 
 class PoolformerError(ValueError):
     """A mistake in what the user gave; the message says what was asked, what was found, what to do."""
@@ -43,6 +45,26 @@ class DataError(PoolformerError):
 
 class CheckpointError(PoolformerError):
     """A checkpoint that is missing, damaged, or made for something else."""
+
+
+class MisfitError(CheckpointError):
+    """Weights of another network; the message names the first few tensors.
+
+    Attributes:
+        unexpected: All names that are only in the file, sorted; as the network would call them.
+        missing: All names that are only in the network, sorted.
+        other_shapes: All names of tensors that differ in shape, sorted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        unexpected: Sequence[str] = (),
+        missing: Sequence[str] = (),
+        other_shapes: Sequence[str] = (),
+    ):
+        super().__init__(message)
+        self.unexpected, self.missing, self.other_shapes = list(unexpected), list(missing), list(other_shapes)
 
 
 def one_line(error: PoolformerError) -> str:

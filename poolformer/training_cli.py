@@ -19,7 +19,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from . import callbacks, data, data_section
@@ -146,9 +146,11 @@ class TrainingCLI(LightningCLI):
                 f"the configuration lists a token mixer for each stage, so {dotted.partition('=')[0]} does not say "
                 "which: write all four, --model.mixer '[pooling, pooling, pooling, {name: attention, head_dim: 16}]'"
             )
-        if self.verb != "fit" and not self._options.ckpt_path:
-            raise ConfigError(f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file")
-        data_section.refuse_growth_of_fixed_sizes(self._options)
+        if self.verb != "fit" and not (self._options.ckpt_path or model.pretrained):
+            raise ConfigError(
+                f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file of a run, "
+                "or --model.pretrained with published ones"
+            )
         if not model.backbone.startswith("timm/"):
             find(BACKBONES, model.backbone)
 
@@ -179,7 +181,7 @@ class TrainingCLI(LightningCLI):
 
     def _take_defaults_from(self, path: Path) -> None:
         saved = read_run(path)
-        model = hyper_parameters(saved)
+        model = {name: value for name, value in hyper_parameters(saved).items() if name != "pretrained"}
         # A checkpoint is data: it may not choose what is imported.
         for option in ("mixer", "backbone"):
             foreign = import_references(model.get(option))
@@ -212,6 +214,11 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what they refuse comes out as they said it."""
+        said = self.config
+        if self._options.ckpt_path and self._options.model.pretrained:
+            rank_zero_info(f"The weights come from --ckpt_path; '{self._options.model.pretrained}' is not read")
+            self.config = said.clone()
+            self._options.model.pretrained = None
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -219,6 +226,8 @@ class TrainingCLI(LightningCLI):
             while cause is not None and not isinstance(cause, PoolformerError):
                 cause = cause.__cause__
             raise cause or error from error
+        finally:
+            self.config = said  # what config.yaml says, to run again from the start
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer of a run: one directory, two checkpoints, TensorBoard, bf16 where it pays."""

@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with hatchling
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
 
 @pytest.fixture(autouse=True)
 def seed():
@@ -51,6 +58,26 @@ def fake_plugin(tmp_path, monkeypatch) -> Callable[..., Path]:
 
     yield install
     _forget_modules_below(installed)
+
+
+@pytest.fixture
+def shipped_plugin(fake_plugin) -> Callable[[str], Path]:
+    """Install a package of ``plugins/``, by its folder, with the metadata that its pyproject.toml leads to."""
+
+    def install(folder: str) -> Path:
+        project = tomllib.loads((PLUGINS / folder / "pyproject.toml").read_text())["project"]
+        source = PLUGINS / folder / "src"
+        return fake_plugin(
+            name=project["name"],
+            version=project["version"],
+            entry_points=project["entry-points"],
+            modules={
+                ".".join(file.relative_to(source).with_suffix("").parts): file.read_text()
+                for file in source.rglob("*.py")
+            },
+        )
+
+    return install
 
 
 def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:

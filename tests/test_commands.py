@@ -58,7 +58,8 @@ def test_mixers_lists_names_with_package_version_and_factory(call, ours_alone):
 def test_mixers_as_json_is_the_same_table(call, ours_alone):
     _, out, _ = call("mixers", "--json")
     rows = json.loads(out)
-    assert [row["name"] for row in rows] == ["attention", "depthwise", "identity", "pooling"]
+    built_in = ["attention", "depthwise", "identity", "pooling", "random_matrix", "spatial_fc"]
+    assert [row["name"] for row in rows] == built_in
     assert rows[-1] == {
         "name": "pooling",
         "package": "poolformer",

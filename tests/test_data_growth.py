@@ -61,22 +61,24 @@ def test_impossible_schedules_are_refused(change, message):
         FolderData(growth=SHORT | change)
 
 
-FIXED = """
-from torch import nn
-
-class Fixed(nn.Module):
-    def __init__(self, dim, *, resolution):
-        super().__init__()
-
-    def forward(self, x):
-        return x
-"""
-
-
-def test_mixers_of_a_fixed_size_refuse_to_grow(tmp_path, monkeypatch, capsys):
-    (tmp_path / "fixed_mixer.py").write_text(FIXED)
+# A plugin, timm's, one by its mixer, one whose mixer is no option, and one whose fixed part is no mixer.
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pvt_tiny"],
+        ["timm/deit_tiny_patch16_224"],
+        ["poolformer_s12", "--model.mixer=[pooling, pooling, pooling, spatial_fc]"],
+        ["randformer_s12"],
+        ["poolformer_s12", "--model.position_embedding=3"],
+    ],
+    ids=" ".join,
+)
+def test_backbones_of_a_fixed_size_refuse_to_grow(shipped_plugin, tmp_path, monkeypatch, capsys, words):
+    shipped_plugin("poolformer-pvt")
     monkeypatch.chdir(tmp_path)
     root = str(write_class_folders(tmp_path / "folder"))
     data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
-    assert main(["fit", *data, "--model.mixer=fixed_mixer:Fixed"]) == 2
-    assert "is built for one number of tokens, so training images cannot grow" in capsys.readouterr().err
+    run = ["--trainer.accelerator=cpu", "--trainer.max_epochs=30", "--data.batch_size=2", "--data.num_workers=0"]
+    assert main(["fit", *data, *run, "--model.backbone", *words]) == 2
+    refusal = "pixels and does not take 32, so training images cannot grow: leave out --data.growth ("
+    assert refusal in capsys.readouterr().err

@@ -24,7 +24,9 @@ LAYERS = [
     ["training_cli"],
     ["parser", "data_section"],
     ["classifier", "commands.*"],
-    ["backbones", "checkpoint", "recipe", "callbacks", "data.*", "testing"],
+    ["backbones", "recipe", "callbacks", "data.*", "testing"],
+    ["pretrained"],
+    ["checkpoint"],
     ["mixer_rules"],
     ["metaformer"],
     ["mixer_spec"],
@@ -34,7 +36,7 @@ LAYERS = [
     ["kernels.*"],
     ["errors"],
 ]
-NETWORKS = ["backbones", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]
+NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside
 # a function anybody may.
 HEAVY = {
@@ -42,6 +44,7 @@ HEAVY = {
     "torchvision": ["data.*"],
     "sklearn": ["data.*"],
     "timm": [],
+    "safetensors": [],
     "ffcv": [],
     "matplotlib": [],
     "submitit": [],

@@ -17,26 +17,16 @@ from poolformer.errors import AmbiguousNameError, BrokenPluginError, OptionsErro
 from poolformer.mixer_spec import resolve
 from poolformer.testing import RULES, check_mixer
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # comes with hatchling
-
 PLUGINS = Path(__file__).parents[1] / "plugins"
 EXAMPLE = PLUGINS / "my-mixer-plugin"
 SOURCE = (EXAMPLE / "src" / "my_mixer_plugin" / "__init__.py").read_text()
+SHIPPED = sorted(file.parent.name for file in PLUGINS.glob("*/pyproject.toml"))
 
 
 @pytest.fixture
-def example(fake_plugin) -> Path:
-    """The example package, with the metadata that its pyproject.toml leads to."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    return fake_plugin(
-        name=project["name"],
-        version=project["version"],
-        entry_points=project["entry-points"],
-        modules={"my_mixer_plugin": SOURCE},
-    )
+def example(shipped_plugin) -> Path:
+    """The example package, installed."""
+    return shipped_plugin(EXAMPLE.name)
 
 
 def test_example_is_listed_with_its_origin_and_not_imported(example):
@@ -58,10 +48,11 @@ def test_example_mixes_in_a_backbone(example):
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_example_depends_on_torch_alone():
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    assert project["dependencies"] == ["torch"]
-    assert "poolformer" not in [line.split()[1] for line in SOURCE.splitlines() if line.startswith(("import", "from"))]
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_shipped_package_depends_on_torch_alone(folder):
+    assert 'dependencies = ["torch"]\n' in (PLUGINS / folder / "pyproject.toml").read_text()
+    for file in (PLUGINS / folder / "src").rglob("*.py"):
+        assert not re.search(r"^(import|from) poolformer\b", file.read_text(), flags=re.MULTILINE), file
 
 
 def test_disabled_plugins_leave_the_built_in_ones(example, monkeypatch):
@@ -180,20 +171,30 @@ def test_messages_in_the_tutorial_are_the_ones_one_meets(fake_plugin, monkeypatc
 
 ASK_THE_REGISTRY = """
 from poolformer import registry
-from poolformer.mixer_spec import resolve
-print(registry.find(registry.MIXERS, "my_mixer").origin, resolve({"name": "my_mixer", "kernel_size": 3})[0].options)
+for group in (registry.BACKBONES, registry.MIXERS):
+    for entry in registry.entries(group):
+        if not entry.builtin:
+            print(entry.name, entry.origin, callable(entry.load()))
 """
+# What an installed package offers, and what pytest says of its own tests.
+RUNS = {
+    "my-mixer-plugin": (["my_mixer"], "3 passed"),
+    "poolformer-pvt": (["pvt_large", "pvt_medium", "pvt_small", "pvt_tiny", "spatial_reduction_attention"], " passed"),
+}
 
 
 @pytest.mark.slow
-def test_example_is_built_installed_and_run(tmp_path):
-    installed = _install(EXAMPLE, tmp_path)
-    assert _run([sys.executable, "-c", ASK_THE_REGISTRY], cwd=tmp_path, env=installed) == (
-        "my-mixer-plugin 0.1.0 {'kernel_size': 3}\n"
-    )
-    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_shipped_package_is_built_installed_and_run(folder, tmp_path):
+    names, passed = RUNS[folder]
+    installed = _install(PLUGINS / folder, tmp_path)
+    printed = _run([sys.executable, "-c", ASK_THE_REGISTRY], cwd=tmp_path, env=installed)
+    assert [line for line in printed.splitlines() if f" {folder} " in line] == [
+        f"{name} {folder} 0.1.0 True" for name in names
+    ]
+    shutil.copytree(PLUGINS / folder / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    assert "3 passed" in _run(tests, cwd=tmp_path, env=installed)
+    assert passed in _run(tests, cwd=tmp_path, env=installed)
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from poolformer.backbones import create_backbone
 from poolformer.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +42,8 @@ def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, module, raising=False)
     (tmp_path / "plugins").symlink_to(ROOT / "plugins")
     write_images(tmp_path / "imagenet")
+    write_images(tmp_path / "pets")
+    torch.save(create_backbone("poolformer_s12").state_dict(), tmp_path / "poolformer_s12.pth.tar")
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
@@ -53,8 +57,8 @@ def run(line: str, site: Path) -> None:
     program, *words = shlex.split(line)
     if program in ("poolformer", ".venv/bin/poolformer"):
         extra = SHORT.split() if words[0] in ("fit", "ablate") else []
+        extra += ON_IMAGES.split() if {"--data.train", "--data.val"} & {*words} else []
         extra = ["--", *extra] if words[0] == "ablate" and "--" not in words else extra
-        extra += ON_IMAGES.split() if "--data.train" in words else []
         assert main([*words, *extra]) == 0, line
     elif program == "pip":
         folder = words[-1]

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from golden.fill import official_name
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer import cli
+from poolformer.backbones import create_backbone
 from poolformer.checkpoint import RECORD, read
 
 # A run of a second, without the warnings that so short a one deserves.
@@ -571,6 +573,88 @@ def test_arguments_that_the_data_no_longer_has_are_left_out(call, work, trained)
     assert call("validate", "--ckpt_path", old, "--trainer.limit_val_batches", "1").code == 0
 
 
+# ---- published weights
+
+
+@pytest.fixture
+def published(trained, work) -> Path:
+    """The trained weights in the authors' names, as they publish theirs."""
+    weights = {name.removeprefix("backbone."): value for name, value in read(trained / LAST)["state_dict"].items()}
+    torch.save({official_name(name): value for name, value in weights.items()}, work / "published.pth.tar")
+    return work / "published.pth.tar"
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_published_weights_are_evaluated_without_a_run(call, work, trained, published, verb):
+    said = ["--model.mixer", "depthwise", "--data.batch_size", "32"]
+    done = call(verb, "--config", "digits", "--model.pretrained", "published.pth.tar", *said)
+    assert done.code == 0, done.err
+    as_a_run = call(verb, "--config", "digits", "--ckpt_path", trained / LAST, *said)
+    split = "val" if verb == "validate" else "test"
+    assert metric(done, f"{split}/loss") == metric(as_a_run, f"{split}/loss")
+    assert files(work) == {"published.pth.tar"}
+
+
+def test_published_weights_predict(call, work, published):
+    done = call(
+        "predict", "--config", "digits", "--model.pretrained", "published.pth.tar", "--model.mixer", "depthwise"
+    )
+    assert done.code == 0, done.err
+    assert files(work) == {"published.pth.tar", "runs/digits/predictions.csv"}
+
+
+def test_a_run_that_started_from_published_weights_does_not_need_them_again(call, work, trained, published):
+    options = ["--model.mixer", "depthwise", "--model.pretrained", "published.pth.tar"]
+    still = ["--model.lr", "0", "--model.min_lr", "0", "--model.warmup_lr", "0"]  # to see what it started from
+    assert call("fit", *options, *still, *ONE_EPOCH).code == 0
+    run = Path("runs/digits")
+    ours, theirs = (read(folder / LAST)["state_dict"] for folder in (run, trained))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert settings(run)["model"]["pretrained"] == "published.pth.tar"
+    assert "pretrained" not in read(run / LAST)["hyper_parameters"]
+
+    published.unlink()
+    again = ["--config", run / "config.yaml", "--ckpt_path", "last"]
+    assert call("validate", *again).code == 0
+    assert call("validate", "--ckpt_path", run / LAST).code == 0
+    assert call("fit", *again, *TWO_EPOCHS).code == 0
+    assert read(run / LAST)["epoch"] == 1
+    assert settings(run)["model"]["pretrained"] == "published.pth.tar"  # to run it again from the start
+    before = contents(work)
+    done = call("fit", "--config", run / "config.yaml")
+    assert done.code == 2
+    assert "error: no weights at 'published.pth.tar': pass a file" in done.err
+    assert contents(work) == before
+
+
+def test_another_number_of_classes_is_said_at_the_terminal(call, published):
+    fresh = pytest.warns(UserWarning, match="for 10 classes, the network for 12: the network's head is fresh")
+    with fresh, pytest.warns(UserWarning, match="some of its logits have no images"):
+        done = call(
+            "fit",
+            *("--model.mixer", "depthwise", "--model.pretrained", "published.pth.tar", "--model.num_classes", "12"),
+            *("--trainer.fast_dev_run", "true", "--model.warmup_epochs", "0"),
+        )
+    assert done.code == 0, done.err
+
+
+def test_published_weights_that_do_not_fit_are_one_line(call, work, published):
+    done = call("fit", "--model.pretrained", "published.pth.tar")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert done.err.startswith(
+        "poolformer: error: 'published.pth.tar' does not fit backbone poolformer_tiny: 10 tensors"
+    )
+    assert files(work) == {"published.pth.tar"}
+
+
+def test_a_checkpoint_cannot_choose_published_weights(call, work, run_dir, published):
+    evil = changed(run_dir, run_dir / "checkpoints/evil.ckpt", hyper_parameters={"pretrained": "timm/evil"})
+    assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0
+    options = ["--model.mixer", "depthwise", *TWO_EPOCHS]
+    assert call("fit", "--config", "digits", "--ckpt_path", evil, *options).code == 0
+    assert settings(Path("runs/digits"))["model"]["pretrained"] is None
+
+
 # ---- validate, test, predict
 
 
@@ -578,7 +662,10 @@ def test_arguments_that_the_data_no_longer_has_are_left_out(call, work, trained)
 def test_evaluation_needs_weights(call, verb):
     done = call(verb, "--config", "digits")
     assert (done.code, done.out) == (2, "")
-    message = f"{verb} needs trained weights: pass --ckpt_path best, last, or a file"
+    message = (
+        f"{verb} needs trained weights: pass --ckpt_path best, last, or a file of a run, "
+        "or --model.pretrained with published ones"
+    )
     assert done.err == f"poolformer: error: {message}\n"
 
 
@@ -708,6 +795,42 @@ def test_a_process_trains_and_another_continues_it(tmp_path):
         assert "Tip:" not in done.stderr
         assert "warning" not in done.stderr.lower()
     assert read(tmp_path / "runs/digits" / LAST)["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_a_process_starts_from_published_weights_and_others_go_on_without_them(tmp_path):
+    def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "poolformer", *arguments]
+        environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    weights = create_backbone("poolformer_tiny", num_classes=10).state_dict()
+    torch.save({official_name(name): value for name, value in weights.items()}, tmp_path / "poolformer_tiny.pth.tar")
+    fit = ["fit", "--model.pretrained", "poolformer_tiny.pth.tar", *ONE_EPOCH]
+    first = process(*fit)
+    assert first.returncode == 0, first.stderr
+    assert "Starts from the weights of 'poolformer_tiny.pth.tar'" in first.stderr
+    assert "warning" not in first.stderr.lower()
+    evaluation = ["validate", "--config", "digits", "--model.pretrained", "poolformer_tiny.pth.tar"]
+    assert process(*evaluation).returncode == 0
+
+    (tmp_path / "poolformer_tiny.pth.tar").unlink()
+    second = process("fit", "--config", "runs/digits/config.yaml", "--ckpt_path", "last", *TWO_EPOCHS)
+    assert second.returncode == 0, second.stderr
+    assert "The weights come from --ckpt_path; 'poolformer_tiny.pth.tar' is not read" in second.stderr
+    assert "after 2 epochs" in second.stdout
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "was-run"),)
+
+    torch.save({"state_dict": weights, "more": Evil()}, tmp_path / "poolformer_tiny.pth.tar")
+    for verb in ("fit", "validate", "test", "predict"):
+        done = process(verb, "--config", "digits", "--model.pretrained", "poolformer_tiny.pth.tar")
+        assert done.returncode == 2
+        assert "error: 'poolformer_tiny.pth.tar' is not a checkpoint that can be loaded as data" in done.stderr
+        assert "loading it would call posix.mkdir" in done.stderr
+        assert not (tmp_path / "was-run").exists()
 
 
 @pytest.mark.slow

@@ -58,8 +58,9 @@ def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
 def run(line: str, site: Path) -> None:
     program, *words = shlex.split(line)
     if program in ("poolformer", ".venv/bin/poolformer"):
-        extra = SHORT.split() if words[0] == "fit" else []
+        extra = SHORT.split() if words[0] in ("fit", "ablate") else []
         extra += ON_IMAGES.split() if {"--data.train", "--data.val"} & {*words} else []
+        extra = ["--", *extra] if words[0] == "ablate" and "--" not in words else extra
         assert main([*words, *extra]) == 0, line
     elif program == "pip":
         folder = words[-1]

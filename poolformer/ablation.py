@@ -179,7 +179,7 @@ def check_builds(settings: dict[str, Any]) -> None:
     """Build the model of some settings, without memory or computation for its weights.
 
     Raises:
-        PoolformerError: It cannot be built, for instance because a mixer does not fit the image size.
+        PoolformerError: It cannot be built, or takes images of one size only and these shall grow.
     """
     import torch
 
@@ -190,9 +190,10 @@ def check_builds(settings: dict[str, Any]) -> None:
     options = {**settings["model"], "image_size": image_size_of(settings["data"])}
     try:
         with torch.device("meta"):
-            ImageClassifier(**options)
+            model = ImageClassifier(**options)
     except BrokenPluginError:  # which may but need real numbers
-        ImageClassifier(**options)
+        model = ImageClassifier(**options)
+    model.check_growth(settings["data"].get("init_args", {}).get("growth"))
 
 
 # ---- runs

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from . import data
+from .checkpoint import RENAMED
 from .errors import ConfigError
 from .registry import suggestion
 
@@ -50,6 +51,8 @@ class Parser(LightningArgumentParser):
             if inside[1] != "poolformer.data":
                 return f"{inside[2]} has no option '{name}'"
             name, known = f"data.{name}", _data_options(inside[2])
+        if present := RENAMED.get(name.removeprefix("model.")):
+            return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
         return f"there is no option '{name}'{self._place(name)}.{suggestion(name, known)} '--help' lists them."
 
     def _wrong_value(self, message: str) -> str | None:

@@ -188,9 +188,10 @@ class TrainingCLI(LightningCLI):
             if foreign and import_references(self._options.model[option]) != foreign:
                 raise CheckpointError(
                     f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
-                    f"add --model.{option} {foreign[0]}"
+                    f"add --model.{option} {_as_word(model[option])}"
                 )
-        data_options = dict(saved.get("datamodule_hyper_parameters", {}))
+        data_options = saved.get("datamodule_hyper_parameters", {})
+        data_options = dict(data_options) if isinstance(data_options, dict) else {}
         trained_on = data_options.pop("_class_path", None)
         if trained_on in data_section.class_paths():
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
@@ -266,7 +267,8 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
         if self._options.get("ckpt_path"):
-            arguments["ckpt_path"] = str(self._checkpoint_path)
+            # Absolute, as Lightning takes whatever begins with http for an address.
+            arguments["ckpt_path"] = str(self._checkpoint_path.absolute())
         return {**arguments, "weights_only": True}
 
     @rank_zero_only
@@ -319,6 +321,11 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
         files.append(find_config(value))
     return flags, files
+
+
+def _as_word(value: Any) -> str:
+    """Return a value as it is written behind an option."""
+    return value if isinstance(value, str) else f"'{json.dumps(value)}'"
 
 
 def _default_precision(accelerator: Any) -> str:

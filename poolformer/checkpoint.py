@@ -33,6 +33,8 @@ _PARTS = {
     "lr_schedulers": list,
     "pytorch-lightning_version": str,
 }
+_PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
+_MAX_VALUES, _MAX_DEPTH = 100_000, 20
 # Package and version, as `Entry.origin` writes them: they go into a command that is meant to be pasted.
 _DOTTED = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
 _LEADS_AWAY = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[\w+.-]{2,}:|::")
@@ -99,19 +101,23 @@ def _record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if saved is None:
         return {}
     if not isinstance(saved, dict) or not _is_record(saved):
-        raise CheckpointError(f"the checkpoint's record {str(saved)[:80]!r} is not one that a run of poolformer writes")
+        raise CheckpointError("the checkpoint's record is not one that a run of poolformer writes")
     return saved
 
 
 def _is_record(saved: dict[str, Any]) -> bool:
     mixers, classes = saved.get("mixers"), saved.get("class_names")
-    if not isinstance(mixers, dict) or not (classes is None or isinstance(classes, list)):
+    if not _is_plain(saved) or not isinstance(mixers, dict) or not (classes is None or isinstance(classes, list)):
         return False
     texts = [saved.get("backbone"), *mixers, *(classes or [])]
     origins = [saved.get("backbone_origin", ""), *mixers.values()]
     return all(isinstance(text, str) for text in texts + origins) and all(
         not origin or _ORIGIN.fullmatch(origin) for origin in origins
     )
+
+
+def _is_plain(options: Any) -> bool:
+    return all(isinstance(value, _PLAIN) for value in _values(options))
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -180,17 +186,26 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts in nested mappings and lists."""
-    todo = [value]
+def _values(value: Any) -> Iterator[Any]:
+    """Yield all that nested mappings and lists hold, keys included.
+
+    Raises:
+        CheckpointError: They hold too much, or themselves: a few bytes of a pickle can stand for billions.
+    """
+    todo, count = [(value, 0)], 0
     while todo:
-        one = todo.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, Mapping):
-            todo += [*one.keys(), *one.values()]
-        elif isinstance(one, list | tuple | set):
-            todo += one
+        one, depth = todo.pop()
+        yield one
+        count += 1
+        if isinstance(one, Mapping | list | tuple | set):
+            inside = [*one.keys(), *one.values()] if isinstance(one, Mapping) else one
+            todo += [(each, depth + 1) for each in inside]
+        if count + len(todo) > _MAX_VALUES or depth > _MAX_DEPTH:
+            raise CheckpointError("the checkpoint's options or states are too many, or nested too deeply")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    return (one for one in _values(value) if isinstance(one, str))
 
 
 def locate(name: str, run_dir: str | Path) -> Path:
@@ -206,16 +221,28 @@ def locate(name: str, run_dir: str | Path) -> Path:
     return path
 
 
+def options(checkpoint: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """Return constructor arguments that a checkpoint holds, of the model or the data module; empty where it has none.
+
+    Raises:
+        CheckpointError: They are not plain values by name.
+    """
+    saved = checkpoint.get(section, {})
+    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved) or not _is_plain(saved):
+        raise CheckpointError(f"the checkpoint's {section} are not plain values by name")
+    return dict(saved)
+
+
 def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model's constructor arguments that a checkpoint was made with.
 
     Raises:
-        CheckpointError: They are not a mapping of names, or the backbone or a token mixer is not
-            installed; the message names its package. Nothing is imported to find out.
+        CheckpointError: They are not a mapping of names, ask for more classes than the weights have, or
+            the backbone or a token mixer is not installed; the message names its package. Nothing is
+            imported to find out.
     """
-    saved = checkpoint.get("hyper_parameters", {})
-    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
-        raise CheckpointError("the checkpoint's hyper-parameters are not a mapping of names")
+    saved = options(checkpoint, "hyper_parameters")
+    _check_classes(saved, checkpoint.get("state_dict"))
     trained_with = _record_of(checkpoint)
     needed = [(registry.MIXERS, name, origin) for name, origin in trained_with.get("mixers", {}).items()]
     if trained_with and not trained_with["backbone"].startswith("timm/"):
@@ -233,6 +260,15 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(name, name): value for name, value in saved.items() if not name.startswith("_")}
 
 
+def _check_classes(saved: Mapping[str, Any], weights: Any) -> None:
+    """Refuse a head that the weights do not have: a network of a billion classes would be built before they differ."""
+    classes = saved.get("num_classes")
+    if isinstance(classes, int) and isinstance(weights, dict):
+        rows = [tensor.shape[0] for tensor in weights.values() if isinstance(tensor, torch.Tensor) and tensor.ndim]
+        if rows and classes > max(rows):
+            raise CheckpointError(f"the checkpoint says {classes} classes, but none of its tensors has so many rows")
+
+
 def import_references(spec: Any) -> list[str]:
     """Return the names in a specification of a mixer or backbone that would import a module of any name.
 
@@ -241,8 +277,8 @@ def import_references(spec: Any) -> list[str]:
     if isinstance(spec, str):
         return [spec] if ":" in spec else []
     if isinstance(spec, Mapping):
-        options = [value for option, value in spec.items() if option != "name"]
-        return import_references(spec.get("name")) + [text for text in _texts(options) if _DOTTED.search(text)]
+        values = [value for option, value in spec.items() if option != "name"]
+        return import_references(spec.get("name")) + [text for text in _texts(values) if _DOTTED.search(text)]
     return [name for one in spec for name in import_references(one)] if isinstance(spec, list | tuple | set) else []
 
 

@@ -1,10 +1,16 @@
 """The packaged configurations, found by name from any directory: ``s12``, ``ablation/identity``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
-from .registry import suggestion
+from .registry import describe, suggestion
+
+MAX_VALUES = 10_000
+"""Keys and values of a configuration, anchors written out; a few lines of anchors can stand for billions."""
+
+MAX_BYTES = 1_000_000
 
 
 def config_dir() -> Path:
@@ -28,28 +34,54 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Read a configuration file.
 
     Raises:
-        ConfigError: It is no text, no YAML, no mapping, empty, or has a key twice; the file is named.
+        ConfigError: It is no text, no YAML, no mapping, empty, too large, or has a key twice; the file is named.
     """
     import yaml  # 0.1 s
 
     class Loader(yaml.SafeLoader):
-        """YAML lets a second equal key win and says nothing."""
+        """YAML lets a second equal key win and says nothing, and takes an anchor for as much as it likes."""
+
+        def __init__(self, text: str):
+            super().__init__(text)
+            self.values, self.sizes = 0, {}
+
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+            before, is_alias = self.values, self.check_event(yaml.AliasEvent)
+            node = super().compose_node(parent, index)
+            if is_alias and id(node) not in self.sizes:
+                raise ConfigError(f"'{path}' has an anchor that stands in itself")
+            self.values += self.sizes[id(node)] if is_alias else 1
+            self.sizes[id(node)] = self.values - before
+            if self.values > MAX_VALUES:
+                raise ConfigError(f"'{path}' is not a configuration: it has more than {MAX_VALUES} values")
+            return node
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
             for key in keys:
                 if keys.count(key) > 1:
                     raise ConfigError(f"'{path}' has the key '{key}' twice")
             return super().construct_mapping(node, deep)
 
     try:
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ConfigError(f"'{path}' is not a configuration: it is larger than {MAX_BYTES} bytes")
         content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
+        json.dumps(content)  # as the parser gets it
+    except ConfigError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"'{path}' is not a configuration: it is no UTF-8 text") from error
+    except RecursionError as error:
+        raise ConfigError(f"'{path}' is not a configuration: it is nested too deeply") from error
     except yaml.YAMLError as error:
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())[:200]
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(f"'{path}' is not YAML: {reason}{f', line {mark.line + 1}' if mark else ''}") from error
+    except Exception as error:  # of values such as 2020-99-99 and !!int x PyYAML makes errors of all kinds
+        raise ConfigError(f"'{path}' has a value that no option takes: {describe(error)}") from error
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise ConfigError(f"'{path}' is not a configuration: it holds {kind}, not options by name")

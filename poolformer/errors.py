@@ -67,7 +67,17 @@ class MisfitError(CheckpointError):
         self.unexpected, self.missing, self.other_shapes = list(unexpected), list(missing), list(other_shapes)
 
 
+LONGEST_MESSAGE = 1500
+
+
 def one_line(error: PoolformerError) -> str:
-    """Return the message, without the traceback that a loader's worker process wraps around it."""
+    """Return the message, without the traceback that a loader's worker process wraps around it.
+
+    What cannot be printed is escaped, and the middle of what is longer than a screen is left out: names and
+    values in a message may come from a file of a stranger.
+    """
     lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
+    line = lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    half = LONGEST_MESSAGE // 2
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:half]} ... {line[-half:]}"

@@ -140,11 +140,15 @@ def _state_dict(content: Mapping[str, Any], source: str) -> dict[str, Tensor]:
     """Return the state dict, flat or nested, without the prefixes of wrappers."""
     nested = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content)
     if not nested or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in nested.items()):
-        found = ", ".join(f"{str(key)[:40]!r}: {type(value).__name__}" for key, value in list(nested.items())[:4])
+        found = ", ".join(f"{_short(key)}: {type(value).__name__}" for key, value in list(nested.items())[:4])
         raise CheckpointError(
             f"'{source}' has no state dict, neither flat nor under 'state_dict' or 'model', but {found or 'nothing'}"
         )
     return _renamed(nested, lambda key: _PREFIXES.sub("", key), source)
+
+
+def _short(key: Any) -> str:
+    return repr(key[:40]) if isinstance(key, str) else type(key).__name__
 
 
 def _renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str], source: str) -> dict[str, Tensor]:

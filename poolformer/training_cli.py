@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from . import callbacks, data, data_section
 from .checkpoint import hyper_parameters, import_references, locate, read_run
+from .checkpoint import options as checkpoint_options
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, read_config
 from .errors import CheckpointError, ConfigError, PoolformerError
@@ -190,8 +191,7 @@ class TrainingCLI(LightningCLI):
                     f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
                     f"add --model.{option} {_as_word(model[option])}"
                 )
-        data_options = saved.get("datamodule_hyper_parameters", {})
-        data_options = dict(data_options) if isinstance(data_options, dict) else {}
+        data_options = checkpoint_options(saved, "datamodule_hyper_parameters")
         trained_on = data_options.pop("_class_path", None)
         if trained_on in data_section.class_paths():
             content = {"data": {"class_path": trained_on, "init_args": data_options}}

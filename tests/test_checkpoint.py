@@ -271,6 +271,26 @@ def test_parts_that_lightning_would_stumble_over_are_refused(tmp_path, parts):
         read_run(saved(tmp_path / "last.ckpt", a_checkpoint(**parts)))
 
 
+def nested(levels: int, width: int) -> list:
+    return [nested(levels - 1, 1)] * width if levels else []
+
+
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
+BOMB: list = []
+for _ in range(15):
+    BOMB = [BOMB] * 10
+BOMBS = {"billions by reference": BOMB, "itself": ENDLESS, "deep": nested(200, 1)}
+
+
+@pytest.mark.parametrize("part", [RECORD, "hyper_parameters", "callbacks"])
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_values_that_stand_for_billions_are_refused_at_once(tmp_path, bomb, part):
+    content = a_checkpoint(**{part: {"backbone": "poolformer_s12", "mixers": {}, "x": bomb}})
+    with pytest.raises(CheckpointError, match=r"too many|too deeply|plain values|is not one that a run"):
+        hyper_parameters(read_run(saved(tmp_path / "x.ckpt", content)))
+
+
 TAKES_A_FUNCTION = """
 from collections.abc import Callable
 

@@ -1,5 +1,6 @@
 """The wording of mistakes in options and configuration files; each is a line, and none trains."""
 
+import itertools
 import logging
 import sys
 import warnings
@@ -10,6 +11,7 @@ import pytest
 import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer import cli
 from poolformer.checkpoint import RENAMED
+from poolformer.configs import read_config
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
 
@@ -262,6 +264,40 @@ def test_a_key_that_stands_twice_is_refused(mistake, tmp_path, content):
     (tmp_path / "own.yaml").write_text(content)
     arguments = ["fit", "--config", "digits", "--config", "own.yaml", "--trainer.fast_dev_run", "true"]
     assert "twice" in mistake(*arguments, "--model.warmup_epochs", "0")
+
+
+LAUGHS = "".join(
+    f"{key}: &{key} [{', '.join([f'*{former}'] * 9)}]\n" for former, key in itertools.pairwise("abcdefghij")
+)
+MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in itertools.pairwise("abcdefghij"))
+HOSTILE = {
+    "a billion laughs": ("a: &a [x, x]\n" + LAUGHS, "'own.yaml' is not a configuration: it has more than 10000 values"),
+    "a billion merges": ("a: &a {k: 1}\n" + MERGES, "'own.yaml' is not a configuration: it has more than 10000 values"),
+    "an anchor in itself": ("model: &m {lr: *m}\n", "'own.yaml' has an anchor that stands in itself"),
+    "deep brackets": ("[" * 2000, "'own.yaml' is not a configuration: it is nested too deeply"),
+    "deep dashes": ("- " * 100_000, "'own.yaml' is not a configuration: it is nested too deeply"),
+    "many keys": ("".join(f"k{n}: 1\n" for n in range(20_000)), "'own.yaml' is not a configuration: it has more than"),
+    "large": ("#" * 1_000_001, "'own.yaml' is not a configuration: it is larger than 1000000 bytes"),
+    "NUL": ("model: {lr: \0}\n", "'own.yaml' is not YAML: unacceptable character"),
+    "a date": ("model: {lr: 2020-01-01}\n", "'own.yaml' has a value that no option takes: "),
+    "no date": ("model: {lr: 2020-99-99}\n", "'own.yaml' has a value that no option takes: "),
+    "a set": ("model: {lr: !!set {a}}\n", "'own.yaml' has a value that no option takes: "),
+    "half a number": ("model: {lr: !!int x}\n", "'own.yaml' has a value that no option takes: "),
+    "5000 digits": (f"model: {{lr: {'9' * 5000}}}\n", "'own.yaml' has a value that no option takes: "),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_a_line(mistake, tmp_path, content, message):
+    (tmp_path / "own.yaml").write_text(content)
+    assert mistake("fit", "--config", "own.yaml").startswith(message)
+
+
+def test_anchors_and_merges_are_read(tmp_path):
+    content = "model: {mixer: [&p {name: pooling, pool_size: 5}, *p, *p, {<<: *p, pool_size: 3}]}\n"
+    (tmp_path / "own.yaml").write_text(content)
+    sizes = [mixer["pool_size"] for mixer in read_config(tmp_path / "own.yaml")["model"]["mixer"]]
+    assert sizes == [5, 5, 5, 3]
 
 
 UNKNOWN_IN_FILES = {

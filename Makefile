@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 PINS   := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 ARGS   ?=
 
-.PHONY: fit test setup ffcv clean
+.PHONY: fit test audit setup ffcv clean
 
 fit: setup
 	$(BIN)/poolformer fit $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+audit: $(VENV)/.ready
+	.ci/audit $(BIN)
 
 setup: $(VENV)/.ready ffcv
 

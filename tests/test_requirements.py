@@ -1,0 +1,44 @@
+"""What is installed: floors that keep known bad versions out, and one pin for each package."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with hatchling
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = {one.name: one for one in map(Requirement, PROJECT["dependencies"])}
+PINS = (ROOT / "constraints.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "reason"),
+    [
+        ("lightning", "2.6.2", "stole credentials (GHSA-w37p-236h-pfx3)"),
+        ("lightning", "2.6.3", "stole credentials (GHSA-w37p-236h-pfx3)"),
+        ("lightning", "2.6.5", "a checkpoint could run code through _instantiator"),
+        ("jsonargparse", "5.0.0", "lacks what lightning 2.6 calls"),
+        ("torch", "2.5.1", "weights_only could be escaped (CVE-2025-32434)"),
+    ],
+)
+def test_known_bad_versions_are_not_accepted(package, version, reason):
+    assert not REQUIRED[package].specifier.contains(version), reason
+
+
+def test_every_pin_is_one_version_and_no_address():
+    assert [line for line in PINS if not re.fullmatch(r"[a-z0-9.-]+==[0-9][\w.]*", line)] == []
+    names = [line.partition("==")[0] for line in PINS]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("package", REQUIRED)
+def test_the_pins_meet_the_requirements(package):
+    pins = dict(line.split("==") for line in PINS)
+    assert REQUIRED[package].specifier.contains(pins[package])

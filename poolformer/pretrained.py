@@ -108,7 +108,11 @@ def _from_hub(source: str, image_size: int) -> dict[str, Any]:
     # timm has loads that do not say weights_only, and this turns the default off.
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     try:
-        fixed = getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False)
+        known = timm.get_pretrained_cfg(model)
+        fixed = getattr(known, "fixed_input_size", False)
+        # Where the address ends with the start of a sha256; timm takes shorter words such as -300e for one, too.
+        has_hash = re.search(r"-[0-9a-f]{8,}\.\w+$", getattr(known, "url", None) or "")
+        timm.models.set_pretrained_check_hash(bool(has_hash))
         return timm.create_model(model, pretrained=True, **({"img_size": image_size} if fixed else {})).state_dict()
     except Exception as error:  # a download fails in a dozen ways
         raise CheckpointError(

@@ -1,5 +1,7 @@
 """Published weights under everybody's names: the authors' logits come out, and what does not fit is said."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -577,3 +579,23 @@ def test_a_name_of_timms_hub_is_had_from_there(tmp_path):
         f"timm cannot give weights called '{name}'" for name in ("resnet18", "poolformer_s12.nobody", "nothing")
     ]
     assert all(line.endswith("; without internet, download them elsewhere and pass the file") for line in others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["as it is", "deadbeef"])
+def test_what_timm_downloads_is_compared_with_the_sha256_in_its_name(tmp_path, monkeypatch, named):
+    import timm
+
+    saved(tmp_path / "x.pth", timm.create_model("test_resnet").state_dict())
+    begins_with = hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest()[:8]
+    address = tmp_path / f"test_resnet-{begins_with if named == 'as it is' else named}.pth"
+    (tmp_path / "x.pth").rename(address)
+    cfgs = timm.models._registry._model_pretrained_cfgs
+    name = "test_resnet.r160_in1k"
+    monkeypatch.setitem(cfgs, name, dataclasses.replace(cfgs[name], url=address.as_uri(), hf_hub_id=None))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    if named == "as it is":
+        create_backbone("timm/test_resnet", pretrained=f"timm/{name}")
+    else:
+        with pytest.raises(CheckpointError, match="invalid hash value"):
+            create_backbone("timm/test_resnet", pretrained=f"timm/{name}")

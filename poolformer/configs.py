@@ -11,6 +11,7 @@ MAX_VALUES = 10_000
 """Keys and values of a configuration, anchors written out; a few lines of anchors can stand for billions."""
 
 MAX_BYTES = 1_000_000
+_OF_A_CLASS = ["class_path", "init_args"]
 
 
 def config_dir() -> Path:
@@ -88,7 +89,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
     for section in ("model", "data", "trainer"):
         if section in content and content[section] is None:
             raise ConfigError(f"'{path}': '{section}' has no options; take the line out or indent what belongs to it")
+    _check_data(content.get("data"), path)
     return content
+
+
+def _check_data(section: Any, path: str | Path) -> None:
+    """Find what would be passed over in silence when the section is turned over to a data module."""
+    if isinstance(section, dict) and "class_path" in section:
+        for key in section:
+            if key not in _OF_A_CLASS:
+                near = suggestion(str(key), _OF_A_CLASS) or " Options of the data stand below 'init_args'."
+                raise ConfigError(f"there is no option 'data.{key}' beside class_path in '{path}'.{near}")
+        if not isinstance(section.get("init_args"), dict | None):
+            raise ConfigError(f"'{path}': init_args of 'data' are options by name, not {section['init_args']!r:.80}")
 
 
 def find_config(given: str) -> Path:

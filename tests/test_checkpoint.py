@@ -291,6 +291,12 @@ def test_values_that_stand_for_billions_are_refused_at_once(tmp_path, bomb, part
         hyper_parameters(read_run(saved(tmp_path / "x.ckpt", content)))
 
 
+def test_weights_without_names_are_refused(tmp_path):
+    file = saved(tmp_path / "x.ckpt", a_checkpoint(state_dict={None: torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match="its state_dict has names that are no texts"):
+        read_run(file)
+
+
 TAKES_A_FUNCTION = """
 from collections.abc import Callable
 

@@ -300,6 +300,21 @@ def test_anchors_and_merges_are_read(tmp_path):
     assert sizes == [5, 5, 5, 3]
 
 
+BESIDE_THE_CLASS = {
+    "init_arg: {batch_size: 3}": "there is no option 'data.init_arg' beside class_path in 'own.yaml'. Did you mean",
+    "batch_size: 3": "there is no option 'data.batch_size' beside class_path in 'own.yaml'. Options of the data",
+    "3: 3": "there is no option 'data.3' beside class_path in 'own.yaml'. Options",
+    "init_args: [1, 2]": "'own.yaml': init_args of 'data' are options by name, not [1, 2]",
+    "init_args: x": "'own.yaml': init_args of 'data' are options by name, not 'x'",
+}
+
+
+@pytest.mark.parametrize("line", BESIDE_THE_CLASS)
+def test_options_of_the_data_in_the_wrong_place_are_not_passed_over(mistake, tmp_path, line):
+    (tmp_path / "own.yaml").write_text(f"data:\n  class_path: DigitsData\n  {line}\n")
+    assert mistake("fit", "--config", "own.yaml").startswith(BESIDE_THE_CLASS[line])
+
+
 UNKNOWN_IN_FILES = {
     "model: {lrr: 1}": "there is no option 'model.lrr' in 'own.yaml'. Did you mean 'model.lr'",
     "modl: {lr: 1}": "there is no option 'modl.lr' in 'own.yaml'. Did you mean 'model.lr'",

@@ -91,15 +91,20 @@ def read(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
         raise CheckpointError(
-            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error)}{_candidates(path)}"
+            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error, path)}{_candidates(path)}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint of a run")
     return checkpoint
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Say why PyTorch refuses a file, without its advice to load it as code."""
+    if isinstance(error, OSError):
+        return describe(error)[:200]
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # a zip archive, or a pickle as of old
+            return "torch.save did not write it"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused:
         return f"loading it would call {refused[1][:100]}"
@@ -126,10 +131,14 @@ def locate(name: str, run_dir: str | Path) -> Path:
         CheckpointError: The run has no such checkpoint; never an empty answer that starts from scratch.
     """
     path = Path(run_dir, "checkpoints", f"{name}.ckpt") if name in _NAMES else Path(name)
-    if not path.is_file():
-        asked = f"the run in '{run_dir}' has no '{name}' checkpoint" if name in _NAMES else f"no checkpoint at '{path}'"
+    if path.is_file():
+        return path
+    if name not in _NAMES:
+        asked = f"'{path}' is a folder" if path.is_dir() else f"no checkpoint at '{path}'"
         raise CheckpointError(f"{asked}{_candidates(path)}")
-    return path
+    earlier = _newest_first(Path(run_dir), f"previous/*/checkpoints/{name}.ckpt")
+    moved = f"; the run before it has '{earlier[0]}'" if earlier else ""
+    raise CheckpointError(f"the run in '{run_dir}' has no '{name}' checkpoint{_candidates(path)}{moved}")
 
 
 def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,8 +173,12 @@ def import_references(spec: Any) -> list[str]:
 
 
 def _candidates(wanted: Path) -> str:
-    others = [path for path in wanted.parent.glob("*.ckpt") if path != wanted]
-    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[:5]
-    if newest_first:
-        return f"; there is {', '.join(map(str, newest_first))}"
-    return f"; '{wanted.parent}' has no {'other ' if wanted.is_file() else ''}checkpoints"
+    folders = [wanted, wanted / "checkpoints"] if wanted.is_dir() else [wanted.parent, wanted.parent / "checkpoints"]
+    found = [path for folder in folders for path in _newest_first(folder, "*.ckpt") if path != wanted]
+    if found:
+        return f"; there is {', '.join(map(str, found[:5]))}"
+    return f"; '{folders[0]}' has no {'other ' if wanted.is_file() else ''}checkpoints"
+
+
+def _newest_first(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)

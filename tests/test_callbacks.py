@@ -270,12 +270,12 @@ def test_a_start_that_finds_no_data_moves_nothing(earlier):
 
 def test_a_start_that_finds_no_whole_batch_moves_nothing(earlier):
     before = files_below(earlier)
-    for number in range(2):
-        (earlier.parent / "images" / "ant").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8)).save(earlier.parent / "images" / "ant" / f"{number}.png")
+    for name in range(10):
+        (earlier.parent / "images" / str(name)).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(earlier.parent / "images" / str(name) / "a.png")
     images = str(earlier.parent / "images")
     with pytest.raises(DataError, match="fewer than one batch"):
-        fit_in(earlier, FolderData(images, images, batch_size=4, image_size=8, num_workers=0))
+        fit_in(earlier, FolderData(images, images, batch_size=12, image_size=8, num_workers=0))
     assert files_below(earlier) == before
 
 

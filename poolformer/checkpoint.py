@@ -23,7 +23,7 @@ _NAMES = ("last", "best")
 
 def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) -> dict[str, Any]:
     """Describe what weights need to be used again, in plain values."""
-    mixes = _takes_mixer(backbone)
+    mixes = takes_mixer(backbone)
     return {
         "backbone": backbone,
         "mixers": {one.name: one.origin for one in resolve(mixer)} if mixes else {},
@@ -32,7 +32,8 @@ def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) ->
     }
 
 
-def _takes_mixer(backbone: str) -> bool:
+def takes_mixer(backbone: str) -> bool:
+    """Return whether a backbone's token mixer can be chosen."""
     if backbone.startswith("timm/"):
         return False
     factory = registry.find(registry.BACKBONES, backbone).load()

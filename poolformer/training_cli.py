@@ -5,6 +5,7 @@ What is said wins in this order: flags, later configs, earlier configs, the chec
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from . import callbacks, data, data_section
-from .checkpoint import hyper_parameters, import_references, locate, read_run
+from .checkpoint import hyper_parameters, import_references, locate, read_run, takes_mixer
 from .classifier import ImageClassifier
-from .configs import default_config, find_config, read_config
+from .configs import default_config, find_config, is_overlay, read_config
 from .errors import CheckpointError, ConfigError, PoolformerError
+from .mixer_spec import resolve
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
@@ -125,6 +127,11 @@ class TrainingCLI(LightningCLI):
 
     def _check_before_building(self) -> None:
         model = self._options.model
+        if self.files and is_overlay(self.files[0]) and not self._options.ckpt_path:
+            raise ConfigError(
+                f"'{self.files[0].parent.name}/{self.files[0].stem}' lies over another configuration: put --config s12 "
+                "before it"
+            )
         dotted = next((word for word in self.flags if word.startswith("--model.mixer.")), None)
         if dotted and isinstance(model.mixer, list):
             # jsonargparse would change the last of the four and say nothing.
@@ -255,25 +262,65 @@ class TrainingCLI(LightningCLI):
             arguments["ckpt_path"] = str(self._checkpoint_path)
         return {**arguments, "weights_only": True}
 
+    def fit(self, **arguments: Any) -> None:
+        """Train; after Ctrl-C, say how to go on."""
+        try:
+            self.trainer.fit(**arguments)
+        except SystemExit as left:  # what Lightning makes of it, with exit code 1
+            if not isinstance(left.__context__, KeyboardInterrupt):
+                raise
+            self._say_how_to_go_on()
+            raise SystemExit(128 + signal.SIGINT) from None
+
+    @rank_zero_only
+    def _say_how_to_go_on(self) -> None:
+        if self._has_started and (self._run_dir / "checkpoints" / "last.ckpt").is_file():
+            config = self._run_dir / "config.yaml"
+            print(f"run    {self._run_dir}\ngo on  poolformer fit --config {config} --ckpt_path last")
+
+    @property
+    def _has_started(self) -> bool:
+        """Whether a batch was due, so that the run's directory holds this run."""
+        directory = next((one for one in self.trainer.callbacks if isinstance(one, callbacks.RunDirectory)), None)
+        return directory is not None and directory.started
+
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where everything is and what to do next."""
         if self._options.trainer.fast_dev_run:
             return
-        top1 = self.trainer.callback_metrics.get(callbacks.HEADLINE)
+        if not self._has_started and self._options.ckpt_path:
+            epochs, steps = self.trainer.current_epoch, self.trainer.global_step
+            print(f"'{self._checkpoint_path}' is at {epochs} epochs, {steps} steps already: raise --trainer.max_epochs")
+            return
         config = self._run_dir / "config.yaml"
         print(
-            f"\n{callbacks.HEADLINE} {top1:.4f} after {self.trainer.current_epoch} epochs\n"
-            if top1 is not None
-            else "\n",
+            f"\n{self._headline()}\n"
             f"run          {self._run_dir}  (config.yaml, TensorBoard events, checkpoints/best.ckpt, last.ckpt)\n"
             f"look at it   tensorboard --logdir {self._run_dir.parent}\n"
             f"evaluate     poolformer validate --config {config} --ckpt_path best\n"
-            f"train on     poolformer fit --config {config} --ckpt_path last --trainer.max_epochs N\n"
-            f"another mix  poolformer fit --config {config} --model.mixer identity "
-            "--trainer.default_root_dir runs/identity",
-            sep="",
+            f"train on     poolformer fit --config {config} --ckpt_path last --trainer.max_epochs N"
         )
+        if other := self._another_mixer():
+            print(
+                f"another mix  poolformer fit --config {config} --model.mixer {other} "
+                f"--trainer.default_root_dir {self._run_dir}-{other}"
+            )
+
+    def _headline(self) -> str:
+        last = self.trainer.callback_metrics.get(callbacks.HEADLINE)
+        scores = [getattr(callback, "best_model_score", None) for callback in self.trainer.checkpoint_callbacks]
+        best = next((score for score in scores if score is not None), None)
+        if last is None or best is None:
+            return f"{self.trainer.current_epoch} epochs"
+        return f"{callbacks.HEADLINE} {last:.4f} after {self.trainer.current_epoch} epochs, best {best:.4f}"
+
+    def _another_mixer(self) -> str | None:
+        """Return a token mixer to try next, None for a backbone that has none to choose."""
+        if not takes_mixer(self._options.model.backbone):
+            return None
+        trained = {mixer.name for mixer in resolve(self._options.model.mixer)}
+        return "pooling" if trained == {"identity"} else "identity"
 
 
 def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:

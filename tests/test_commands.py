@@ -1,6 +1,7 @@
 """The listings: ``models``, ``mixers`` and ``configs``."""
 
 import json
+import re
 import sys
 from importlib.metadata import version
 
@@ -244,12 +245,20 @@ def test_models_names_a_broken_backbone_and_lists_the_others(call, fake_plugin):
 
 def test_configs_lists_every_packaged_file_with_its_first_line(call):
     code, out, _ = call("configs")
-    *rows, empty, folder = out.splitlines()
     assert code == 0
-    assert [row.split()[0] for row in rows] == config_names()
-    assert all(len(row.split()) > 1 for row in rows)
-    assert empty == ""
-    assert folder == f"Files: {config_dir()}"
+    assert out.endswith(f"\n\nFiles: {config_dir()}\n")
+    alone, *overlays = re.split(
+        r"\n\nOver another, such as --config s12 --config (\w+)/...:\n", out.rpartition("\n\n")[0]
+    )
+    groups = {"": alone, **dict(zip(overlays[::2], overlays[1::2], strict=True))}
+    listed = []
+    for folder, rows in groups.items():
+        for row in rows.splitlines():
+            name, headline = row.split(maxsplit=1)
+            assert name.rpartition("/")[0] == folder
+            assert headline
+            listed.append(name)
+    assert sorted(listed) == config_names()
 
 
 @pytest.mark.parametrize("command", ["models", "mixers", "configs"])

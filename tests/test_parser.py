@@ -295,6 +295,13 @@ def test_config_without_a_value_says_what_it_needs(mistake, option):
     assert mistake("fit", option) == f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones"
 
 
+@pytest.mark.parametrize("files", [["ablation/hybrid-pppa"], ["short/16", "s12"]], ids=" ".join)
+def test_an_overlay_has_to_lie_over_something(mistake, files):
+    said = [word for file in files for word in ("--config", file)]
+    message = f"'{files[0]}' lies over another configuration: put --config s12 before it"
+    assert mistake("fit", *said) == message
+
+
 def test_an_unknown_configuration_is_answered_with_the_nearest(mistake):
     assert mistake("fit", "--config", "digts").startswith("there is no file 'digts' and no packaged configuration of ")
     assert "Did you mean 'digits'?" in mistake("fit", "--config=digts")

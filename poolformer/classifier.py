@@ -34,7 +34,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageClassifier(pl.LightningModule):
-    """Trains a backbone by the recipe of the paper; its defaults are the paper's.
+    """Trains a backbone by the recipe of the paper.
 
     Args:
         backbone: A name that 'poolformer models' lists, or timm/<model> for any model of timm.

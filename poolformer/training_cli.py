@@ -114,9 +114,11 @@ class TrainingCLI(LightningCLI):
         verb_parser.files = list(zip(self.files, self.contents, strict=True))
         if self.data_class:
             verb_parser.data_class = self.data_class.rpartition(".")[2]
+        verb_parser.description = "Defaults: the paper's; --print_config shows what --config files make of them."
         if self.verb == "fit" and not self.files:
+            verb_parser.description = "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
             self._set_defaults(data_section.of_class(read_config(default_config()), self.data_class))
-        self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
+        self.config = parser.parse_args(self._without_what_waits(args))
         self._choose_run_directory()
         if self._options.get("ckpt_path"):
             self._checkpoint_path = locate(self._options.ckpt_path, self._run_dir)
@@ -124,6 +126,17 @@ class TrainingCLI(LightningCLI):
         self.config = parser.parse_args(args)
         self._choose_run_directory()
         self._check_before_building()
+
+    def _without_what_waits(self, words: list[str]) -> list[str]:
+        """Leave out what can only be answered when the checkpoint has been read: help, and options of its data."""
+        kept, waits = [], False
+        for word in words:
+            waits = waits and not word.startswith("--")  # the value of an option that waits
+            if word.startswith("--data.") and not self.data_class and not word.startswith("--data.class_path"):
+                waits = "=" not in word
+            elif not waits and word not in ("-h", "--help") and not word.startswith("--print_config"):
+                kept.append(word)
+        return kept
 
     def _check_before_building(self) -> None:
         model = self._options.model
@@ -188,6 +201,7 @@ class TrainingCLI(LightningCLI):
         if trained_on in data_section.class_paths():
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
             data_class = self.data_class or trained_on
+            self._subcommand_parsers[self.verb].data_class = data_class.rpartition(".")[2]
             self._set_defaults(data_section.of_class(content, data_class, known_options_only=True))
         self._set_defaults({"model": model})
 

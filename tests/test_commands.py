@@ -247,9 +247,8 @@ def test_configs_lists_every_packaged_file_with_its_first_line(call):
     code, out, _ = call("configs")
     assert code == 0
     assert out.endswith(f"\n\nFiles: {config_dir()}\n")
-    alone, *overlays = re.split(
-        r"\n\nOver another, such as --config s12 --config (\w+)/...:\n", out.rpartition("\n\n")[0]
-    )
+    rows = out.rpartition("\n\n")[0]
+    alone, *overlays = re.split(r"\n\nOver another, such as --config s12 --config (\w+)/...:\n", rows)
     groups = {"": alone, **dict(zip(overlays[::2], overlays[1::2], strict=True))}
     listed = []
     for folder, rows in groups.items():

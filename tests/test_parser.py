@@ -49,6 +49,12 @@ UNKNOWN = {
     "extra": "there is no option 'extra'. '--help' lists them.",
     "--model.l 1": "there is no option 'model.l'.",
     "--optimizer SGD": "there is no option 'optimizer'.",
+    "--data.train x": "there is no option 'data.train' for the digits, which take no files: add --config s12 or",
+    "--data.shft x": "there is no option 'data.shft'. Did you mean 'data.shift'",
+    "--config s12 --data.shift 0": "there is no option 'data.shift'. ",
+    "runs/digits/checkpoints/best.ckpt": "'runs/digits/checkpoints/best.ckpt' stands alone. Did you mean --ckpt_path r",
+    "s12.yaml": "'s12.yaml' stands alone. Did you mean --config s12.yaml?",
+    "--ckpt_pth best.ckpt": "there is no option 'ckpt_pth'. Did you mean 'ckpt_path'",
 }
 
 

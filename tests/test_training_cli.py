@@ -266,6 +266,31 @@ def test_help_shows_model_and_data_before_the_trainer(call, verb):
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ([], ["--data.shift", "Defaults: digits.yaml", "default: poolformer_tiny"]),
+        (["--config", "s12"], ["--data.train", "Defaults: the paper's", "default: poolformer_s12"]),
+        (["--config", "s12", "--data", "DigitsData"], ["--data.shift"]),
+    ],
+    ids=["digits", "s12", "digits over s12"],
+)
+def test_help_has_the_options_of_the_chosen_data_and_says_whose_defaults_it_shows(call, said, shown):
+    out = " ".join(call("fit", *said, "--help").out.split())
+    assert all(text in out for text in shown)
+
+
+def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, trained):
+    folders = {"_class_path": "poolformer.data.FolderData", "batch_size": 17}
+    elsewhere = changed(trained, work / "folders.ckpt", datamodule_hyper_parameters=folders)
+    assert "--data.val" in call("validate", "--ckpt_path", elsewhere, "--help").out
+    done = call("validate", "--ckpt_path", elsewhere, "--data.val", "images", "--data.crop_pct=1", "--print_config")
+    options = printed(done)["data"]
+    assert options["class_path"] == "poolformer.data.FolderData"
+    assert (options["init_args"]["val"], options["init_args"]["crop_pct"]) == ("images", 1.0)
+    assert options["init_args"]["batch_size"] == 17
+
+
 # ---- the directory of a run
 
 

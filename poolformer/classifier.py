@@ -23,9 +23,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, MisfitError
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
+from .pretrained import compare, explain
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
 
@@ -263,17 +264,20 @@ class ImageClassifier(pl.LightningModule):
         """Load weights.
 
         Raises:
-            CheckpointError: They are of another network.
+            MisfitError: They are of another network.
         """
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
-            misfits = [line.strip()[:160] for line in str(error).splitlines()[1:]] or [str(error)]
-            more = f" ... and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-            hparams = self.hparams
-            raise CheckpointError(
-                f"the weights do not fit backbone {hparams.backbone} with mixer {hparams.mixer} and "
-                f"{hparams.num_classes} classes: {' '.join(misfits[:3])}{more}"
+            theirs, ours = (
+                {name.removeprefix("backbone."): value for name, value in weights.items()}
+                for weights in (state_dict, self.state_dict())
+            )
+            misfit = compare(theirs, ours)
+            raise MisfitError(
+                f"the weights do not fit backbone {self.hparams.backbone} with mixer {self.hparams.mixer} and "
+                f"{self.hparams.num_classes} classes: {explain(misfit, theirs, ours) or describe(error)}",
+                **misfit,
             ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

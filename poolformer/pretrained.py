@@ -6,7 +6,7 @@ checkpoints of our own runs.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def load_pretrained(
     network = backbone.state_dict()
     classifier = _classifier(backbone)
     fresh = _drop_other_head(weights, network, classifier, notes) if classifier else set()
-    misfit = _misfit(weights, network, fresh)
+    misfit = compare(weights, network, fresh)
     # Shapes that differ are the network's own affair at first: it may resample a position embedding.
     cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
     if names_fit:
@@ -85,7 +85,7 @@ def load_pretrained(
     if cause and not misfit["other_shapes"]:  # such as tensors without values
         raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(cause)[:200]}") from cause
     if cause or not names_fit:
-        explained = _explain(misfit, weights, network)
+        explained = explain(misfit, weights, network)
         raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}", **misfit) from cause
 
     if RECORD in content:
@@ -205,16 +205,21 @@ def _classifier(backbone: nn.Module) -> str | None:
     return next((name for name, module in backbone.named_modules() if name and module is layer), None)
 
 
-def _misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor], fresh: set[str]) -> dict[str, list[str]]:
+def compare(
+    weights: Mapping[str, Tensor], network: Mapping[str, Tensor], fresh: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """Return the names, sorted, that do not fit, as the arguments of `MisfitError`; ``fresh`` may be missing."""
     both = weights.keys() & network.keys()
     return {
         "unexpected": sorted(weights.keys() - network.keys()),
-        "missing": sorted(network.keys() - weights.keys() - fresh),
+        "missing": sorted(network.keys() - weights.keys() - set(fresh)),
         "other_shapes": sorted(key for key in both if weights[key].shape != network[key].shape),
     }
 
 
-def _explain(misfit: Mapping[str, list[str]], weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
+def explain(misfit: Mapping[str, list[str]], weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
+    """Say in one line how weights do not fit a network, with the first few names of each kind."""
+
     def first(keys: list[str]) -> str:
         shapes = {
             key: f" {tuple(weights[key].shape)}, here {tuple(network[key].shape)}" for key in misfit["other_shapes"]

@@ -1,5 +1,7 @@
 """The listings: ``models``, ``mixers`` and ``configs``."""
 
+import contextlib
+import io
 import json
 import re
 import sys
@@ -224,6 +226,16 @@ def test_models_prints_a_table(call):
     assert tiny.startswith("poolformer_tiny ")
     assert "%" not in tiny
     assert s12.split() == ["poolformer_s12", "11,915,176", "1.823", "G", "77.2", "%", *OURS.split()]
+
+
+def test_models_are_printed_as_they_are_counted(monkeypatch, tmp_path):
+    """The second row cannot be counted, and the first is there."""
+    (tmp_path / "stops.py").write_text("def net(num_classes: int):\n    raise KeyboardInterrupt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(KeyboardInterrupt):
+        cli.main(["models", "poolformer_tiny", "stops:net"])
+    assert printed.getvalue().splitlines()[1].startswith("poolformer_tiny ")
 
 
 def test_models_names_a_broken_backbone_and_lists_the_others(call, fake_plugin):

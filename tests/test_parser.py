@@ -143,6 +143,8 @@ NAMES = [
     ),
     ("--model.mixer a:b:c", "token mixer 'a:b:c' cannot be loaded: ImportError: 'a:b:c' is not of the form"),
     ("--model.mixer json:loads2", "token mixer 'json:loads2' cannot be loaded: AttributeError:"),
+    ("--model.mixer buggy.py:Shape", "No module named 'buggy'. Write 'buggy:Shape'."),
+    ("--model.backbone s12", "no backbone is called 's12'. Did you mean 'poolformer_s12'?"),
     ("--model.backbone poolformer_s11", "no backbone is called 'poolformer_s11'. Did you mean 'poolformer_s12'"),
     pytest.param(
         *("--model.backbone timm/resnet81", "no model 'resnet81'. Did you mean 'resnet18'"),

@@ -98,7 +98,37 @@ class Throughput(Callback):
     """Logs ``throughput/images_per_s``: training images of all devices a second, loading included.
 
     Taken over windows of ``log_every_n_steps`` batches inside an epoch; evaluation does not count.
+
+    Attributes:
+        images: Training images of the whole run, restarts included: checkpoints keep the count.
+        steps_s: Seconds that their steps took, loading included.
     """
+
+    def __init__(self) -> None:
+        self.images, self.steps_s = 0, 0.0
+        self._before_s = 0.0  # of training, before this start
+        self._started_s: float | None = None
+        self._ended_s: float | None = None
+
+    @property
+    def train_s(self) -> float:
+        """Seconds of training, evaluation and checkpoints included, restarts added up."""
+        if self._started_s is None:
+            return self._before_s
+        return self._before_s + (self._ended_s or time.perf_counter()) - self._started_s
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "steps_s": self.steps_s, "train_s": self.train_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.images, self.steps_s = state_dict["images"], state_dict["steps_s"]
+        self._before_s = state_dict["train_s"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started_s = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ended_s = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()
@@ -106,10 +136,13 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        now_s, images = time.perf_counter(), len(batch[0]) * trainer.world_size
+        self.images += images
+        self.steps_s += now_s - self._last_s
+        self._last_s = now_s
         self._batches += 1
-        self._images += len(batch[0]) * trainer.world_size
-        rate = self._images / (time.perf_counter() - self._started_s)
-        pl_module.log("throughput/images_per_s", rate, batch_size=len(batch[0]))
+        self._window += images
+        pl_module.log("throughput/images_per_s", self._window / (now_s - self._window_s), batch_size=len(batch[0]))
         if self._batches >= trainer.log_every_n_steps:
             self._restart()
 
@@ -117,7 +150,8 @@ class Throughput(Callback):
         self._restart()
 
     def _restart(self) -> None:
-        self._batches, self._images, self._started_s = 0, 0, time.perf_counter()
+        self._batches, self._window = 0, 0
+        self._window_s = self._last_s = time.perf_counter()
 
 
 class RunSummary(Callback):
@@ -211,13 +245,11 @@ class PredictionWriter(BasePredictionWriter):
         images = getattr(trainer.datamodule, "predict_names", None)
         if not batch_indices:  # Lightning knows them of PyTorch's own loader only
             batch_indices = trainer.predict_dataloaders.batch_indices(batch_idx)
-        classes = pl_module.class_names
         top = prediction.topk(min(self.top_k, prediction.shape[1]))
         for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
             row = [images[index] if images else index]
             for value, label in zip(values, labels, strict=True):
-                # There may be more logits than classes: 1000 of a size of the paper, trained on ten folders.
-                row += [classes[label] if classes and label < len(classes) else label, f"{value:.6f}"]
+                row += [pl_module.class_name(label), f"{value:.6f}"]
             self._rows.writerow(row)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -141,6 +141,11 @@ class ImageClassifier(pl.LightningModule):
         """Normalised images (B, 3, H, W) to logits (B, K)."""
         return self.backbone(images)
 
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, its number where the data had no name for it."""
+        named = self.class_names and label < len(self.class_names)
+        return self.class_names[label] if named else str(label)
+
     def setup(self, stage: str) -> None:
         """Compare what the trainer and the data are with what the model was built for.
 
@@ -152,7 +157,7 @@ class ImageClassifier(pl.LightningModule):
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
         if stage == "fit":
             self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
-            self._check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
+            self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
         self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
         num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes
         remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
@@ -161,8 +166,12 @@ class ImageClassifier(pl.LightningModule):
         if num_classes < self.hparams.num_classes:
             rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
 
-    def _check_growth(self, growth: dict[str, int] | None) -> None:
-        """Try the sizes of growing images on shapes alone: whether a network takes them, it does not say."""
+    def check_growth(self, growth: dict[str, int] | None) -> None:
+        """Try the sizes of growing images on shapes alone: whether a network takes them, it does not say.
+
+        Raises:
+            ConfigError: The backbone takes one size only.
+        """
         for side in (growth["first"], growth["last"]) if growth else ():
             try:
                 with torch.no_grad():

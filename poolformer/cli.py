@@ -6,7 +6,7 @@ Nothing heavy is imported here, so that help, listings and mistakes are answered
 import importlib
 import sys
 
-from .errors import ConfigError, PoolformerError
+from .errors import ConfigError, PoolformerError, one_line
 from .registry import suggestion
 
 VERBS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "pack": ("pack", "Pack class folders of images into one .beton file."),
     "verify": ("verify", "Check every image of a .beton file."),
     "bench": ("bench", "Measure this package beside others: bench data."),
+    "ablate": ("ablate", "Train rows of the paper's ablation and compare them: a table, two figures."),
     "cam": ("cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("new_plugin", "Write a package with a token mixer of your own."),
 }
@@ -40,12 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     except PoolformerError as error:
         print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
         return 2
-
-
-def one_line(error: PoolformerError) -> str:
-    """Return the message, without the traceback that a loader's worker process wraps around it."""
-    lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
 
 
 def _dispatch(argv: list[str]) -> int:

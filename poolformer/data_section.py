@@ -48,7 +48,7 @@ def of_class(content: dict[str, Any], data_class: str | None, *, known_options_o
     return {**content, "data": {"class_path": data_class, "init_args": init_args}}
 
 
-def image_size_of(options: Namespace | None) -> int:
+def image_size_of(options: Namespace | dict[str, Any] | None) -> int:
     """Return the side of the images in pixels that a data section asks for."""
     arguments = options.get("init_args", {}) if options else {}
     return arguments.get("image_size", 224)

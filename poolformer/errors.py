@@ -65,3 +65,9 @@ class MisfitError(CheckpointError):
     ):
         super().__init__(message)
         self.unexpected, self.missing, self.other_shapes = list(unexpected), list(missing), list(other_shapes)
+
+
+def one_line(error: PoolformerError) -> str:
+    """Return the message, without the traceback that a loader's worker process wraps around it."""
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")

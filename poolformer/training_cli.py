@@ -14,6 +14,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -33,8 +34,8 @@ from .quiet import quieten
 from .registry import BACKBONES, find
 
 
-def run(verb: str, arguments: list[str]) -> None:
-    """Run one verb of the trainer.
+def run(verb: str, arguments: list[str]) -> "TrainingCLI":
+    """Run one verb of the trainer; what is returned holds the trainer, the model and the data module.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -43,11 +44,24 @@ def run(verb: str, arguments: list[str]) -> None:
     Raises:
         PoolformerError: A mistake in the arguments, found before anything is trained.
     """
+    return _started(TrainingCLI, verb, arguments)
+
+
+def settings(verb: str, arguments: list[str]) -> dict[str, Any]:
+    """Return what the options of a verb resolve to, as ``config.yaml`` holds it; nothing is built or run.
+
+    Raises:
+        PoolformerError: As `run`, as far as it can be found without building anything.
+    """
+    return _started(_Settings, verb, arguments).as_saved()
+
+
+def _started(cli: type["TrainingCLI"], verb: str, arguments: list[str]) -> "TrainingCLI":
     quieten()
     for name in data.__all__:  # `--data NAME` finds the classes that are imported
         getattr(data, name)
     flags, files = _split_configs(arguments)
-    TrainingCLI(verb, flags, files)
+    return cli(verb, flags, files)
 
 
 class TrainingCLI(LightningCLI):
@@ -335,6 +349,21 @@ class TrainingCLI(LightningCLI):
             return None
         trained = {mixer.name for mixer in resolve(self._options.model.mixer)}
         return "pooling" if trained == {"identity"} else "identity"
+
+
+class _Settings(TrainingCLI):
+    """Parses and checks, and stops there."""
+
+    def as_saved(self) -> dict[str, Any]:
+        return yaml.safe_load(self._parser(self.verb).dump(self._options, skip_none=False))
+
+    def _set_seed(self) -> None: ...
+
+    def before_instantiate_classes(self) -> None: ...
+
+    def instantiate_classes(self) -> None: ...
+
+    def _run_subcommand(self, subcommand: str) -> None: ...
 
 
 def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:

@@ -18,6 +18,9 @@ ROOT = Path(poolformer.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
+    ["commands.ablate"],
+    ["ablation_table"],
+    ["ablation"],
     ["training_cli"],
     ["parser", "data_section"],
     ["commands.*"],
@@ -29,7 +32,7 @@ LAYERS = [
     ["metaformer"],
     ["mixer_spec"],
     ["mixers"],
-    ["configs"],
+    ["configs", "launchers"],
     ["registry", "layers", "complexity", "quiet"],
     ["kernels.*"],
     ["errors"],
@@ -45,6 +48,7 @@ HEAVY = {
     "safetensors": [],
     "ffcv": [],
     "matplotlib": [],
+    "submitit": [],
     "onnx": [],
 }
 # What has to answer at once: `poolformer --help`, `poolformer mixers`.

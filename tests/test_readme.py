@@ -26,7 +26,7 @@ SHORT = (
     "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 "
     "--trainer.accelerator cpu --trainer.devices 1"
 )
-ON_IMAGES = "--data.batch_size 2 --data.num_workers 0 --data.image_size 32"
+ON_IMAGES = "--data.batch_size 2 --data.num_workers 0 --data.image_size 64"
 
 
 def test_the_readme_has_commands():
@@ -43,6 +43,8 @@ def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
     (tmp_path / "plugins").symlink_to(ROOT / "plugins")
     write_images(tmp_path / "imagenet")
     write_images(tmp_path / "pets")
+    for name in ("dog.jpg", "cat.jpg"):
+        Image.new("RGB", (48, 40)).save(tmp_path / name)
     torch.save(create_backbone("poolformer_s12").state_dict(), tmp_path / "poolformer_s12.pth.tar")
     site = tmp_path / "site"
     site.mkdir()
@@ -56,8 +58,9 @@ def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
 def run(line: str, site: Path) -> None:
     program, *words = shlex.split(line)
     if program in ("poolformer", ".venv/bin/poolformer"):
-        extra = SHORT.split() if words[0] == "fit" else []
+        extra = SHORT.split() if words[0] in ("fit", "ablate") else []
         extra += ON_IMAGES.split() if {"--data.train", "--data.val"} & {*words} else []
+        extra = ["--", *extra] if words[0] == "ablate" and "--" not in words else extra
         assert main([*words, *extra]) == 0, line
     elif program == "pip":
         folder = words[-1]

@@ -51,9 +51,8 @@ def main(argv: list[str]) -> int:
             label, probability, heat = class_activation_map(
                 classifier, pixels, label=_label(classifier, options.label), layer=options.layer
             )
-            class_name = classifier.class_names[label] if classifier.class_names else f"class {label}"
             axis.imshow(heat)
-            axis.set_title(f"{_run_name(path)}\n{class_name} {probability:.0%}", fontsize=8)
+            axis.set_title(f"{_run_name(path)}\n{classifier.class_name(label)} {probability:.0%}", fontsize=8)
         pixels = _evaluation_pixels(name, classifiers[0].hparams.image_size, options.crop_pct)
         row[0].imshow(pixels.permute(1, 2, 0).numpy())
         row[0].set_title(Path(name).name, fontsize=8)

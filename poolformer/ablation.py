@@ -1,0 +1,321 @@
+"""An ablation: rows, the runs that they are trained in, and what came of them.
+
+A row is a base configuration under an overlay of a few lines (``configs/ablation``). A run is a row trained by
+``poolformer fit`` with one seed, in a directory of its own; its ``result.json`` appears when it is finished.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .configs import config_names, find_config, read_config
+from .errors import ConfigError, PoolformerError, one_line
+from .registry import describe, suggestion
+
+if TYPE_CHECKING:
+    from .training_cli import TrainingCLI
+
+BASE = "base"
+_FOLDER = "ablation/"
+_PAPER = re.compile(r"^#\s*Paper:\s*([\d.]+)\s*%")
+# Options that say how fast a run is, not what comes of it, or where it lies.
+_OF_THE_MACHINE = {
+    "seed_everything",
+    "ckpt_path",
+    "num_threads",
+    "data.init_args.num_workers",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: The overlay's name, or ``base`` for the base configuration itself.
+        overlay: Its file; None for ``base``.
+        paper_top1: The paper's ImageNet-1k top-1 in percent for this change of PoolFormer-S12, if it has one.
+        of_mixers: Whether the row chooses the token mixer.
+    """
+
+    name: str
+    overlay: Path | None = None
+    paper_top1: float | None = None
+    of_mixers: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        top1: val/top1 after the last epoch, a fraction.
+        best_top1: val/top1 of the best epoch.
+        epochs: Epochs trained.
+        parameters: Trainable parameters.
+        frozen_parameters: Parameters that are not trained, on top.
+        macs: Multiply-accumulates of one image.
+        images_per_s: Training images of all devices a second, loading included, evaluation not.
+        train_s: Seconds from the first step to the end, evaluation included; over restarts the sum.
+    """
+
+    top1: float
+    best_top1: float
+    epochs: int
+    parameters: int
+    frozen_parameters: int
+    macs: int
+    images_per_s: float
+    train_s: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row to be trained with one seed.
+
+    Attributes:
+        row: Name of the row.
+        seed: The seed.
+        directory: The run's directory.
+        arguments: Of ``poolformer fit``.
+    """
+
+    row: str
+    seed: int
+    directory: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """Where all that the run prints goes: beside its directory, which an earlier run is moved out of."""
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.directory / "checkpoints" / "last.ckpt"
+
+    @property
+    def _result_file(self) -> Path:
+        return self.directory / "result.json"
+
+    def result(self) -> Result | None:
+        """Return what came of the run; None if it is not finished.
+
+        Raises:
+            ConfigError: The file is of another version.
+        """
+        if not self._result_file.is_file():
+            return None
+        try:
+            return Result(**json.loads(self._result_file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"'{self._result_file}' cannot be read ({describe(error)}): delete it, and the run is evaluated again"
+            ) from error
+
+    def save(self, result: Result) -> None:
+        """Write the result, wholly or not at all."""
+        unfinished = self._result_file.with_suffix(".partial")
+        unfinished.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, self._result_file)
+
+
+# ---- rows
+
+
+def row_names() -> list[str]:
+    """Return the names of the rows there are: the base, then the packaged overlays."""
+    return [BASE, *(name.removeprefix(_FOLDER) for name in config_names() if name.startswith(_FOLDER))]
+
+
+def find_row(given: str) -> Row:
+    """Return the row that a name or an overlay of the user's stands for.
+
+    Raises:
+        ConfigError: There is no such row or file, or it is no configuration.
+    """
+    if given == BASE:
+        return Row(BASE)
+    if given in row_names():
+        return _overlay_row(given, find_config(f"{_FOLDER}{given}"))
+    if Path(given).is_file():
+        return _overlay_row(Path(given).stem, Path(given))
+    near = suggestion(given, row_names())
+    raise ConfigError(f"there is no row '{given}' and no file of that name.{near} Rows: {', '.join(row_names())}.")
+
+
+def _overlay_row(name: str, overlay: Path) -> Row:
+    model = read_config(overlay).get("model", {})
+    header = (line for line in overlay.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    paper_top1 = next((float(found[1]) for found in map(_PAPER.match, header) if found), None)
+    return Row(name, overlay, paper_top1, of_mixers="mixer" in model)
+
+
+def as_in_paper(base: Row, settings: dict[str, Any]) -> Row:
+    """Give the base its figure in the paper, if it is one of PoolFormer's own networks unchanged."""
+    from .backbones import PAPER_TOP1, create_backbone
+    from .mixer_spec import stages
+
+    model = settings["model"]
+    defaults = create_backbone.__kwdefaults__
+    unchanged = all(model[option] == defaults[option] for option in ("norm", "act", "residual", "channel_mlp"))
+    pooling = all({"pool_size": 3, **stage} == {"name": "pooling", "pool_size": 3} for stage in stages(model["mixer"]))
+    if model["backbone"].startswith("poolformer_") and unchanged and pooling:
+        # Of S12 whatever the size, as all the figures beside it are.
+        return Row(BASE, paper_top1=PAPER_TOP1["poolformer_s12"])
+    return base
+
+
+def check_builds(settings: dict[str, Any]) -> None:
+    """Build the model of some settings, without memory or computation for its weights.
+
+    Raises:
+        PoolformerError: It cannot be built, or takes images of one size only and these shall grow.
+    """
+    import torch
+
+    from .classifier import ImageClassifier
+    from .data_section import image_size_of
+    from .errors import BrokenPluginError
+
+    options = {**settings["model"], "image_size": image_size_of(settings["data"])}
+    try:
+        with torch.device("meta"):
+            model = ImageClassifier(**options)
+    except BrokenPluginError:  # which may but need real numbers
+        model = ImageClassifier(**options)
+    model.check_growth(settings["data"].get("init_args", {}).get("growth"))
+
+
+# ---- runs
+
+
+def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> list[str]:
+    """Return the arguments of ``poolformer fit`` that a row is trained with, whatever the seed."""
+    files = [*configs, *([str(row.overlay)] if row.overlay else [])]
+    return [*(word for file in files for word in ("--config", file)), "--trainer.enable_progress_bar", "false", *flags]
+
+
+def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str]) -> Run:
+    """Return the run of a row with a seed below a directory."""
+    directory = out / row.name / f"seed-{seed}"
+    place = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(directory))
+    return Run(row.name, seed, directory, (*arguments, *place))
+
+
+def check_settings(run: Run, settings: dict[str, Any]) -> None:
+    """Check that what lies in the run's directory was made with the settings it would be made with now.
+
+    Raises:
+        ConfigError: It was not, so its result is another experiment's and it cannot go on either.
+    """
+    config = run.directory / "config.yaml"
+    if not config.is_file() or not (run.result() or run.last_checkpoint.is_file()):
+        return
+    before, now = _flat(read_config(config)), _flat(settings)
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = [key for key in changed if key not in _OF_THE_MACHINE]
+    if changed:
+        key, more = changed[0], f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ConfigError(
+            f"'{run.directory}' was trained with other settings ({key} {before.get(key)}, now {now.get(key)}{more}): "
+            "take another --out, or delete that directory to train it again"
+        )
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def train(run: Run) -> str | None:
+    """Train one run to its end, from its last checkpoint if there is one, and save its result.
+
+    This is for a process of its own: all that is printed goes to the run's log from here on.
+
+    Returns:
+        None, or in one line why there is no result.
+    """
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("a", encoding="utf-8") as log:
+        if not _lock(log):
+            return f"another process is training it (it writes '{run.log}')"
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            stream.flush()
+            os.dup2(log.fileno(), number)
+        try:
+            _fit(run)
+        except PoolformerError as error:
+            print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
+            return one_line(error)
+        except Exception as error:  # whatever it is, the other rows go on
+            traceback.print_exc()
+            return f"{describe(error)} (see '{run.log}')"
+        return None
+
+
+def _lock(log: TextIO) -> bool:
+    """Lock the run's log for as long as this process lives; the system lets go even after a kill."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.lockf(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _fit(run: Run) -> None:
+    from . import training_cli
+
+    goes_on = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
+    arguments = [*run.arguments, *goes_on]
+    # With several devices Lightning starts the other ranks by this line.
+    sys.argv[1:] = ["fit", *arguments]
+    cli = training_cli.run("fit", arguments)
+    result = _result(cli)
+    if cli.trainer.is_global_zero:
+        run.save(result)
+
+
+def _result(cli: "TrainingCLI") -> Result:
+    from .callbacks import HEADLINE, Throughput
+    from .complexity import count
+
+    trainer, model = cli.trainer, cli.model
+    if HEADLINE not in trainer.callback_metrics:
+        # The run was killed between its last checkpoint and its result: nothing was left to train.
+        trainer.validate(model, datamodule=cli.datamodule, verbose=False)
+    metrics = trainer.callback_metrics
+    for name in ("train/loss", "val/loss"):
+        if name in metrics and not math.isfinite(metrics[name]):
+            raise PoolformerError(f"{name} is {metrics[name].item()} after {trainer.current_epoch} epochs")
+    if HEADLINE not in metrics:
+        raise PoolformerError(f"{HEADLINE} was not measured: no epoch was evaluated")
+    top1 = metrics[HEADLINE].item()
+    scores = [callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == HEADLINE]
+    throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    complexity = count(model.backbone, image_size=model.hparams.image_size)
+    return Result(
+        top1=top1,
+        best_top1=max([top1, *(score.item() for score in scores if score is not None)]),
+        epochs=trainer.current_epoch,
+        parameters=complexity.parameters,
+        frozen_parameters=complexity.frozen,
+        macs=complexity.macs,
+        images_per_s=throughput.images / throughput.steps_s if throughput.steps_s else 0.0,
+        train_s=throughput.train_s,
+    )

@@ -1,0 +1,229 @@
+"""`poolformer ablate`."""
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import ablation, launchers
+from ..configs import find_config
+from ..errors import ConfigError, PoolformerError, one_line
+
+if TYPE_CHECKING:
+    from ..ablation import Row, Run
+    from ..ablation_table import Line
+
+# What a flag for every run may not say, and what does instead.
+_OURS = {
+    "-c": "--config before '--', or a row of your own",
+    "--config": "--config before '--', or a row of your own",
+    "--ckpt_path": "nothing: an interrupted run goes on by itself",
+    "--seed_everything": "--seeds",
+    "--trainer.default_root_dir": "--out",
+    "--trainer.fast_dev_run": "--trainer.max_epochs 1 --trainer.limit_train_batches 2",
+    "--print_config": "poolformer fit --config BASE --config ablation/ROW --print_config",
+    "--help": "poolformer fit --help",
+    "-h": "poolformer fit --help",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Train rows of the paper's ablation on a base configuration, and compare them in a table and two figures.
+
+    A row is the base under an overlay of a few lines: configs/ablation/NAME.yaml, a file of your own, or 'base', the
+    base as it is. Every row is trained with every seed by 'poolformer fit', in OUT/ROW/seed-N with its log beside it;
+    'tensorboard --logdir OUT' shows them side by side. What stands behind '--' goes to each fit.
+
+    The same command again trains only what is missing: finished runs are kept and interrupted ones go on from their
+    last epoch. A row that fails does not stop the others; it is named at the end, and the exit code is 1.
+
+      poolformer ablate
+      poolformer ablate --config digits --rows base identity depthwise --seeds 0 1 2 --jobs 2
+      poolformer ablate --config s12 -- --data.train train.beton --data.val val.beton
+      poolformer ablate --config s12 --rows base my_row.yaml --jobs 8 -- --trainer.max_epochs 30 ...
+
+    OUT gets table.md, table.csv, and (with matplotlib: pip install 'poolformer[plots]') top1-macs.png and
+    top1-params.png. The paper's column is PoolFormer-S12 on ImageNet-1k, whatever the base is.
+
+    With --jobs N on a machine with several GPUs each job gets its share of them, and CUDA_VISIBLE_DEVICES says which
+    there are; with one job at a time it gets all. On CPU cores give each job its threads: -- --num_threads 1.
+
+    --launcher submitit makes one SLURM array of all runs (pip install 'poolformer[submitit]'). --slurm takes
+    submitit's parameters and sbatch's, e.g. --slurm partition=gpu gpus_per_node=1 cpus_per_task=16 timeout_min=600;
+    without a limit a run has 24 hours at a time. Runs that are preempted or out of time go on.
+    """
+    own, flags = _split(argv)
+    options = _parser().parse_args(own)
+    _check(options, flags)
+    try:
+        return _ablate(options, flags)
+    except KeyboardInterrupt:
+        print("\npoolformer ablate: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
+    configs = options.config or ["digits"]
+    out = options.out or Path("runs", "ablation", "-".join(find_config(config).stem for config in configs))
+    asked = [ablation.find_row(name) for name in options.rows or ablation.row_names()]
+    names = [row.name for row in asked]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"--rows: {', '.join(twice)} more than once")
+    runs = [
+        ablation.plan_run(row, seed, out, ablation.fit_arguments(configs, row, flags))
+        for seed in dict.fromkeys(options.seeds)  # seed by seed, so that there is a whole table early
+        for row in asked
+    ]
+    if options.launcher == "local" and any(run.result() is None for run in runs):
+        launchers.warm_up(["poolformer.training_cli", "torch.utils.tensorboard"])  # beside our own imports
+
+    rows, unfit = _that_fit(asked, runs, ablation.fit_arguments(configs, ablation.Row(ablation.BASE), flags))
+    runs = [run for run in runs if run.row not in unfit]
+    if not options.rows:
+        _print_reasons("left out, as they do not fit:", unfit)
+    failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
+    _report(_lines(rows, runs), failures, out)
+    return 1 if failures else 0
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[:end], argv[end + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "poolformer ablate",
+        usage="poolformer ablate [options] [-- FLAGS FOR EVERY FIT]",
+        description=inspect.getdoc(main),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rows = ", ".join(ablation.row_names())
+    parser.add_argument(
+        "--config", action="append", metavar="BASE", help="base; repeat to lay one over another (digits)"
+    )
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"all that fit by default: {rows}; or YAML files")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="seeds of each row (0)")
+    parser.add_argument("--out", type=Path, help="directory of all runs and the table (runs/ablation/BASE)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once (1; on SLURM as many as it gives)")
+    parser.add_argument("--launcher", choices=["local", "submitit"], default="local", help="this machine, or SLURM")
+    parser.add_argument("--slurm", nargs="+", type=_parameter, default=[], metavar="KEY=VALUE", help="see above")
+    return parser
+
+
+def _parameter(text: str) -> tuple[str, int | str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return name, int(value) if value.isdecimal() else value
+
+
+def _check(options: argparse.Namespace, flags: list[str]) -> None:
+    for flag in flags:
+        if (name := flag.partition("=")[0]) in _OURS:
+            raise ConfigError(f"{name} is not for every fit; use {_OURS[name]}")
+    if options.jobs is not None and options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: at least one run at a time")
+    if not all(0 <= seed < 2**32 for seed in options.seeds):
+        raise ConfigError(f"--seeds {' '.join(map(str, options.seeds))}: whole numbers from 0 to {2**32 - 1}")
+    if options.slurm and options.launcher == "local":
+        raise ConfigError("--slurm goes with --launcher submitit")
+
+
+def _that_fit(asked: list["Row"], runs: list["Run"], base_arguments: list[str]) -> tuple[list["Row"], dict[str, str]]:
+    """Return the rows whose model can be built, and why the others' cannot.
+
+    Raises:
+        PoolformerError: The base is wrong, and so is every row; or a run was made with other settings.
+    """
+    from ..training_cli import settings  # 5 s
+
+    base = settings("fit", base_arguments)
+    rows, unfit = [], {}
+    for row in asked:
+        of_row = [run for run in runs if run.row == row.name]
+        try:
+            now = settings("fit", list(of_row[0].arguments))
+            ablation.check_builds(now)
+        except PoolformerError as error:
+            unfit[row.name] = one_line(error)
+            continue
+        for run in of_row:
+            ablation.check_settings(run, now)
+        rows.append(ablation.as_in_paper(row, base) if row.overlay is None else row)
+    return rows, unfit
+
+
+def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Namespace) -> dict[str, str]:
+    """Train what is not finished; return why runs failed, by their names."""
+    from ..ablation_table import duration
+
+    todo = [run for run in runs if run.result() is None]
+    print(f"{len(runs)} runs in {out}, {len(runs) - len(todo)} of them finished before", flush=True)
+    if todo:
+        print(f"look at them  tensorboard --logdir {out}", flush=True)
+    failures, done = {}, 0
+
+    def report(index: int, failure: str | None) -> None:
+        nonlocal done
+        done += 1
+        run = todo[index]
+        if failure:
+            failures[f"{run.row} seed {run.seed}"] = failure
+        result = None if failure else run.result()
+        said = f"{100 * result.top1:.2f} % after {duration(result.train_s)}" if result else f"failed: {failure}"
+        print(f"[{done}/{len(todo)}] {run.row} seed {run.seed}: {said}", flush=True)
+        _write(_lines(rows, runs), out)
+
+    if options.launcher == "local":
+        launchers.run_here(ablation.train, todo, at_once=options.jobs or 1, report=report)
+    elif todo:
+        launchers.run_on_cluster(
+            ablation.train,
+            todo,
+            folder=out / "slurm",
+            parameters=dict(options.slurm),
+            at_once=options.jobs,
+            report=report,
+        )
+    return failures
+
+
+def _lines(rows: list["Row"], runs: list["Run"]) -> list["Line"]:
+    from ..ablation_table import Line
+
+    results = {row.name: [run.result() for run in runs if run.row == row.name] for row in rows}
+    return [Line(row, tuple(result for result in results[row.name] if result)) for row in rows]
+
+
+def _write(lines: list["Line"], out: Path) -> str:
+    """Write the table as it is now; return what table.md says."""
+    from ..ablation_table import markdown, rank_correlation, write_csv
+
+    text = markdown(lines)
+    if found := rank_correlation(lines):
+        text += f"\n\nSpearman's rank correlation with the paper over {found[1]} rows of mixers: {found[0]:.2f}"
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(f"{text}\n", encoding="utf-8")
+    write_csv(lines, out / "table.csv")
+    return text
+
+
+def _report(lines: list["Line"], failures: dict[str, str], out: Path) -> None:
+    from ..ablation_table import draw
+
+    print(f"\n{_write(lines, out)}")
+    files = [out / "table.md", out / "table.csv"]
+    try:
+        if any(line.results for line in lines):
+            files += draw(lines, out)
+    except ConfigError as error:  # a table without figures is worth as much
+        print(f"\n{one_line(error)}")
+    print("\nwritten", *files)
+    _print_reasons("failed:", failures)
+
+
+def _print_reasons(title: str, reasons: dict[str, str]) -> None:
+    if reasons:
+        print(f"\n{title}", *(f"{name}: {reason}" for name, reason in reasons.items()), sep="\n  ", flush=True)

@@ -1,0 +1,116 @@
+"""The table and the figures of an ablation, against figures worked out by hand."""
+
+import csv
+import io
+import itertools
+import statistics
+
+import pytest
+
+from poolformer.ablation import Result, Row
+from poolformer.ablation_table import COLUMNS, Line, _apart, draw, duration, markdown, rank_correlation, write_csv
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def line(name: str, *top1: float, paper: float | None = None, of_mixers: bool = True, **options) -> Line:
+    values = {"epochs": 1, "parameters": 11_915_176, "frozen_parameters": 0, "macs": 1_822_700_000}
+    values |= {"images_per_s": 1234.6, "train_s": 60.0} | options
+    results = tuple(Result(top1=one, best_top1=one + 0.01, **values) for one in top1)
+    return Line(Row(name, None, paper, of_mixers), results)
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
+
+
+def test_the_table_has_a_line_for_each_row():
+    text = markdown([line("base", 0.77, 0.78, 0.76, paper=77.2), line("random", 0.5, frozen_parameters=21_133_602)])
+    header, rule, base, random = cells(text)
+    assert header == ["row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time"]
+    assert set(rule) == {"---"}
+    # The sample standard deviation of 76, 77 and 78 is 1.
+    assert base == ["base", "77.2", "77.00 ± 1.00 (n=3)", "11,915,176", "1.823 G", "1,235", "60 s"]
+    assert random[1:4] == ["-", "50.00 (n=1)", "11,915,176 + 21,133,602 frozen"]
+
+
+def test_a_row_without_results_is_empty_but_there():
+    assert cells(markdown([line("lost", paper=74.3)]))[2] == ["lost", "74.3", "-", "-", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (41.4, "41 s"), (119, "119 s"), (121.6, "0:02:02"), (90_061, "1 day, 1:01:01")]
+)
+def test_times_are_for_people(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_small_networks_are_counted_in_millions():
+    assert cells(markdown([line("tiny", 0.5, macs=927_872)]))[2][4] == "0.93 M"
+
+
+def test_csv_has_plain_numbers_and_nothing_where_there_is_none(tmp_path):
+    lines = [line("base", 0.75, 0.5, paper=77.2, train_s=61.5), line("one", 0.25), line("lost", paper=74.3)]
+    write_csv(lines, tmp_path / "table.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert tuple(rows[0]) == COLUMNS
+    base, one, lost = rows
+    assert float(base["top1_percent"]) == 62.5
+    assert float(base["top1_std_percent"]) == pytest.approx(statistics.stdev([75, 50]))
+    assert float(base["best_top1_percent"]) == pytest.approx(63.5)
+    assert (base["seeds"], base["parameters"], base["macs"]) == ("2", "11915176", "1822700000")
+    assert float(base["train_s"]) == 61.5
+    assert (one["top1_percent"], one["top1_std_percent"], one["paper_top1_percent"]) == ("25.0", "", "")
+    assert [lost[column] for column in COLUMNS] == ["lost", "74.3", "", "", "", "0", "", "", "", "", ""]
+
+
+# Spearman's formula without ties, 1 - 6 * sum(d ** 2) / (n * (n ** 2 - 1)), or Pearson's over mean ranks with ties.
+RANKS = [
+    ([74.3, 77.2, 78.1], [0.5, 0.6, 0.7], 1.0),
+    ([74.3, 77.2, 78.1], [0.7, 0.6, 0.5], -1.0),
+    ([74.3, 75.8, 77.2, 78.1], [0.1, 0.3, 0.2, 0.4], 0.8),
+    ([1, 2, 2, 3], [0.1, 0.2, 0.3, 0.4], 4.5 / (4.5 * 5) ** 0.5),
+]
+
+
+@pytest.mark.parametrize(("paper", "ours", "expected"), RANKS)
+def test_rank_correlation_is_spearman_s(paper, ours, expected):
+    lines = [line(str(index), top1, paper=figure) for index, (figure, top1) in enumerate(zip(paper, ours, strict=True))]
+    others = [line("norm", 0.9, paper=1.0, of_mixers=False), line("own", 0.95), line("lost", paper=2.0)]
+    found, rows = rank_correlation([*lines, *others])
+    assert found == pytest.approx(expected)
+    assert rows == len(paper)
+
+
+@pytest.mark.parametrize("ours", [[], [0.5, 0.6], [0.5, 0.5, 0.5]])
+def test_there_is_no_rank_correlation_of_too_few_or_equal_rows(ours):
+    assert rank_correlation([line(str(index), top1, paper=index) for index, top1 in enumerate(ours)]) is None
+
+
+def test_figures_are_drawn_of_what_is_finished(tmp_path):
+    pytest.importorskip("matplotlib")
+    lines = [line("base", 0.7, 0.8), line("identity", 0.6), line("lost")]
+    paths = draw(lines, tmp_path)
+    assert [path.name for path in paths] == ["top1-macs.png", "top1-params.png"]
+    assert all(path.read_bytes().startswith(PNG) for path in paths)
+
+
+@pytest.mark.parametrize("top1", [[0.5], [0.5] * 20, [0.1, 0.5, 0.5, 0.9]])
+def test_any_number_of_rows_can_be_drawn_also_equal_ones(tmp_path, top1):
+    pytest.importorskip("matplotlib")
+    draw([line(str(index), one) for index, one in enumerate(top1)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "heights", [[0.5], [0.1, 0.9], [0.0, 0.0, 0.0], [1.0, 1.0], [0.5] * 20, [n / 40 for n in range(40)]]
+)
+def test_names_in_a_figure_do_not_touch(heights):
+    moved = _apart(list(heights))
+    room = min(1 / len(heights), 0.055)
+    assert all(above - below > room * 0.999 for below, above in itertools.pairwise(moved))
+    assert min(moved) > -1e-9
+    assert max(moved) < 1 + 1e-9
+
+
+def test_names_with_room_stay_at_their_points():
+    assert _apart([0.1, 0.5, 0.8]) == [0.1, 0.5, 0.8]

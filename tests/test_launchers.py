@@ -1,0 +1,173 @@
+"""Many jobs at once: each in a process of its own, none left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jobs
+import psutil
+import pytest
+
+from poolformer.errors import ConfigError
+from poolformer.launchers import _devices_of_slots, run_here, run_on_cluster
+
+
+def reported(function, work, at_once: int = 1) -> dict[int, str | None]:
+    found: dict[int, str | None] = {}
+    run_here(function, work, at_once=at_once, report=lambda index, failure: found.update({index: failure}))
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_every_job_is_done_in_a_process_of_its_own_and_a_bad_one_stops_nobody(tmp_path, at_once):
+    names = ["one", "bad", "three"]
+    found = reported(jobs.write, [(str(tmp_path), name) for name in names], at_once)
+    assert found == {0: None, 1: "it is bad", 2: None}
+    pids = [(tmp_path / name).read_text().split()[0] for name in names]
+    assert len({*pids, str(os.getpid())}) == 4
+
+
+def test_jobs_run_at_the_same_time(tmp_path):
+    work = [(str(tmp_path), name) for name in ("one", "two")]
+    assert reported(jobs.wait_for_other, work, at_once=2) == {0: None, 1: None}
+
+
+def test_no_more_jobs_run_at_once_than_asked_for(tmp_path):
+    order = []
+    work = [(str(tmp_path), str(number)) for number in range(3)]
+    run_here(jobs.write, work, at_once=1, report=lambda index, failure: order.append(sorted(os.listdir(tmp_path))))
+    assert order == [["0"], ["0", "1"], ["0", "1", "2"]]
+
+
+def test_nothing_to_do_is_done():
+    assert reported(jobs.write, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("killed", "its process was killed by signal 9"),
+        ("exit", "its process ended with code 3"),
+        ("leave", "interrupted"),
+        ("interrupt", "interrupted"),
+        ("fine", None),
+    ],
+)
+def test_a_job_that_dies_is_told_how(name, failure):
+    assert reported(jobs.die, [name, "fine"]) == {0: failure, 1: None}
+
+
+def wait_until(true, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
+def test_jobs_end_with_the_process_that_started_them(tmp_path, sign):
+    starter = subprocess.Popen([sys.executable, jobs.__file__, str(tmp_path)], stderr=subprocess.DEVNULL)
+    wait_until((tmp_path / "pid").exists)
+    job = psutil.Process(int((tmp_path / "pid").read_text()))
+    starter.send_signal(sign)
+    assert starter.wait(20) != 0
+    wait_until(lambda: not job.is_running())
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "at_once", "expected"),
+    [
+        (None, 0, 3, [None, None, None]),
+        (None, 1, 2, [None, None]),
+        (None, 4, 1, [None]),
+        (None, 4, 2, ["0,2", "1,3"]),
+        (None, 4, 4, ["0", "1", "2", "3"]),
+        (None, 2, 5, ["0", "1", "0", "1", "0"]),
+        ("5,7", 2, 2, ["5", "7"]),
+        ("GPU-a,GPU-b,GPU-c", 3, 2, ["GPU-a,GPU-c", "GPU-b"]),
+    ],
+)
+def test_devices_are_dealt_out_to_the_jobs_at_once(monkeypatch, visible, count, at_once, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _devices_of_slots(at_once) == expected
+
+
+def test_a_job_sees_the_devices_of_its_slot(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    work = [(str(tmp_path), name) for name in ("one", "two")]
+    reported(jobs.write, work, at_once=2)
+    assert [(tmp_path / name).read_text().split()[1] for name in ("one", "two")] == ["0", "1"]
+
+
+# ---- a cluster
+
+
+def on_cluster(function, work, folder: Path, **parameters) -> dict[int, str | None]:
+    found: dict[int, str | None] = {}
+    run_on_cluster(
+        function,
+        work,
+        folder=folder,
+        parameters=parameters,
+        at_once=None,
+        report=lambda index, failure: found.update({index: failure}),
+    )
+    return found
+
+
+@pytest.fixture
+def submitit(monkeypatch):
+    # Its jobs find their function by name, in another process that does not know pytest's path.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    return pytest.importorskip("submitit")
+
+
+@pytest.mark.slow
+def test_submitit_does_the_jobs_of_an_array(submitit, tmp_path):
+    work = [(str(tmp_path), name) for name in ("one", "bad")]
+    assert on_cluster(jobs.write, work, tmp_path / "slurm", cluster="local") == {0: None, 1: "it is bad"}
+    assert (tmp_path / "one").is_file()
+
+
+@pytest.mark.slow
+def test_a_job_of_the_cluster_that_dies_is_told_with_its_log(submitit, tmp_path):
+    (failure,) = on_cluster(jobs.die, ["exit"], tmp_path, cluster="local").values()
+    assert "Error" in failure
+    assert "\n" not in failure
+    assert str(tmp_path) in failure
+
+
+@pytest.mark.slow
+def test_a_job_that_is_preempted_is_done_again(submitit, tmp_path):
+    work = [(str(tmp_path), "job")]
+    assert on_cluster(jobs.be_preempted, work, tmp_path / "slurm", cluster="local") == {0: None}
+    assert (tmp_path / "job").read_text() == "done at last"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, r"--slurm: RuntimeError: Could not detect .srun."),
+        ({"cluster": "nowhere"}, r"--slurm: ValueError: AutoExecutor doesn't know any executor named nowhere"),
+        ({"cluster": "local", "partitoin": "gpu"}, r"--slurm: NameError: Unknown argument 'partitoin'"),
+        ({"cluster": "local", "timeout_min": "long"}, r"--slurm: AssertionError: Parameter \"timeout_min\" expected"),
+    ],
+)
+def test_what_the_cluster_cannot_do_is_said_in_one_line(submitit, tmp_path, monkeypatch, parameters, message):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without srun, wherever this runs
+    with pytest.raises(ConfigError, match=message) as caught:
+        on_cluster(jobs.write, [], tmp_path, **parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_submitit_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ConfigError, match=r"pip install 'poolformer\[submitit\]'"):
+        on_cluster(jobs.write, [], tmp_path)

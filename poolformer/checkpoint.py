@@ -1,12 +1,15 @@
 """What a checkpoint says about itself, and reading it as data: no file here can run code.
 
-Every checkpoint of a run carries a record under `RECORD`: the backbone, the token mixers with the
+Every checkpoint of a run carries a record under `RECORD`: the backbone and the token mixers with the
 package and version each came from, and the class names. A parameter-free mixer leaves no other trace.
 """
 
 import inspect
 import re
-from collections.abc import Mapping
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,23 @@ from .mixer_spec import MixerSpec, resolve, stages
 from .registry import describe
 
 RECORD = "poolformer"
+RENAMED: dict[str, str] = {}
+"""Options of the model that are called otherwise now, former name to present one: checkpoints keep the former."""
+
 _NAMES = ("last", "best")
+# What Lightning takes out of a checkpoint without looking.
+_PARTS = {
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+}
+# Package and version, as `Entry.origin` writes them: they go into a command that is meant to be pasted.
+_DOTTED = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
+_LEADS_AWAY = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[\w+.-]{2,}:|::")
+_ORIGIN = re.compile(r"[A-Za-z0-9][\w.-]*( \w[\w.+!-]*)?")
 
 
 def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) -> dict[str, Any]:
@@ -26,10 +45,17 @@ def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) ->
     mixes = takes_mixer(backbone)
     return {
         "backbone": backbone,
+        "backbone_origin": _origin(backbone),
         "mixers": {one.name: one.origin for one in resolve(mixer)} if mixes else {},
         "stages": stages(mixer) if mixes else [],
         "class_names": class_names,
     }
+
+
+def _origin(backbone: str) -> str:
+    if backbone.startswith("timm/"):
+        return f"timm {version('timm')}"
+    return registry.find(registry.BACKBONES, backbone).origin
 
 
 def takes_mixer(backbone: str) -> bool:
@@ -51,13 +77,16 @@ def differences(checkpoint: Mapping[str, Any], *, backbone: str, mixer: MixerSpe
         return ["the checkpoint does not say which backbone and token mixer it was trained with"]
     here = record(backbone=backbone, mixer=mixer, class_names=None)
     found = []
+    versions = saved.get("backbone_origin"), here["backbone_origin"]
     if saved["backbone"] != backbone:
         found.append(f"the checkpoint was trained with backbone {saved['backbone']!r}, not {backbone!r}")
+    elif versions[0] and versions[0] != versions[1]:
+        found.append(f"the checkpoint was trained with backbone {backbone!r} of {versions[0]}; here is {versions[1]}")
     for name, origin in saved["mixers"].items():
         if name not in here["mixers"]:
             asked = ", ".join(map(repr, here["mixers"]))
             found.append(f"the checkpoint was trained with token mixer {name!r} ({origin}), not {asked}")
-        elif here["mixers"][name] != origin:
+        elif here["mixers"][name] != origin and (origin, here["mixers"][name]) != versions:  # said already
             found.append(
                 f"the checkpoint was trained with token mixer {name!r} of {origin}; here is {here['mixers'][name]}"
             )
@@ -71,11 +100,20 @@ def _record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     saved = checkpoint.get(RECORD)
     if saved is None:
         return {}
-    mixers = saved.get("mixers") if isinstance(saved, dict) else None
-    strings = isinstance(mixers, dict) and all(isinstance(text, str) for pair in mixers.items() for text in pair)
-    if not strings or not isinstance(saved.get("backbone"), str):
-        raise CheckpointError(f"the checkpoint's record {str(saved)[:80]} is not one that a run of poolformer writes")
+    if not isinstance(saved, dict) or not _is_record(saved):
+        raise CheckpointError(f"the checkpoint's record {str(saved)[:80]!r} is not one that a run of poolformer writes")
     return saved
+
+
+def _is_record(saved: dict[str, Any]) -> bool:
+    mixers, classes = saved.get("mixers"), saved.get("class_names")
+    if not isinstance(mixers, dict) or not (classes is None or isinstance(classes, list)):
+        return False
+    texts = [saved.get("backbone"), *mixers, *(classes or [])]
+    origins = [saved.get("backbone_origin", ""), *mixers.values()]
+    return all(isinstance(text, str) for text in texts + origins) and all(
+        not origin or _ORIGIN.fullmatch(origin) for origin in origins
+    )
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -88,6 +126,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at '{path}'{_candidates(path)}")
     try:
+        _check_unpacked_size(path)
         # Said explicitly: the default can be turned off by an environment variable.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
@@ -99,12 +138,24 @@ def read(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse an archive that grows when it is read: PyTorch stores tensors as they are and would unpack it all."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked, size = sum(part.file_size for part in archive.infolist()), path.stat().st_size
+        if unpacked > size:
+            raise CheckpointError(f"its {size} bytes would unpack to {unpacked}")
+
+
 def _reason(error: Exception, path: Path) -> str:
     """Say why PyTorch refuses a file, without its advice to load it as code."""
+    if isinstance(error, CheckpointError):
+        return str(error)
     if isinstance(error, OSError):
         return describe(error)[:200]
     with path.open("rb") as file:
-        if not file.read(2).startswith((b"PK", b"\x80")):  # a zip archive, or a pickle as of old
+        # A zip archive, a pickle as of old, or a tar as of the first days.
+        if not file.read(2).startswith((b"PK", b"\x80")) and not tarfile.is_tarfile(path):
             return "torch.save did not write it"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused:
@@ -122,7 +173,32 @@ def read_run(path: str | Path) -> dict[str, Any]:
     checkpoint = read(path)
     if "pytorch-lightning_version" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"'{path}' was not written by a run: it has no state of the trainer")
+    for name, kind in _PARTS.items():
+        if not isinstance(checkpoint.get(name, kind()), kind):
+            raise CheckpointError(
+                f"'{path}' was not written by a run: its {name} is a {type(checkpoint[name]).__name__}"
+            )
+    # Lightning deletes what a checkpoint calls its predecessors, folders and other file systems included.
+    for text in _texts(list(checkpoint.get("callbacks", {}).values())):
+        if _LEADS_AWAY.search(text):
+            raise CheckpointError(
+                f"'{path}' was not written by a run: a callback of it names {text[:80]!r}, which a run that goes on "
+                "could delete"
+            )
     return checkpoint
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in nested mappings and lists."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            todo += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            todo += one
 
 
 def locate(name: str, run_dir: str | Path) -> Path:
@@ -146,30 +222,44 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model's constructor arguments that a checkpoint was made with.
 
     Raises:
-        CheckpointError: They are not a mapping of names, or a token mixer is not installed; the
-            message names its package. Nothing is imported to find out.
+        CheckpointError: They are not a mapping of names, or the backbone or a token mixer is not
+            installed; the message names its package. Nothing is imported to find out.
     """
     saved = checkpoint.get("hyper_parameters", {})
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise CheckpointError("the checkpoint's hyper-parameters are not a mapping of names")
-    for name, origin in _record_of(checkpoint).get("mixers", {}).items():
+    trained_with = _record_of(checkpoint)
+    needed = [(registry.MIXERS, name, origin) for name, origin in trained_with.get("mixers", {}).items()]
+    if trained_with and not trained_with["backbone"].startswith("timm/"):
+        needed.append((registry.BACKBONES, trained_with["backbone"], trained_with.get("backbone_origin", "")))
+    for group, name, origin in needed:
         try:
-            registry.find(registry.MIXERS, name)
+            registry.find(group, name)
         except RegistryError as error:
-            package = origin.split(" ")[0]
+            kind = "token mixer" if group == registry.MIXERS else "backbone"
+            install = f": pip install {origin.replace(' ', '==')}" if origin else ""
             raise CheckpointError(
-                f"this checkpoint was trained with token mixer {name!r} of {origin}, which cannot be had here: "
-                f"pip install {package} ({describe(error)})"
+                f"this checkpoint was trained with {kind} {name!r}{f' of {origin}' if origin else ''}, which cannot "
+                f"be had here{install} ({describe(error)})"
             ) from error
-    return {name: value for name, value in saved.items() if not name.startswith("_")}
+    # Which weights to read, or to download, is not a checkpoint's to choose: it has its own.
+    return {
+        RENAMED.get(name, name): value
+        for name, value in saved.items()
+        if not name.startswith("_") and name != "pretrained"
+    }
 
 
 def import_references(spec: Any) -> list[str]:
-    """Return the names in a specification of a mixer or backbone that would import a module of any name."""
+    """Return the names in a specification of a mixer or backbone that would import a module of any name.
+
+    In its options too: where a factory takes a class or a function, ``torch.nn.GELU`` is imported.
+    """
     if isinstance(spec, str):
         return [spec] if ":" in spec else []
     if isinstance(spec, Mapping):
-        return import_references(spec.get("name"))
+        options = [value for option, value in spec.items() if option != "name"]
+        return import_references(spec.get("name")) + [text for text in _texts(options) if _DOTTED.search(text)]
     return [name for one in spec for name in import_references(one)] if isinstance(spec, list | tuple | set) else []
 
 

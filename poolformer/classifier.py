@@ -23,7 +23,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
-from .errors import CheckpointError, ConfigError, MisfitError
+from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
 from .pretrained import compare, explain
@@ -328,7 +328,12 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
             f"'{path}' was trained with {names}, a module that you have to vouch for: --trust {names}"
         )
     known = inspect.signature(ImageClassifier).parameters
-    classifier = ImageClassifier(**{name: value for name, value in options.items() if name in known})
+    try:
+        classifier = ImageClassifier(**{name: value for name, value in options.items() if name in known})
+    except PoolformerError:
+        raise
+    except Exception as error:  # a checkpoint is data from anywhere
+        raise CheckpointError(f"'{path}': its hyper-parameters do not make a model: {describe(error)[:200]}") from error
     classifier.load_state_dict(saved["state_dict"])
     classifier.on_load_checkpoint(saved)
     return classifier.eval()

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
 from . import data
+from .checkpoint import RENAMED
 from .errors import ConfigError
 from .registry import suggestion
 
@@ -73,6 +74,8 @@ class Parser(LightningArgumentParser):
                 f"there is no option '{name}'{self._place(name)} for the digits, which take no files: add --config s12 "
                 "or --data FolderData"
             )
+        if present := RENAMED.get(name.removeprefix("model.")):
+            return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
         return f"there is no option '{name}'{self._place(name)}.{suggestion(name, known)} '--help' lists them."
 
     def _wrong_value(self, message: str) -> str | None:

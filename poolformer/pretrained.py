@@ -5,6 +5,7 @@ of the authors (sail-sg/poolformer), of timm, mmpretrain and Hugging Face's tran
 checkpoints of our own runs.
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -104,6 +105,8 @@ def _from_hub(source: str, image_size: int) -> dict[str, Any]:
     import timm  # 4 s
 
     model = source.removeprefix("timm/")
+    # timm has loads that do not say weights_only, and this turns the default off.
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     try:
         fixed = getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False)
         return timm.create_model(model, pretrained=True, **({"img_size": image_size} if fixed else {})).state_dict()

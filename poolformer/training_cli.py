@@ -201,16 +201,17 @@ class TrainingCLI(LightningCLI):
 
     def _take_defaults_from(self, path: Path) -> None:
         saved = read_run(path)
-        model = {name: value for name, value in hyper_parameters(saved).items() if name != "pretrained"}
+        model = hyper_parameters(saved)
         # A checkpoint is data: it may not choose what is imported.
         for option in ("mixer", "backbone"):
             foreign = import_references(model.get(option))
             if foreign and import_references(self._options.model[option]) != foreign:
                 raise CheckpointError(
                     f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
-                    f"add --model.{option} {foreign[0]}"
+                    f"add --model.{option} {_as_word(model[option])}"
                 )
-        data_options = dict(saved.get("datamodule_hyper_parameters", {}))
+        data_options = saved.get("datamodule_hyper_parameters", {})
+        data_options = dict(data_options) if isinstance(data_options, dict) else {}
         trained_on = data_options.pop("_class_path", None)
         if trained_on in data_section.class_paths():
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
@@ -287,7 +288,8 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
         if self._options.get("ckpt_path"):
-            arguments["ckpt_path"] = str(self._checkpoint_path)
+            # Absolute, as Lightning takes whatever begins with http for an address.
+            arguments["ckpt_path"] = str(self._checkpoint_path.absolute())
         return {**arguments, "weights_only": True}
 
     def fit(self, **arguments: Any) -> None:
@@ -380,6 +382,11 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
         files.append(find_config(value))
     return flags, files
+
+
+def _as_word(value: Any) -> str:
+    """Return a value as it is written behind an option."""
+    return value if isinstance(value, str) else f"'{json.dumps(value)}'"
 
 
 def _default_precision(accelerator: Any) -> str:

@@ -138,6 +138,14 @@ def test_a_checkpoint_does_not_choose_what_is_imported(classifier, checkpoint, t
         load_classifier(checkpoint)
 
 
+def test_a_checkpoint_does_not_choose_which_weights_are_read(classifier, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["pretrained"] = "timm/hf-hub:someone/else"
+    torch.save(content, checkpoint)
+    images = torch.randn(2, 3, SIDE, SIDE)
+    assert torch.equal(load_classifier(checkpoint)(images), classifier(images))
+
+
 def test_a_network_without_a_named_map_asks_for_the_layer(classifier):
     model = ImageClassifier("poolformer_tiny", num_classes=2, image_size=SIDE).eval()
     del model.backbone.feature_info

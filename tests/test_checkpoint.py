@@ -10,6 +10,7 @@ import pickle
 import random
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,18 @@ import pytest
 import torch
 
 from poolformer import checkpoint, cli
-from poolformer.checkpoint import RECORD, differences, hyper_parameters, import_references, locate, read, record
-from poolformer.classifier import ImageClassifier
-from poolformer.errors import CheckpointError, OptionsError, UnknownNameError
+from poolformer.checkpoint import (
+    RECORD,
+    differences,
+    hyper_parameters,
+    import_references,
+    locate,
+    read,
+    read_run,
+    record,
+)
+from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.errors import CheckpointError, OptionsError, PoolformerError, UnknownNameError
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
 
@@ -30,6 +40,14 @@ def plugin(fake_plugin) -> Path:
     return fake_plugin(
         entry_points={"poolformer.mixers": {"leaky": "leaky_mixer:mixer"}}, modules={"leaky_mixer": MIXER}
     )
+
+
+@pytest.fixture
+def backbone_plugin(fake_plugin) -> Path:
+    """The package tower-dist 1.5 with the backbone ``tower``."""
+    source = "from torch import nn\n\n\ndef tower(num_classes: int = 2):\n    return nn.Conv2d(3, num_classes, 1)\n"
+    points = {"poolformer.backbones": {"tower": "tower_backbone:tower"}}
+    return fake_plugin(name="tower-dist", version="1.5", entry_points=points, modules={"tower_backbone": source})
 
 
 def saved(path: Path, content: Any) -> Path:
@@ -222,6 +240,80 @@ def test_no_verb_runs_what_a_checkpoint_holds(tmp_path, monkeypatch, capsys, ver
     assert not (tmp_path / "was-run").exists()
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_that_would_unpack_to_more_than_it_is_is_refused(tmp_path, method):
+    content = io.BytesIO(archive(a_checkpoint(more=torch.zeros(1_000_000))))
+    with zipfile.ZipFile(content) as source, zipfile.ZipFile(tmp_path / "last.ckpt", "w", method) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(CheckpointError, match=r"as data: its \d+ bytes would unpack to 40\d{5};"):
+        read(tmp_path / "last.ckpt")
+
+
+LEADS_AWAY = ["../../thesis", "/run/checkpoints/../../home", "local:/home", "file:///home", "s3://b/x", "/a::s3://b/x"]
+
+
+@pytest.mark.parametrize("path", LEADS_AWAY)
+@pytest.mark.parametrize("place", ["best_model_path", "best_k_models"])
+def test_a_checkpoint_cannot_name_files_that_going_on_would_delete(tmp_path, path, place):
+    state = {"best_model_path": "", place: {path: torch.tensor(1.0)} if place == "best_k_models" else path}
+    with pytest.raises(CheckpointError, match=r"last\.ckpt' was not written by a run: a callback of it names"):
+        read_run(saved(tmp_path / "last.ckpt", a_checkpoint(callbacks={"ModelCheckpoint{'monitor': None}": state})))
+
+
+WRONG_PARTS = [{"state_dict": [1]}, {"loops": 3}, {"callbacks": "x"}, {"optimizer_states": {}}, {"lr_schedulers": None}]
+
+
+@pytest.mark.parametrize("parts", [*WRONG_PARTS, {"pytorch-lightning_version": 2}], ids=str)
+def test_parts_that_lightning_would_stumble_over_are_refused(tmp_path, parts):
+    (name,) = parts
+    with pytest.raises(CheckpointError, match=rf"last\.ckpt' was not written by a run: its {name} is a "):
+        read_run(saved(tmp_path / "last.ckpt", a_checkpoint(**parts)))
+
+
+TAKES_A_FUNCTION = """
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+class Active(nn.Module):
+    def __init__(self, dim: int, act: Callable = torch.relu):
+        super().__init__()
+        self.act = act
+
+    def forward(self, x):
+        return self.act(x)
+"""
+
+
+def test_an_option_of_a_mixer_does_not_import_what_a_checkpoint_names(tmp_path, fake_plugin):
+    points = {"poolformer.mixers": {"active": "active_mixer:Active"}}
+    came_along = f"open({str(tmp_path / 'was-run')!r}, 'w').close()\n\n\ndef act(x):\n    return x\n"
+    fake_plugin(entry_points=points, modules={"active_mixer": TAKES_A_FUNCTION, "came_along": came_along})
+    options = {"backbone": "poolformer_tiny", "num_classes": 2, "image_size": 8}
+    weights = ImageClassifier(**options, mixer={"name": "active", "act": "torch.tanh"}).state_dict()
+    evil = {**options, "mixer": {"name": "active", "act": "came_along.act"}}
+    file = saved(tmp_path / "x.ckpt", a_checkpoint(hyper_parameters=evil, state_dict=weights))
+    with pytest.raises(CheckpointError, match=r"trained with came_along\.act, a module that you have to vouch for"):
+        load_classifier(file)
+    assert not (tmp_path / "was-run").exists()
+    with pytest.warns(UserWarning, match="does not say"):  # it would have been
+        load_classifier(file, trusted=["came_along.act"])
+    assert (tmp_path / "was-run").exists()
+
+
+HYPER_PARAMETERS = [{"num_classes": "x"}, {"mean": 3}, {"mixer": 5}, {"norm": []}, {"drop_path_rate": {}}, {"act": "x"}]
+
+
+@pytest.mark.parametrize("options", HYPER_PARAMETERS, ids=str)
+def test_hyper_parameters_that_make_no_model_are_an_error_of_ours(tmp_path, options):
+    options = {"backbone": "poolformer_tiny", "num_classes": 2, "image_size": 8, **options}
+    with pytest.raises(PoolformerError):
+        load_classifier(saved(tmp_path / "x.ckpt", a_checkpoint(hyper_parameters=options)))
+
+
 # ---- locate
 
 
@@ -293,6 +385,7 @@ def test_the_record_names_the_packages_of_the_mixers(plugin):
     ours = made["mixers"]["pooling"]
     assert made == {
         "backbone": "poolformer_tiny",
+        "backbone_origin": ours,
         "mixers": {"pooling": ours, "leaky": "my-dist 1.0", "identity": ours},
         "stages": [{"name": name} for name in ("pooling", "leaky", "leaky", "identity")],
         "class_names": ["a"],
@@ -300,8 +393,41 @@ def test_the_record_names_the_packages_of_the_mixers(plugin):
     assert ours.startswith("poolformer ")
 
 
-def test_the_record_of_a_timm_model_names_no_mixer():
-    assert record(backbone="timm/resnet18", mixer="pooling", class_names=None)["mixers"] == {}
+def test_the_record_of_a_timm_model_names_timm_and_no_mixer():
+    made = record(backbone="timm/resnet18", mixer="pooling", class_names=None)
+    assert (made["mixers"], made["backbone_origin"]) == ({}, f"timm {version('timm')}")
+
+
+def test_the_record_names_the_package_of_the_backbone(backbone_plugin):
+    made = record(backbone="tower", mixer="pooling", class_names=None)
+    assert (made["backbone_origin"], made["mixers"]) == ("tower-dist 1.5", {})
+
+
+def test_another_version_of_the_backbone_s_package_is_said(backbone_plugin):
+    made = {RECORD: record(backbone="tower", mixer="pooling", class_names=None) | {"backbone_origin": "tower-dist 1.4"}}
+    assert differences(made, backbone="tower", mixer="pooling") == [
+        "the checkpoint was trained with backbone 'tower' of tower-dist 1.4; here is tower-dist 1.5"
+    ]
+
+
+def test_another_version_of_our_own_is_said_once():
+    made = record(backbone="poolformer_s12", mixer=["pooling", "pooling", "attention", "identity"], class_names=None)
+    older = {
+        RECORD: {
+            **made,
+            "backbone_origin": "poolformer 0.0.1",
+            "mixers": dict.fromkeys(made["mixers"], "poolformer 0.0.1"),
+        }
+    }
+    (said,) = differences(older, backbone="poolformer_s12", mixer=["pooling", "pooling", "attention", "identity"])
+    assert "of poolformer 0.0.1; here is poolformer " in said
+
+
+def test_a_record_from_before_backbones_had_an_origin_is_read(plugin):
+    made = record(backbone="poolformer_s12", mixer="leaky", class_names=None)
+    del made["backbone_origin"]
+    assert differences({RECORD: made}, backbone="poolformer_s12", mixer="leaky") == []
+    assert hyper_parameters({RECORD: made}) == {}
 
 
 def test_the_record_is_plain_data(tmp_path, plugin):
@@ -317,6 +443,7 @@ def test_a_model_writes_its_record_into_its_checkpoints(plugin):
     assert written == {
         RECORD: {
             "backbone": "poolformer_tiny",
+            "backbone_origin": f"poolformer {version('poolformer')}",
             "mixers": {"leaky": "my-dist 1.0"},
             "stages": [{"name": "leaky", "slope": 0.2}] * 4,
             "class_names": ["cat", "dog"],
@@ -359,9 +486,24 @@ def test_a_missing_plugin_is_named_with_the_command_that_installs_it():
         hyper_parameters(made)
     assert str(caught.value).startswith(
         "this checkpoint was trained with token mixer 'gone' of gone-dist 2.0, which cannot be had here: "
-        "pip install gone-dist (UnknownNameError: no token mixer is called 'gone'."
+        "pip install gone-dist==2.0 (UnknownNameError: no token mixer is called 'gone'."
     )
     assert isinstance(caught.value.__cause__, UnknownNameError)
+
+
+def test_a_missing_plugin_with_the_backbone_is_named_likewise():
+    made = {RECORD: {"backbone": "gone", "backbone_origin": "gone-dist 2.0", "mixers": {}, "class_names": None}}
+    with pytest.raises(CheckpointError) as caught:
+        hyper_parameters(made)
+    assert str(caught.value).startswith(
+        "this checkpoint was trained with backbone 'gone' of gone-dist 2.0, which cannot be had here: "
+        "pip install gone-dist==2.0 (UnknownNameError: no backbone is called 'gone'."
+    )
+
+
+def test_a_renamed_option_is_read_by_its_present_name(monkeypatch):
+    monkeypatch.setitem(checkpoint.RENAMED, "learning_rate", "lr")
+    assert hyper_parameters({"hyper_parameters": {"learning_rate": 0.5, "mixup": 0.1}}) == {"lr": 0.5, "mixup": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -372,6 +514,10 @@ def test_a_missing_plugin_is_named_with_the_command_that_installs_it():
         ({"name": "a:B", "size": 3}, ["a:B"]),
         (["pooling", "a:B", {"name": "c:D"}, "identity"], ["a:B", "c:D"]),
         (("a:B",) * 2, ["a:B", "a:B"]),
+        ({"name": "pooling", "pool_size": 5, "scale": 0.5, "rate": "1e-3", "mode": "same"}, []),
+        ({"name": "p", "act": "torch.nn.GELU"}, ["torch.nn.GELU"]),
+        ({"name": "p", "act": {"class_path": "a.B", "init_args": {"x": [1, "c.D"]}}}, ["c.D", "a.B"]),
+        ({"name": "p", "act": "{class_path: a.B}"}, ["{class_path: a.B}"]),
         (None, []),
         (3, []),
     ],
@@ -384,7 +530,9 @@ def test_plugins_that_are_turned_off_are_said_to_be(plugin, monkeypatch):
     made = {RECORD: record(backbone="poolformer_s12", mixer="leaky", class_names=None)}
     assert hyper_parameters(made) == {}
     monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
-    with pytest.raises(CheckpointError, match=r"pip install my-dist \(.* turned off by POOLFORMER_DISABLE_PLUGINS"):
+    with pytest.raises(
+        CheckpointError, match=r"pip install my-dist==1\.0 \(.* turned off by POOLFORMER_DISABLE_PLUGINS"
+    ):
         hyper_parameters(made)
 
 
@@ -393,6 +541,17 @@ FOREIGN = {
     "record without mixers and backbone": {RECORD: {}},
     "mixers is a list": {RECORD: {"backbone": "poolformer_s12", "mixers": ["pooling"], "class_names": None}},
     "origin is a number": {RECORD: {"backbone": "poolformer_s12", "mixers": {"gone": 3}, "class_names": None}},
+    "origin is a command": {
+        RECORD: {"backbone": "poolformer_s12", "mixers": {"gone": "x;reboot 1"}, "class_names": None}
+    },
+    "origin is an option of pip": {
+        RECORD: {"backbone": "poolformer_s12", "mixers": {"gone": "--index-url=http://x y"}, "class_names": None}
+    },
+    "origin has a second line": {
+        RECORD: {"backbone": "gone", "backbone_origin": "a 1\nb", "mixers": {}, "class_names": None}
+    },
+    "class names are numbers": {RECORD: {"backbone": "poolformer_s12", "mixers": {}, "class_names": [1]}},
+    "class names are a text": {RECORD: {"backbone": "poolformer_s12", "mixers": {}, "class_names": "abc"}},
     "hyper-parameters are a list": {"hyper_parameters": [1]},
     "hyper-parameters are by number": {"hyper_parameters": {1: 2}},
 }

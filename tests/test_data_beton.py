@@ -5,10 +5,22 @@ import pytest
 from data_images import encoded, photo
 
 from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, Beton, BetonWriter, Stored
+from poolformer.data.sources import BetonSource
+from poolformer.data.transforms import EvalTransform, TrainTransform
 from poolformer.errors import DataError
 
 SAMPLES = 11
 CLASSES = ["cat", "dog", "eel"]
+EVALUATION = EvalTransform(image_size=24, crop_pct=0.9)
+TRAINING = TrainTransform(
+    image_size=24,
+    seed=0,
+    scale=(0.08, 1.0),
+    ratio=(0.75, 4 / 3),
+    hflip=0.5,
+    interpolation="random",
+    auto_augment="rand-m9-mstd0.5-inc1",
+)
 
 
 def samples():
@@ -169,6 +181,32 @@ def test_flipped_bytes_of_an_image_are_found_and_named(path):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"x\.beton', sample {n}: its bytes are not those that were packed"):
             Beton(path).read(n)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4000, 40), (60, 9000), (65535, 65535), (59, 40), (1, 1)])
+@pytest.mark.parametrize("transform", [EVALUATION, TRAINING], ids=["evaluation", "training"])
+def test_an_image_of_another_size_than_its_index_says_is_not_loaded(tmp_path, height, width, transform):
+    """With sound checksums: whoever writes a file writes those too."""
+    data = np.frombuffer(encoded(photo(0, width=40, height=60)), np.uint8)
+    with BetonWriter(tmp_path / "x.beton", capacity=1) as writer:
+        writer.add(Stored(JPEG, height, width, data), 0)
+        writer.finish(["a"], {})
+    source = BetonSource(Beton(tmp_path / "x.beton"))
+    with pytest.raises(DataError, match=rf"x\.beton', sample 0: it is no JPEG of {width} x {height} pixels"):
+        source.load(0, transform, 0, np.empty((3, 24, 24), np.uint8))
+
+
+NOTES_OF_A_STRANGER = [b"", b"{}", b"[]", b"7", b'{"classes": 3, "settings": {}}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("text", NOTES_OF_A_STRANGER, ids=lambda text: text[:12])
+def test_notes_that_do_not_fit_are_refused_whatever_their_checksum(path, monkeypatch, text):
+    monkeypatch.setattr("poolformer.data.beton.json.dumps", lambda content: text.decode())
+    with BetonWriter(path, capacity=1) as writer:
+        writer.add(next(samples()), 0)
+        writer.finish(["a"], {})
+    with pytest.raises(DataError, match=r"x\.beton' is no file that `poolformer pack` wrote: its notes do not fit"):
+        Beton(path)
 
 
 def test_negative_labels_are_refused(tmp_path):

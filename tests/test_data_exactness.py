@@ -67,7 +67,8 @@ def test_decoding(files, photos):
         whole.add(to_pixels(decode(data, "x")), photo)
         if read_header(data) is not None:
             bottom = max(1, photo.height * 2 // 3)
-            rows = decode_sound_jpeg(np.frombuffer(data, np.uint8), bottom)
+            size = {"height": photo.height, "width": photo.width}
+            rows = decode_sound_jpeg(np.frombuffer(data, np.uint8), "x", **size, bottom=bottom)
             part.add(to_pixels(rows[:bottom]), np.asarray(photo)[:bottom])
     whole.check("decoding")
     part.check("decoding the upper two thirds")

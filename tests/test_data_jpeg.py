@@ -1,8 +1,13 @@
 """Decoded pixels are Pillow's, and damage is told instead of shown."""
 
+import contextlib
+import io
+
 import numpy as np
+import PIL.EpsImagePlugin
 import pytest
 from data_images import encoded, photo, reference_pixels
+from PIL import Image
 
 from poolformer.data.jpeg import decode, decode_sound_jpeg, read_header, to_pixels
 from poolformer.errors import DataError
@@ -23,17 +28,23 @@ def test_jpeg_pixels_are_those_of_pillow(name):
     np.testing.assert_array_equal(to_pixels(decode(FILES[name], name)), reference_pixels(FILES[name]))
 
 
+def rows_above(bottom: int, data: bytes) -> np.ndarray:
+    header = read_header(data)
+    options = {"height": header.height, "width": header.width, "bottom": bottom}
+    return decode_sound_jpeg(np.frombuffer(data, np.uint8), "x.beton, sample 0", **options)
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 1])
 def test_rows_above_the_bottom_are_those_of_the_whole_image(name, share):
     whole = decode(FILES[name], name)
     bottom = max(1, round(share * len(whole)))
-    part = decode_sound_jpeg(np.frombuffer(FILES[name], np.uint8), bottom)
+    part = rows_above(bottom, FILES[name])
     np.testing.assert_array_equal(to_pixels(part[:bottom]), to_pixels(whole[:bottom]))
 
 
 def test_rows_below_the_bottom_are_not_decoded():
-    assert len(decode_sound_jpeg(np.frombuffer(FILES["4:2:0"], np.uint8), 10)) == 32
+    assert len(rows_above(10, FILES["4:2:0"])) == 32
 
 
 @pytest.mark.parametrize(
@@ -72,3 +83,34 @@ def test_absurd_sizes_are_refused_before_decoding():
     data[place + 5 : place + 9] = b"\xff\xfe\xff\xfe"
     with pytest.raises(DataError, match=r"^huge\.jpg: .*4294705156 pixels"):
         decode(bytes(data), "huge.jpg")
+
+
+@pytest.mark.parametrize("size", [(72, 97), (73, 96), (71, 96), (65535, 65535), (1, 1)])
+def test_a_packed_jpeg_of_another_size_than_its_index_says_is_refused(size):
+    # Kernels would read what lies behind the image in memory.
+    height, width = size
+    with pytest.raises(DataError, match=rf"^x\.beton, sample 3: it is no JPEG of {width} x {height} pixels"):
+        decode_sound_jpeg(
+            np.frombuffer(FILES["4:2:0"], np.uint8), "x.beton, sample 3", height=height, width=width, bottom=height
+        )
+
+
+def test_an_image_cannot_start_a_program(tmp_path, monkeypatch):
+    """Pillow hands EPS, under any name, to Ghostscript."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\necho 10\ntouch {tmp_path}/was-run\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(PIL.EpsImagePlugin, "gs_binary", None)
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n"
+    with pytest.raises(DataError, match=r"^cat\.jpg: cannot be read as an image \(not an image\)"):
+        decode(data, "cat.jpg")
+    assert not (tmp_path / "was-run").exists()
+    with contextlib.suppress(OSError), Image.open(io.BytesIO(data)) as image:  # what it would have done
+        image.load()
+    assert (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])
+def test_every_format_that_counts_as_an_image_is_read(file_format):
+    data = encoded(photo(11), file_format)
+    np.testing.assert_array_equal(to_pixels(decode(data, "x")), reference_pixels(data))

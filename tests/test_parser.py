@@ -9,6 +9,7 @@ import pytest
 
 import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer import cli
+from poolformer.checkpoint import RENAMED
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
 
@@ -283,6 +284,14 @@ UNKNOWN_IN_FILES = {
 def test_an_unknown_key_of_a_file_is_answered_as_on_the_command_line(mistake, tmp_path, content):
     (tmp_path / "own.yaml").write_text(content)
     assert mistake("fit", "--config", "own.yaml").startswith(UNKNOWN_IN_FILES[content])
+
+
+def test_a_renamed_option_is_answered_with_its_present_name(mistake, tmp_path, monkeypatch):
+    monkeypatch.setitem(RENAMED, "learning_rate", "lr")
+    (tmp_path / "old.yaml").write_text("model: {learning_rate: 0.1}\n")
+    said = "the option 'model.learning_rate'{} is called 'model.lr' now."
+    assert mistake("fit", "--config", "old.yaml") == said.format(" in 'old.yaml'")
+    assert mistake("fit", "--model.learning_rate", "0.1") == said.format("")
 
 
 def test_an_unknown_option_of_a_callback_is_not_taken_for_the_data_s(mistake, tmp_path):

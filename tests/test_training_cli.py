@@ -510,6 +510,28 @@ def test_the_configuration_of_a_run_that_went_on_runs_again(call, run_dir):
     assert call("fit", *config, "--trainer.default_root_dir", "runs/again").code == 0
 
 
+def test_a_file_whose_name_reads_like_an_address_is_a_file(call, work, trained):
+    shutil.copy(trained / LAST, work / "http.ckpt")
+    done = call("validate", "--ckpt_path", "http.ckpt", "--trainer.limit_val_batches", "1")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("path", ["local://{work}/mine", "{work}/runs/own/checkpoints/../../../mine"])
+def test_going_on_from_a_stranger_s_checkpoint_deletes_nothing(call, work, run_dir, path):
+    """Lightning would delete, with all that is in it, what a checkpoint calls the one before."""
+    (work / "mine").mkdir()
+    content = read(run_dir / LAST)
+    for state in content["callbacks"].values():
+        if "best_model_path" in state:
+            del state["dirpath"]
+            state["best_model_path"] = path.format(work=work)
+    torch.save(content, run_dir / LAST)
+    done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert (work / "mine").is_dir()
+    assert done.code == 2
+    assert "which a run that goes on could delete" in done.err
+
+
 # ---- flags, configurations, the checkpoint, defaults
 
 

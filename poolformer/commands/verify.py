@@ -43,6 +43,6 @@ def _against_sidecar(path: Path) -> list[str]:
         return []
     try:
         expected = json.loads(described.read_text())["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return [f"'{described}' is no description of a .beton file"]
     return [] if sha256(path) == expected else [f"'{path}': its sha256 is not the one in '{described.name}'"]

@@ -156,8 +156,12 @@ class Beton:
         sums = zlib.crc32(block), _index_crc(header, self._index, self._allocations)
         if sums != (notes["notes_crc"], notes["index_crc"]):
             raise self._error("is damaged: its index or notes are not what was packed; copy or pack it again")
-        text = json.loads(block[:text_size].tobytes())
-        self.class_names, self.settings = text["classes"], text["settings"]
+        # A checksum says that this is what was written, not who wrote it.
+        try:
+            text = json.loads(block[:text_size].tobytes())
+            self.class_names, self.settings = list(map(str, text["classes"])), dict(text["settings"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._error(f"is no file that `poolformer pack` wrote: its notes do not fit ({error})") from error
         self._crcs = block[text_size:].view("<u4")
 
     def _part(self, place: int, dtype: np.dtype, count: int, what: str) -> np.ndarray:

@@ -5,7 +5,6 @@ three quarters of the cost), everything else through Pillow. Orientation tags ar
 """
 
 import io
-import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,9 @@ import simplejpeg
 from PIL import Image
 
 from ..errors import DataError
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""What Pillow may take a file for, whatever its name: of its other formats, EPS starts Ghostscript on the file."""
 
 MAX_PIXELS = 178_956_970
 """More is taken for a decompression bomb (Pillow's own limit for an error)."""
@@ -63,22 +65,41 @@ def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name}: damaged JPEG ({error}); replace the file or leave it out") from error
 
 
-def decode_sound_jpeg(data: np.ndarray, bottom: int) -> np.ndarray:
+def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, bottom: int) -> np.ndarray:
     """Decodes the rows above `bottom` of a JPEG that is known to be undamaged, such as one with a checksum.
 
     Rows below are not decoded where the file allows it (one scan, not progressive): its header is made to say that
     the image ends there, a block further down than needed, because chroma is interpolated across block borders.
 
+    Args:
+        data: the bytes of the file.
+        name: what to call it in an error.
+        height, width: its size in pixels, as the file it is packed in says.
+        bottom: of the rows that are needed, at most `height`.
+
     Returns:
-        uint32 (H', W) with bottom <= H' <= H.
+        uint32 (H', width) with bottom <= H' <= height.
+
+    Raises:
+        DataError: it is no JPEG of that size: kernels would read memory that is not the image's.
     """
+    header = read_header(data)
+    if header is None or (header.height, header.width) != (height, width):
+        raise DataError(f"{name}: it is no JPEG of {width} x {height} pixels, as the index says; pack the file again")
+    _check_size(height, width, name)
     frame = _frame_of_single_scan(data[:_HEAD].tobytes())
     if frame is not None:
         data = data.copy()
-        height = min(frame.height, (-(-bottom // frame.block) + 1) * frame.block)
-        data[frame.place : frame.place + 2] = divmod(height, 256)
-    # Not strict: what follows the shortened image would count as damage.
-    return _as_words(simplejpeg.decode_jpeg(data, "RGBX", strict=False))
+        rows = min(frame.height, (-(-bottom // frame.block) + 1) * frame.block)
+        data[frame.place : frame.place + 2] = divmod(rows, 256)
+    try:
+        # Not strict: what follows the shortened image would count as damage.
+        words = _as_words(simplejpeg.decode_jpeg(data, "RGBX", strict=False))
+    except ValueError as error:
+        raise DataError(f"{name}: damaged JPEG ({error}); pack the file again") from error
+    if words.shape[0] < bottom or words.shape[1] != width:
+        raise DataError(f"{name}: its frame is not where its header says; pack the file again")
+    return words
 
 
 def encode(words: np.ndarray, quality: int) -> bytes:
@@ -107,13 +128,12 @@ def _decode_with_pillow(data: bytes | np.ndarray, name: str) -> np.ndarray:
     if len(data) == 0:
         raise DataError(f"{name}: the file is empty; replace it or leave it out")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.height, image.width, name)
             return np.asarray(image.convert("RGB"))
-    # Pillow's plugins raise whatever their parser stumbles over.
-    except (OSError, ValueError, SyntaxError, struct.error, IndexError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DataError(f"{name}: cannot be read as an image ({reason}); replace the file or leave it out") from error
 
@@ -147,6 +167,7 @@ def _frame_of_single_scan(head: bytes) -> _Frame | None:
                 return None
             sampling = head[frame + 11 : frame + 11 + 3 * components : 3]
             height = int.from_bytes(head[frame + 5 : frame + 7], "big")
-            return _Frame(frame + 5, height, 8 * max(factors & 15 for factors in sampling))
+            block = 8 * max((factors & 15 for factors in sampling), default=0)
+            return _Frame(frame + 5, height, block) if block else None
         place += 2 + length
     return None

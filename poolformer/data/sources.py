@@ -30,7 +30,8 @@ class BetonSource:
             words = np.empty((plan.bottom, image.width), np.uint32)
             rgb_to_words(image.data, words)
         elif self._beton.has_checksums:
-            words = decode_sound_jpeg(image.data, plan.bottom)
+            size = {"height": image.height, "width": image.width, "bottom": plan.bottom}
+            words = decode_sound_jpeg(image.data, self._beton.name(sample), **size)
         else:
             words = decode(image.data, self._beton.name(sample))
             if words.shape != (image.height, image.width):

@@ -159,7 +159,7 @@ def _reason(error: Exception, path: Path) -> str:
             return "torch.save did not write it"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused:
-        return f"loading it would call {refused[1][:100]}"
+        return f"loading it would call {refused[1][:100]}; where you trust it, save its state dict alone to a new file"
     unpickler = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     return (unpickler[1] if unpickler else describe(error)).partition(". ")[0][:200]
 
@@ -264,6 +264,8 @@ def import_references(spec: Any) -> list[str]:
 
 
 def _candidates(wanted: Path) -> str:
+    if wanted.suffix not in ("", ".ckpt"):  # weights from elsewhere: a run's checkpoints are no substitute
+        return ""
     folders = [wanted, wanted / "checkpoints"] if wanted.is_dir() else [wanted.parent, wanted.parent / "checkpoints"]
     found = [path for folder in folders for path in _newest_first(folder, "*.ckpt") if path != wanted]
     if found:

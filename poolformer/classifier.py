@@ -172,10 +172,18 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             ConfigError: The backbone takes one size only.
         """
-        for side in (growth["first"], growth["last"]) if growth else ():
+        if not growth:
+            return
+        on_meta = copy.deepcopy(self.backbone).to("meta").eval()
+        with torch.no_grad():
+            try:
+                on_meta(torch.empty(1, 3, self.hparams.image_size, self.hparams.image_size, device="meta"))
+            except Exception:  # a network that looks at values: shapes alone say nothing of it
+                return
+        for side in (growth["first"], growth["last"]):
             try:
                 with torch.no_grad():
-                    copy.deepcopy(self.backbone).to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
+                    on_meta(torch.empty(1, 3, side, side, device="meta"))
             except Exception as error:
                 raise ConfigError(
                     f"backbone {self.hparams.backbone!r} is built for images of {self.hparams.image_size} pixels and "

@@ -40,7 +40,7 @@ def _row(name: str, *, listed: bool) -> dict[str, Any]:
         if not listed:
             raise
         return {**row, "error": str(error)}
-    return {**row, "parameters": size.parameters, "macs": size.macs}
+    return {**row, **size._asdict()}
 
 
 def _origin(name: str) -> str:
@@ -56,12 +56,17 @@ def _print_table(rows: Iterable[dict[str, Any]], *, width: int) -> None:
         if number == 0:
             _print_line(width, ("backbone", "parameters", "MACs", "paper's top-1", "package"))
         broken = "error" in row
-        cost = ("cannot be built", "") if broken else (f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f} G")
+        cost = ("cannot be built", "") if broken else (_parameters(row), f"{row['macs'] / 1e9:.3f} G")
         top1 = f"{row['paper_top1']} %" if row["paper_top1"] else ""
         _print_line(width, (row["name"], *cost, top1, row["origin"]))
         errors += [f"\n{row['error']}"] if broken else []
     note = f"\nMACs at {IMAGE_SIZE} x {IMAGE_SIZE}. Also --model.backbone timm/<model> for any model of timm."
     print(*errors, note, sep="\n")
+
+
+def _parameters(row: dict[str, Any]) -> str:
+    frozen = f" + {row['frozen']:,} frozen" if row["frozen"] else ""
+    return f"{row['parameters']:,}{frozen}"
 
 
 def _print_line(width: int, cells: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ audit: $(VENV)/.ready
 setup: $(VENV)/.ready ffcv
 
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo 'Installing PyTorch and the rest into $(VENV): 6 GB, a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(PINS) -e '.[test]'

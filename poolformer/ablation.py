@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 BASE = "base"
 _FOLDER = "ablation/"
-_PAPER = re.compile(r"^#\s*Paper:\s*([\d.]+)\s*%")
+_PAPER = re.compile(r"^#\s*Paper:\s*(\d+(?:\.\d+)?)\s*%")
 # Options that say how fast a run is, not what comes of it, or where it lies.
 _OF_THE_MACHINE = {
     "seed_everything",
     "ckpt_path",
     "num_threads",
     "data.init_args.num_workers",
+    "data.init_args.augment_on",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
 }
@@ -167,7 +168,8 @@ def as_in_paper(base: Row, settings: dict[str, Any]) -> Row:
 
     model = settings["model"]
     defaults = create_backbone.__kwdefaults__
-    unchanged = all(model[option] == defaults[option] for option in ("norm", "act", "residual", "channel_mlp"))
+    frame = ("norm", "act", "residual", "channel_mlp", "layer_scale_init", "position_embedding")
+    unchanged = all(model[option] == defaults[option] for option in frame)
     pooling = all({"pool_size": 3, **stage} == {"name": "pooling", "pool_size": 3} for stage in stages(model["mixer"]))
     if model["backbone"].startswith("poolformer_") and unchanged and pooling:
         # Of S12 whatever the size, as all the figures beside it are.
@@ -187,7 +189,7 @@ def check_builds(settings: dict[str, Any]) -> None:
     from .data_section import image_size_of
     from .errors import BrokenPluginError
 
-    options = {**settings["model"], "image_size": image_size_of(settings["data"])}
+    options = {**settings["model"], "image_size": image_size_of(settings["data"]), "pretrained": None}
     try:
         with torch.device("meta"):
             model = ImageClassifier(**options)

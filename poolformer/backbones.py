@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from . import registry
+from .checkpoint import takes_mixer
 from .errors import BrokenPluginError, OptionsError, UnknownNameError
 from .metaformer import Activation, MetaFormer, Norm, Patch
 from .mixer_spec import MixerSpec, check_option_names
@@ -192,7 +193,8 @@ def create_backbone(
     build = _timm_model if name.startswith("timm/") else _registered
     backbone = build(name, num_classes, image_size, options)
     if pretrained is not None:
-        notes = load_pretrained(backbone, pretrained, name=name, mixer=mixer, image_size=image_size)
+        chosen = mixer if takes_mixer(name) else None
+        notes = load_pretrained(backbone, pretrained, name=name, mixer=chosen, image_size=image_size)
         for note in notes:
             warnings.warn(note, stacklevel=2)
     return backbone
@@ -234,9 +236,9 @@ def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str,
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
-    if timm.get_pretrained_cfg(name).fixed_input_size:
-        options["img_size"] = image_size
     try:
+        if timm.get_pretrained_cfg(name).fixed_input_size:
+            options["img_size"] = image_size
         return timm.create_model(name, num_classes=num_classes, **options)
-    except TypeError as error:  # timm's models differ in what they take
+    except (TypeError, RuntimeError) as error:  # timm's models differ in what they take; a tag it does not know
         raise OptionsError(f"backbone 'timm/{name}' cannot be built with {options}: {describe(error)}") from error

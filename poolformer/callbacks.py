@@ -40,7 +40,8 @@ def checkpoints(run_dir: Path) -> list[ModelCheckpoint]:
 class RunDirectory(Callback):
     """Keeps one run in its directory: moves an earlier one to ``previous/<n>``, then saves ``config.yaml``.
 
-    It waits until data, model and options are found to fit, so that a start that fails changes nothing.
+    It waits until the first batch is due: data, model and checkpoint are loaded and fit, so that a start
+    that fails changes nothing.
 
     Args:
         run_dir: The run's directory; what lies there now is the earlier run.
@@ -60,7 +61,7 @@ class RunDirectory(Callback):
             raise ConfigError(f"the run cannot be written to '{run_dir}': '{existing}' is no folder to write in")
 
     @rank_zero_only
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = True
         held_a_run = any(path.name in ("checkpoints", "config.yaml") for path in self.earlier)
         if held_a_run and not self.goes_on:
@@ -79,11 +80,11 @@ class RunDirectory(Callback):
 
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Remove the event file that the logger opened for a run that did not start."""
+        """Remove what the logger wrote for a run that did not start."""
         if self.started:
             return
         for path in _children(self.run_dir):
-            if path not in self.earlier and path.name.startswith("events.out.tfevents"):
+            if path not in self.earlier and path.name.startswith(("events.out.tfevents", "hparams.yaml")):
                 path.unlink()
         if self.run_dir.is_dir() and not _children(self.run_dir):
             self.run_dir.rmdir()

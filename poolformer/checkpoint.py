@@ -6,6 +6,7 @@ package and version each came from, and the class names. A parameter-free mixer 
 
 import inspect
 import re
+import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -35,15 +36,17 @@ _PARTS = {
 }
 _PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 _MAX_VALUES, _MAX_DEPTH = 100_000, 20
-# Package and version, as `Entry.origin` writes them: they go into a command that is meant to be pasted.
+# What would be imported: torch.nn.GELU, also inside a text that is YAML.
 _DOTTED = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
+# Paths that Lightning does not find to lie outside of a folder: x/../.., s3://x, local:/x.
 _LEADS_AWAY = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[\w+.-]{2,}:|::")
+# Package and version, as `Entry.origin` writes them: they go into a command that is meant to be pasted.
 _ORIGIN = re.compile(r"[A-Za-z0-9][\w.-]*( \w[\w.+!-]*)?")
 
 
 def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) -> dict[str, Any]:
     """Describe what weights need to be used again, in plain values."""
-    mixes = _takes_mixer(backbone)
+    mixes = takes_mixer(backbone)
     return {
         "backbone": backbone,
         "backbone_origin": _origin(backbone),
@@ -59,7 +62,8 @@ def _origin(backbone: str) -> str:
     return registry.find(registry.BACKBONES, backbone).origin
 
 
-def _takes_mixer(backbone: str) -> bool:
+def takes_mixer(backbone: str) -> bool:
+    """Return whether a backbone's token mixer can be chosen."""
     if backbone.startswith("timm/"):
         return False
     factory = registry.find(registry.BACKBONES, backbone).load()
@@ -135,7 +139,7 @@ def read(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
         raise CheckpointError(
-            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error)}{_candidates(path)}"
+            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error, path)}{_candidates(path)}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint of a run")
@@ -151,13 +155,19 @@ def _check_unpacked_size(path: Path) -> None:
             raise CheckpointError(f"its {size} bytes would unpack to {unpacked}")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Say why PyTorch refuses a file, without its advice to load it as code."""
     if isinstance(error, CheckpointError):
         return str(error)
+    if isinstance(error, OSError):
+        return describe(error)[:200]
+    with path.open("rb") as file:
+        # A zip archive, a pickle as of old, or a tar as of the first days.
+        if not file.read(2).startswith((b"PK", b"\x80")) and not tarfile.is_tarfile(path):
+            return "torch.save did not write it"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused:
-        return f"loading it would call {refused[1][:100]}"
+        return f"loading it would call {refused[1][:100]}; where you trust it, save its state dict alone to a new file"
     unpickler = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     return (unpickler[1] if unpickler else describe(error)).partition(". ")[0][:200]
 
@@ -217,10 +227,14 @@ def locate(name: str, run_dir: str | Path) -> Path:
         CheckpointError: The run has no such checkpoint; never an empty answer that starts from scratch.
     """
     path = Path(run_dir, "checkpoints", f"{name}.ckpt") if name in _NAMES else Path(name)
-    if not path.is_file():
-        asked = f"the run in '{run_dir}' has no '{name}' checkpoint" if name in _NAMES else f"no checkpoint at '{path}'"
+    if path.is_file():
+        return path
+    if name not in _NAMES:
+        asked = f"'{path}' is a folder" if path.is_dir() else f"no checkpoint at '{path}'"
         raise CheckpointError(f"{asked}{_candidates(path)}")
-    return path
+    earlier = _newest_first(Path(run_dir), f"previous/*/checkpoints/{name}.ckpt")
+    moved = f"; the run before it has '{earlier[0]}'" if earlier else ""
+    raise CheckpointError(f"the run in '{run_dir}' has no '{name}' checkpoint{_candidates(path)}{moved}")
 
 
 def options(checkpoint: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -259,7 +273,12 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
                 f"this checkpoint was trained with {kind} {name!r}{f' of {origin}' if origin else ''}, which cannot "
                 f"be had here{install} ({describe(error)})"
             ) from error
-    return {RENAMED.get(name, name): value for name, value in saved.items() if not name.startswith("_")}
+    # Which weights to read, or to download, is not a checkpoint's to choose: it has its own.
+    return {
+        RENAMED.get(name, name): value
+        for name, value in saved.items()
+        if not name.startswith("_") and name != "pretrained"
+    }
 
 
 def _check_classes(saved: Mapping[str, Any], weights: Any) -> None:
@@ -285,8 +304,14 @@ def import_references(spec: Any) -> list[str]:
 
 
 def _candidates(wanted: Path) -> str:
-    others = [path for path in wanted.parent.glob("*.ckpt") if path != wanted]
-    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[:5]
-    if newest_first:
-        return f"; there is {', '.join(map(str, newest_first))}"
-    return f"; '{wanted.parent}' has no {'other ' if wanted.is_file() else ''}checkpoints"
+    if wanted.suffix not in ("", ".ckpt"):  # weights from elsewhere: a run's checkpoints are no substitute
+        return ""
+    folders = [wanted, wanted / "checkpoints"] if wanted.is_dir() else [wanted.parent, wanted.parent / "checkpoints"]
+    found = [path for folder in folders for path in _newest_first(folder, "*.ckpt") if path != wanted]
+    if found:
+        return f"; there is {', '.join(map(str, found[:5]))}"
+    return f"; '{folders[0]}' has no {'other ' if wanted.is_file() else ''}checkpoints"
+
+
+def _newest_first(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)

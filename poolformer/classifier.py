@@ -23,9 +23,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
-from .errors import CheckpointError, ConfigError, PoolformerError
+from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
+from .pretrained import compare, explain
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
 
@@ -34,7 +35,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageClassifier(pl.LightningModule):
-    """Trains a backbone by the recipe of the paper; its defaults are the paper's.
+    """Trains a backbone by the recipe of the paper.
 
     Args:
         backbone: A name that 'poolformer models' lists, or timm/<model> for any model of timm.
@@ -171,10 +172,18 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             ConfigError: The backbone takes one size only.
         """
-        for side in (growth["first"], growth["last"]) if growth else ():
+        if not growth:
+            return
+        on_meta = copy.deepcopy(self.backbone).to("meta").eval()
+        with torch.no_grad():
+            try:
+                on_meta(torch.empty(1, 3, self.hparams.image_size, self.hparams.image_size, device="meta"))
+            except Exception:  # a network that looks at values: shapes alone say nothing of it
+                return
+        for side in (growth["first"], growth["last"]):
             try:
                 with torch.no_grad():
-                    copy.deepcopy(self.backbone).to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
+                    on_meta(torch.empty(1, 3, side, side, device="meta"))
             except Exception as error:
                 raise ConfigError(
                     f"backbone {self.hparams.backbone!r} is built for images of {self.hparams.image_size} pixels and "
@@ -272,17 +281,20 @@ class ImageClassifier(pl.LightningModule):
         """Load weights.
 
         Raises:
-            CheckpointError: They are of another network.
+            MisfitError: They are of another network.
         """
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
-            misfits = [line.strip()[:160] for line in str(error).splitlines()[1:]] or [str(error)]
-            more = f" ... and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-            hparams = self.hparams
-            raise CheckpointError(
-                f"the weights do not fit backbone {hparams.backbone} with mixer {hparams.mixer} and "
-                f"{hparams.num_classes} classes: {' '.join(misfits[:3])}{more}"
+            theirs, ours = (
+                {name.removeprefix("backbone."): value for name, value in weights.items()}
+                for weights in (state_dict, self.state_dict())
+            )
+            misfit = compare(theirs, ours)
+            raise MisfitError(
+                f"the weights do not fit backbone {self.hparams.backbone} with mixer {self.hparams.mixer} and "
+                f"{self.hparams.num_classes} classes: {explain(misfit, theirs, ours) or describe(error)}",
+                **misfit,
             ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

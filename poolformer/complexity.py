@@ -1,12 +1,12 @@
 """Parameters and multiply-accumulates (MACs) of a network, counted as the paper's tables count them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 # What fvcore, the counter behind the published numbers, charges for a value of an affine norm, not
 # halved. FlopCounterMode counts 2 a MAC, hence the factor. A batch norm in evaluation only scales.
@@ -22,6 +22,11 @@ _FLOPS_A_VALUE = {
 
 def _norm_flops(flops_a_value: int) -> Callable[..., int]:
     return lambda input_shape, *args, **kwargs: flops_a_value * prod(input_shape)
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *args, **kwargs) -> int:
+    """PyTorch's formula, which torch 2.9 lacks for the CPU's operator."""
+    return sdpa_flop_count(query, key, value)
 
 
 class Complexity(NamedTuple):
@@ -50,7 +55,10 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
     modes = {module: module.training for module in model.modules()}
     counter = FlopCounterMode(
         display=False,
-        custom_mapping={op: _norm_flops(flops) for op, flops in _FLOPS_A_VALUE.items()},
+        custom_mapping={
+            **{op: _norm_flops(flops) for op, flops in _FLOPS_A_VALUE.items()},
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        },
     )
     try:
         with torch.no_grad(), counter:

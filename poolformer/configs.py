@@ -26,6 +26,11 @@ def config_names() -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
+def is_overlay(path: str | Path) -> bool:
+    """Return whether a file is one of the packaged folders', which say little and lie over another file."""
+    return Path(path).resolve().parent.parent == config_dir().resolve()
+
+
 def default_config() -> Path:
     """Return what ``poolformer fit`` trains by when nothing is said: the digits."""
     return config_dir() / "digits.yaml"

@@ -23,6 +23,7 @@ Report = Callable[[int, str | None], None]
 
 _GRACE_S = 10  # for a job to end by itself when all are ended
 _POLL_S = 1
+_UNTIL_REQUEUED_S = 60
 # What submitit calls the same on every cluster; the rest is SLURM's own.
 _SHARED = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 _DAY_MIN = 24 * 60
@@ -174,7 +175,13 @@ class _Requeued:
         self.function = function
 
     def __call__(self, job: Any) -> str | None:
-        return self.function(job)
+        try:
+            return self.function(job)
+        except SystemExit:
+            # A cluster that takes a machine away sends SIGTERM, on which a run saves itself and leaves, before the
+            # signal on which submitit queues the job again.
+            time.sleep(_UNTIL_REQUEUED_S)
+            raise
 
     def checkpoint(self, job: Any) -> Any:
         """Called by submitit on the signal that comes before the end."""
@@ -189,6 +196,12 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
     except ImportError as error:
         raise ConfigError("--launcher submitit needs another package: pip install 'poolformer[submitit]'") from error
 
+    for name in ("gpus_per_node", "tasks_per_node", "nodes"):
+        if parameters.get(name, 1) not in (0, 1):
+            raise ConfigError(
+                f"--slurm {name}={parameters[name]}: a run of an ablation has one device on a cluster; start larger "
+                "ones with poolformer fit under srun"
+            )
     parameters = dict(parameters)
     cluster = parameters.pop("cluster", "slurm")
     named = {name if name in _SHARED else f"slurm_{name}": value for name, value in parameters.items()}

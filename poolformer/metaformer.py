@@ -143,6 +143,10 @@ class Head(nn.Module):
         self.norm = norm(dim)
         self.fc = _classifier(dim, num_classes)
 
+    def norm_map(self, x: Tensor) -> Tensor:
+        """Put a map (B, C, H, W) through the norm."""
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1) if self.mean_first else self.norm(x)
+
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         pooled = self.norm(x.mean((2, 3))) if self.mean_first else self.norm(x).mean((2, 3))  # (B, C)
         return pooled if pre_logits else self.fc(pooled)
@@ -221,7 +225,7 @@ class MetaFormer(nn.Module):
             raise OptionsError(
                 f"neither num_classes={num_classes} nor layer_scale_init={layer_scale_init} may be below 0"
             )
-        if position_embedding not in (None, *range(1, NUM_STAGES + 1)):
+        if isinstance(position_embedding, bool) or position_embedding not in (None, *range(1, NUM_STAGES + 1)):
             raise OptionsError(
                 f"position_embedding is the stage, 1 to {NUM_STAGES}, that gets it; got {position_embedding}"
             )
@@ -296,8 +300,7 @@ class MetaFormer(nn.Module):
         for index, stage in enumerate(self.stages[: max(wanted) + 1] if stop_early else self.stages):
             x = stage(x)
             if index in wanted:
-                normed = norm and index == NUM_STAGES - 1 and not self.head.mean_first
-                maps.append(self.head.norm(x) if normed else x)
+                maps.append(self.head.norm_map(x) if norm and index == NUM_STAGES - 1 else x)
         return maps if intermediates_only else (x, maps)
 
     def get_classifier(self) -> nn.Module:

@@ -2,10 +2,12 @@
 
 import inspect
 import re
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
 from . import data
@@ -33,6 +35,18 @@ class Parser(LightningArgumentParser):
         parser = self._chosen_subparser()
         raise ConfigError(parser._unknown_option(message) or parser._wrong_value(message) or message) from ex
 
+    def format_help(self) -> str:
+        """Return the help, with the options of the data module that is asked for: they depend on its class."""
+        text = super().format_help()
+        data_class = getattr(data, self.data_class, None)
+        if not data_class or not any(action.dest == "data" for action in self._actions):
+            return text
+        options = ArgumentParser(add_help=False, usage=SUPPRESS)
+        options.add_class_arguments(data_class, "data")
+        return (
+            f"{text}\nOptions of --data {self.data_class}; there is {', '.join(data.__all__)}.\n{options.format_help()}"
+        )
+
     def _chosen_subparser(self) -> "Parser":
         choices = getattr(self._subcommands_action, "choices", None) if self._subcommands_action else None
         return next(iter(choices.values())) if choices else self
@@ -45,12 +59,21 @@ class Parser(LightningArgumentParser):
         )
         if found is None:
             return None
+        alone = re.search(r"unrecognized arguments: (\S+(\.ckpt|\.yaml))", message)
+        if alone and not alone[1].startswith("-"):
+            option = {".ckpt": "--ckpt_path", ".yaml": "--config"}[alone[2]]
+            return f"'{alone[1]}' stands alone. Did you mean {option} {alone[1]}?"
         name, known = next(filter(None, found.groups())), [action.dest for action in self._actions]
         known = [option for option in known if option != name] + _data_options(self.data_class)
         if inside := re.search(r"class_path '([\w.]+)\.(\w+)'.*Option", message):
             if inside[1] != "poolformer.data":
                 return f"{inside[2]} has no option '{name}'"
             name, known = f"data.{name}", _data_options(inside[2])
+        if self.data_class == "DigitsData" and name in _data_options("FolderData"):
+            return (
+                f"there is no option '{name}'{self._place(name)} for the digits, which take no files: add --config s12 "
+                "or --data FolderData"
+            )
         if present := RENAMED.get(name.removeprefix("model.")):
             return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
         return f"there is no option '{name}'{self._place(name)}.{suggestion(name, known)} '--help' lists them."

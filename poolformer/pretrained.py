@@ -7,7 +7,7 @@ checkpoints of our own runs.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,23 @@ from .registry import describe
 
 # What stands before every name: DDP's, torch.compile's, and a LightningModule's of ours or mmpretrain's.
 _PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.)+")
-# Names of others to ours; ours, which are timm's, stay as they are. `_entry_of_network` has the rest.
+# Names of others to ours; those inside a block's mixer stay as they are. `_entry_of_network` has the rest.
+_BLOCK = r"stages\.\d+\.blocks\.\d+"
 _TRANSLATIONS = (
     # sail-sg/poolformer; mmpretrain differs in norm6 and head.fc
     (r"^patch_embed\.proj\.", "stem.conv."),
     (r"^norm6?\.", "head.norm."),
     (r"^head\.(?=weight$|bias$)", "head.fc."),
-    (r"\.layer_scale_([12])$", r".layer_scale\1.scale"),
     # transformers
     (r"^(?:poolformer\.)?encoder\.patch_embeddings\.0\.projection\.", "stem.conv."),
     (r"^(?:poolformer\.)?encoder\.patch_embeddings\.(\d)\.projection\.", r"stages.\1.downsample.conv."),
     (r"^(?:poolformer\.)?encoder\.block\.(\d)\.", r"stages.\1.blocks."),
-    (r"\.before_norm\.", ".norm1."),
-    (r"\.after_norm\.", ".norm2."),
-    (r"\.output\.conv([12])\.", r".mlp.fc\1."),
+    (rf"^({_BLOCK})\.before_norm\.", r"\1.norm1."),
+    (rf"^({_BLOCK})\.after_norm\.", r"\1.norm2."),
+    (rf"^({_BLOCK})\.output\.conv([12])\.", r"\1.mlp.fc\2."),
     (r"^classifier\.", "head.fc."),
+    # all of them
+    (rf"^({_BLOCK})\.layer_scale_([12])$", r"\1.layer_scale\2.scale"),
 )
 # A word in the name of a file or of its tensors, and the mixer of the stages whose mixer has no weights.
 _MIXER_HINTS = (
@@ -47,7 +49,7 @@ _MIXER_HINTS = (
 
 
 def load_pretrained(
-    backbone: nn.Module, source: str | Path, *, name: str, mixer: MixerSpec = "pooling", image_size: int = 224
+    backbone: nn.Module, source: str | Path, *, name: str, mixer: MixerSpec | None = "pooling", image_size: int = 224
 ) -> list[str]:
     """Load published weights into a backbone.
 
@@ -55,7 +57,7 @@ def load_pretrained(
         backbone: The network, as `create_backbone` builds it.
         source: A file (.pth.tar, .pth, .safetensors, .ckpt), or ``timm/<model>`` for what timm downloads.
         name: The backbone's name, for messages and to compare with a checkpoint's record.
-        mixer: The token mixer that it was built with.
+        mixer: The token mixer that it was built with; None where the name says it, as of IdentityFormer.
         image_size: Side of the images in pixels, for timm's models of a fixed size.
 
     Returns:
@@ -68,14 +70,20 @@ def load_pretrained(
     source = str(source)
     from_hub = source.startswith("timm/")
     content = _from_hub(source, image_size) if from_hub else _from_file(source)
-    found = _state_dict(content, source)
-    is_metaformer = isinstance(backbone, MetaFormer)
-    weights, notes = _in_our_names(found, source) if is_metaformer else (dict(found), [])
+    found, notes = _state_dict(content, source)
+    is_metaformer, network = isinstance(backbone, MetaFormer), backbone.state_dict()
+    if RECORD in content:  # of a run: one prefix, and the network's own names
+        found = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
+    elif found.keys() != network.keys():
+        found = _renamed(found, lambda key: _PREFIXES.sub("", key), source)
+    weights = dict(found)
+    if is_metaformer and RECORD not in content and found.keys() != network.keys():
+        weights, more = _in_our_names(found, source)
+        notes += more
 
-    network = backbone.state_dict()
     classifier = _classifier(backbone)
     fresh = _drop_other_head(weights, network, classifier, notes) if classifier else set()
-    misfit = _misfit(weights, network, fresh)
+    misfit = compare(weights, network, fresh)
     # Shapes that differ are the network's own affair at first: it may resample a position embedding.
     cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
     if names_fit:
@@ -86,14 +94,15 @@ def load_pretrained(
     if cause and not misfit["other_shapes"]:  # such as tensors without values
         raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(cause)[:200]}") from cause
     if cause or not names_fit:
-        explained = _explain(misfit, weights, network)
+        explained = explain(misfit, weights, network)
         raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}", **misfit) from cause
 
     if RECORD in content:
         notes += differences(content, backbone=name, mixer=mixer)
-    elif is_metaformer:
+    elif is_metaformer and mixer is not None:
         notes += _mixer_notes(backbone, source, found, mixer)
-        if not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights:
+        timms = not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights
+        if timms and not backbone.head.mean_first:
             notes.append(
                 "its names are timm's: if timm >= 0.9 trained it, logits differ from timm's, which takes the mean "
                 "before the last norm; features are equal"
@@ -140,15 +149,17 @@ def _from_file(source: str) -> dict[str, Any]:
         raise CheckpointError(f"'{source}' is not a safetensors file: {describe(error)[:200]}") from error
 
 
-def _state_dict(content: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """Return the state dict, flat or nested, without the prefixes of wrappers."""
-    nested = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content)
+def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the state dict, flat or nested, and what to say of it."""
+    places = [key for key in ("state_dict_ema", "state_dict", "model") if isinstance(content.get(key), Mapping)]
+    nested = content[places[0]] if places else content
     if not nested or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in nested.items()):
         found = ", ".join(f"{_short(key)}: {type(value).__name__}" for key, value in list(nested.items())[:4])
         raise CheckpointError(
             f"'{source}' has no state dict, neither flat nor under 'state_dict' or 'model', but {found or 'nothing'}"
         )
-    return _renamed(nested, lambda key: _PREFIXES.sub("", key), source)
+    averaged = places[:1] == ["state_dict_ema"]
+    return dict(nested), ["its averaged weights (EMA) are taken, as timm does"] if averaged else []
 
 
 def _short(key: Any) -> str:
@@ -216,16 +227,21 @@ def _classifier(backbone: nn.Module) -> str | None:
     return next((name for name, module in backbone.named_modules() if name and module is layer), None)
 
 
-def _misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor], fresh: set[str]) -> dict[str, list[str]]:
+def compare(
+    weights: Mapping[str, Tensor], network: Mapping[str, Tensor], fresh: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """Return the names, sorted, that do not fit, as the arguments of `MisfitError`; ``fresh`` may be missing."""
     both = weights.keys() & network.keys()
     return {
         "unexpected": sorted(weights.keys() - network.keys()),
-        "missing": sorted(network.keys() - weights.keys() - fresh),
+        "missing": sorted(network.keys() - weights.keys() - set(fresh)),
         "other_shapes": sorted(key for key in both if weights[key].shape != network[key].shape),
     }
 
 
-def _explain(misfit: Mapping[str, list[str]], weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
+def explain(misfit: Mapping[str, list[str]], weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
+    """Say in one line how weights do not fit a network, with the first few names of each kind."""
+
     def first(keys: list[str]) -> str:
         shapes = {
             key: f" {tuple(weights[key].shape)}, here {tuple(network[key].shape)}" for key in misfit["other_shapes"]

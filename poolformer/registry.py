@@ -92,7 +92,9 @@ class Entry:
 
     @property
     def _remedy(self) -> str:
-        return " Fix or uninstall that package; the others are not affected." if self.distribution else ""
+        if self.distribution:
+            return " Fix or uninstall that package; the others are not affected."
+        return f" Write {self.value.replace('.py:', ':')!r}." if ".py:" in self.value else ""
 
 
 def entries(group: str) -> list[Entry]:
@@ -171,6 +173,7 @@ def describe(error: BaseException) -> str:
 def suggestion(word: str, known: list[str]) -> str:
     """Return `` Did you mean ...?`` for the nearest known words, or nothing."""
     near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    near = near or sorted((name for name in known if name.endswith(f"_{word}")), key=len)[:1]  # s12, of a whole name
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

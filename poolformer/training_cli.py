@@ -5,6 +5,7 @@ What is said wins in this order: flags, later configs, earlier configs, the chec
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from . import callbacks, data, data_section
-from .checkpoint import hyper_parameters, import_references, locate, read_run
+from .checkpoint import hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .classifier import ImageClassifier
-from .configs import default_config, find_config, read_config
+from .configs import default_config, find_config, is_overlay, read_config
 from .errors import CheckpointError, ConfigError, PoolformerError
+from .mixer_spec import resolve
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
@@ -127,9 +129,11 @@ class TrainingCLI(LightningCLI):
         verb_parser.files = list(zip(self.files, self.contents, strict=True))
         if self.data_class:
             verb_parser.data_class = self.data_class.rpartition(".")[2]
+        verb_parser.description = "Defaults: the paper's; --print_config shows what --config files make of them."
         if self.verb == "fit" and not self.files:
+            verb_parser.description = "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
             self._set_defaults(data_section.of_class(read_config(default_config()), self.data_class))
-        self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
+        self.config = parser.parse_args(self._without_what_waits(args))
         self._choose_run_directory()
         if self._options.get("ckpt_path"):
             self._checkpoint_path = locate(self._options.ckpt_path, self._run_dir)
@@ -138,8 +142,24 @@ class TrainingCLI(LightningCLI):
         self._choose_run_directory()
         self._check_before_building()
 
+    def _without_what_waits(self, words: list[str]) -> list[str]:
+        """Leave out what can only be answered when the checkpoint has been read: help, and options of its data."""
+        kept, waits = [], False
+        for word in words:
+            waits = waits and not word.startswith("--")  # the value of an option that waits
+            if word.startswith("--data.") and not self.data_class and not word.startswith("--data.class_path"):
+                waits = "=" not in word
+            elif not waits and word not in ("-h", "--help") and not word.startswith("--print_config"):
+                kept.append(word)
+        return kept
+
     def _check_before_building(self) -> None:
         model = self._options.model
+        if self.files and is_overlay(self.files[0]) and not self._options.ckpt_path:
+            raise ConfigError(
+                f"'{self.files[0].parent.name}/{self.files[0].stem}' lies over another configuration: put --config s12 "
+                "before it"
+            )
         dotted = next((word for word in self.flags if word.startswith("--model.mixer.")), None)
         if dotted and isinstance(model.mixer, list):
             # jsonargparse would change the last of the four and say nothing.
@@ -182,7 +202,7 @@ class TrainingCLI(LightningCLI):
 
     def _take_defaults_from(self, path: Path) -> None:
         saved = read_run(path)
-        model = {name: value for name, value in hyper_parameters(saved).items() if name != "pretrained"}
+        model = hyper_parameters(saved)
         # A checkpoint is data: it may not choose what is imported.
         for option in ("mixer", "backbone"):
             foreign = import_references(model.get(option))
@@ -191,11 +211,14 @@ class TrainingCLI(LightningCLI):
                     f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
                     f"add --model.{option} {_as_word(model[option])}"
                 )
-        data_options = checkpoint_options(saved, "datamodule_hyper_parameters")
-        trained_on = data_options.pop("_class_path", None)
+        data_options = saved.get("datamodule_hyper_parameters")
+        trained_on = data_options.get("_class_path") if isinstance(data_options, dict) else None
         if trained_on in data_section.class_paths():
+            data_options = checkpoint_options(saved, "datamodule_hyper_parameters")
+            del data_options["_class_path"]
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
             data_class = self.data_class or trained_on
+            self._subcommand_parsers[self.verb].data_class = data_class.rpartition(".")[2]
             self._set_defaults(data_section.of_class(content, data_class, known_options_only=True))
         self._set_defaults({"model": model})
 
@@ -271,25 +294,65 @@ class TrainingCLI(LightningCLI):
             arguments["ckpt_path"] = str(self._checkpoint_path.absolute())
         return {**arguments, "weights_only": True}
 
+    def fit(self, **arguments: Any) -> None:
+        """Train; after Ctrl-C, say how to go on."""
+        try:
+            self.trainer.fit(**arguments)
+        except SystemExit as left:  # what Lightning makes of it, with exit code 1
+            if not isinstance(left.__context__, KeyboardInterrupt):
+                raise
+            self._say_how_to_go_on()
+            raise SystemExit(128 + signal.SIGINT) from None
+
+    @rank_zero_only
+    def _say_how_to_go_on(self) -> None:
+        if self._has_started and (self._run_dir / "checkpoints" / "last.ckpt").is_file():
+            config = self._run_dir / "config.yaml"
+            print(f"run    {self._run_dir}\ngo on  poolformer fit --config {config} --ckpt_path last")
+
+    @property
+    def _has_started(self) -> bool:
+        """Whether a batch was due, so that the run's directory holds this run."""
+        directory = next((one for one in self.trainer.callbacks if isinstance(one, callbacks.RunDirectory)), None)
+        return directory is not None and directory.started
+
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where everything is and what to do next."""
         if self._options.trainer.fast_dev_run:
             return
-        top1 = self.trainer.callback_metrics.get(callbacks.HEADLINE)
+        if not self._has_started and self._options.ckpt_path:
+            epochs, steps = self.trainer.current_epoch, self.trainer.global_step
+            print(f"'{self._checkpoint_path}' is at {epochs} epochs, {steps} steps already: raise --trainer.max_epochs")
+            return
         config = self._run_dir / "config.yaml"
         print(
-            f"\n{callbacks.HEADLINE} {top1:.4f} after {self.trainer.current_epoch} epochs\n"
-            if top1 is not None
-            else "\n",
+            f"\n{self._headline()}\n"
             f"run          {self._run_dir}  (config.yaml, TensorBoard events, checkpoints/best.ckpt, last.ckpt)\n"
             f"look at it   tensorboard --logdir {self._run_dir.parent}\n"
             f"evaluate     poolformer validate --config {config} --ckpt_path best\n"
-            f"train on     poolformer fit --config {config} --ckpt_path last --trainer.max_epochs N\n"
-            f"another mix  poolformer fit --config {config} --model.mixer identity "
-            "--trainer.default_root_dir runs/identity",
-            sep="",
+            f"train on     poolformer fit --config {config} --ckpt_path last --trainer.max_epochs N"
         )
+        if other := self._another_mixer():
+            print(
+                f"another mix  poolformer fit --config {config} --model.mixer {other} "
+                f"--trainer.default_root_dir {self._run_dir}-{other}"
+            )
+
+    def _headline(self) -> str:
+        last = self.trainer.callback_metrics.get(callbacks.HEADLINE)
+        scores = [getattr(callback, "best_model_score", None) for callback in self.trainer.checkpoint_callbacks]
+        best = next((score for score in scores if score is not None), None)
+        if last is None or best is None:
+            return f"{self.trainer.current_epoch} epochs"
+        return f"{callbacks.HEADLINE} {last:.4f} after {self.trainer.current_epoch} epochs, best {best:.4f}"
+
+    def _another_mixer(self) -> str | None:
+        """Return a token mixer to try next, None for a backbone that has none to choose."""
+        if not takes_mixer(self._options.model.backbone):
+            return None
+        trained = {mixer.name for mixer in resolve(self._options.model.mixer)}
+        return "pooling" if trained == {"identity"} else "identity"
 
 
 class _Settings(TrainingCLI):

@@ -268,6 +268,17 @@ def test_a_start_that_finds_no_data_moves_nothing(earlier):
     assert files_below(earlier) == before
 
 
+def test_a_start_that_finds_no_whole_batch_moves_nothing(earlier):
+    before = files_below(earlier)
+    for name in range(10):
+        (earlier.parent / "images" / str(name)).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(earlier.parent / "images" / str(name) / "a.png")
+    images = str(earlier.parent / "images")
+    with pytest.raises(DataError, match="fewer than one batch"):
+        fit_in(earlier, FolderData(images, images, batch_size=12, image_size=8, num_workers=0))
+    assert files_below(earlier) == before
+
+
 def test_what_the_new_run_has_written_already_stays(earlier):
     callback = run_directory(earlier)
     (earlier / "hparams.yaml").write_text("new")
@@ -312,3 +323,13 @@ def test_predictions_name_images_and_classes(tmp_path):
         probabilities = [float(text) for text in row[2::2]]
         assert probabilities == sorted(probabilities, reverse=True)
         assert sum(probabilities) == pytest.approx(1, abs=3e-6)
+
+
+def test_a_logit_without_a_class_is_written_as_its_number(tmp_path):
+    """The sizes of the paper have 1000 logits, however few folders they were trained on."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    model = tiny(4)
+    model.class_names = ["ant", "bee"]
+    data = FolderData(predict=str(tmp_path), batch_size=1, image_size=8, num_workers=0)
+    _, row = predict(tmp_path, model, data)
+    assert sorted(row[1::2]) == ["2", "3", "ant", "bee"]

@@ -107,6 +107,8 @@ def test_the_command_writes_a_row_an_image_and_a_column_a_checkpoint(classifier,
         (["--class", "3"], "or a number below 3"),
         (["--layer", "stages.9"], "which layer? there is no 'stages.9'; pass --layer with one of stem, "),
         (["--layer", "head.fc"], "the layer's output (1, 3) is no map"),
+        (["--out", "cam.foo"], "--out cam.foo: the name ends in one of ."),
+        (["--dpi", "0"], "--dpi 0: at least 1"),
         (["--beside", "nowhere.ckpt"], "no checkpoint at 'nowhere.ckpt'"),
         (["nowhere.png"], "no image at 'nowhere.png'"),
     ],
@@ -136,6 +138,14 @@ def test_a_checkpoint_does_not_choose_what_is_imported(classifier, checkpoint, t
     torch.save(content, checkpoint)
     with pytest.raises(CheckpointError, match="with their_mixer:Mixer, a module that you have to vouch for: --trust"):
         load_classifier(checkpoint)
+
+
+def test_a_checkpoint_does_not_choose_which_weights_are_read(classifier, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["pretrained"] = "timm/hf-hub:someone/else"
+    torch.save(content, checkpoint)
+    images = torch.randn(2, 3, SIDE, SIDE)
+    assert torch.equal(load_classifier(checkpoint)(images), classifier(images))
 
 
 def test_a_network_without_a_named_map_asks_for_the_layer(classifier):

@@ -363,6 +363,38 @@ def test_a_missing_name_is_an_error_that_names_the_run_and_what_it_has(tmp_path)
         locate("last", tmp_path)
 
 
+def test_a_missing_name_leads_to_the_run_that_was_here_before(tmp_path):
+    for number in (1, 2):
+        (tmp_path / "previous" / str(number) / "checkpoints").mkdir(parents=True)
+        file = tmp_path / "previous" / str(number) / "checkpoints" / "last.ckpt"
+        file.touch()
+        os.utime(file, (number, number))
+    with pytest.raises(CheckpointError) as caught:
+        locate("last", tmp_path)
+    assert str(caught.value).endswith(f"; the run before it has '{tmp_path}/previous/2/checkpoints/last.ckpt'")
+
+
+def test_a_run_s_folder_is_answered_with_its_checkpoints(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    with pytest.raises(CheckpointError) as caught:
+        locate(str(tmp_path), "runs")
+    assert str(caught.value) == f"'{tmp_path}' is a folder; there is {tmp_path}/checkpoints/best.ckpt"
+
+
+@pytest.mark.parametrize("text", ["model: {lr: 1}\n", "# pytorch\nseed_everything: 42\n", "hello\n", ""])
+def test_a_text_is_said_to_be_no_checkpoint(tmp_path, text):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path / "config.yaml")
+    assert str(caught.value) == (
+        f"'{tmp_path}/config.yaml' is not a checkpoint that can be loaded as data: torch.save did not write it; "
+        f"there is {tmp_path}/checkpoints/best.ckpt"
+    )
+
+
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         locate(str(tmp_path / "nope.ckpt"), "run")

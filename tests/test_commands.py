@@ -1,6 +1,9 @@
 """The listings: ``models``, ``mixers`` and ``configs``."""
 
+import contextlib
+import io
 import json
+import re
 import sys
 from importlib.metadata import version
 
@@ -225,6 +228,16 @@ def test_models_prints_a_table(call):
     assert s12.split() == ["poolformer_s12", "11,915,176", "1.823", "G", "77.2", "%", *OURS.split()]
 
 
+def test_models_are_printed_as_they_are_counted(monkeypatch, tmp_path):
+    """The second row cannot be counted, and the first is there."""
+    (tmp_path / "stops.py").write_text("def net(num_classes: int):\n    raise KeyboardInterrupt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(KeyboardInterrupt):
+        cli.main(["models", "poolformer_tiny", "stops:net"])
+    assert printed.getvalue().splitlines()[1].startswith("poolformer_tiny ")
+
+
 def test_models_names_a_broken_backbone_and_lists_the_others(call, fake_plugin):
     fake_plugin(
         name="broken-dist",
@@ -244,12 +257,19 @@ def test_models_names_a_broken_backbone_and_lists_the_others(call, fake_plugin):
 
 def test_configs_lists_every_packaged_file_with_its_first_line(call):
     code, out, _ = call("configs")
-    *rows, empty, folder = out.splitlines()
     assert code == 0
-    assert [row.split()[0] for row in rows] == config_names()
-    assert all(len(row.split()) > 1 for row in rows)
-    assert empty == ""
-    assert folder == f"Files: {config_dir()}"
+    assert out.endswith(f"\n\nFiles: {config_dir()}\n")
+    rows = out.rpartition("\n\n")[0]
+    alone, *overlays = re.split(r"\n\nOver another, such as --config s12 --config (\w+)/...:\n", rows)
+    groups = {"": alone, **dict(zip(overlays[::2], overlays[1::2], strict=True))}
+    listed = []
+    for folder, rows in groups.items():
+        for row in rows.splitlines():
+            name, headline = row.split(maxsplit=1)
+            assert name.rpartition("/")[0] == folder
+            assert headline
+            listed.append(name)
+    assert sorted(listed) == config_names()
 
 
 @pytest.mark.parametrize("command", ["models", "mixers", "configs"])

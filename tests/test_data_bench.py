@@ -8,7 +8,7 @@ from data_images import write_class_folders
 
 from poolformer.commands.bench_data import main
 from poolformer.commands.pack import main as pack
-from poolformer.errors import ConfigError
+from poolformer.errors import ConfigError, DataError
 
 CONTESTANTS = [
     "training: ours",
@@ -51,6 +51,11 @@ def test_raw_files_and_other_images_can_be_given(folder, tmp_path, capsys):
     assert main([str(tmp_path / "raw.beton"), "--others", str(folder), *SMALL]) == 0
     assert "training: ours" in capsys.readouterr().out
     assert main([str(tmp_path / "raw.beton"), *SMALL]) == 0
+
+
+def test_fewer_images_than_a_batch_name_the_option_of_the_benchmark(folder):
+    with pytest.raises(DataError, match=r"fewer than one batch of 999: lower --batch_size$"):
+        main([str(folder), "--batch_size=999"])
 
 
 def test_nothing_to_measure_is_refused(folder):

@@ -114,6 +114,15 @@ def test_a_missing_file_says_how_to_make_it(tmp_path):
         Beton(tmp_path / "x.beton")
 
 
+def test_what_is_no_beton_by_its_name_is_not_packed(tmp_path):
+    with pytest.raises(DataError) as caught:
+        Beton(tmp_path / "val")
+    assert str(caught.value) == f"there is no file '{tmp_path}/val'"
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match=r"val' is a folder, not a \.beton file$"):
+        Beton(tmp_path / "val")
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", bytes(100_000), b"\x89PNG" * 30_000], ids=len)
 def test_foreign_files_are_refused_by_name(tmp_path, content):
     (tmp_path / "x.beton").write_bytes(content)

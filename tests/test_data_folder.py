@@ -340,6 +340,13 @@ def test_a_missing_folder_is_named_with_the_option_it_was_given_by(tmp_path, sta
     assert str(caught.value) == f"--data.{given}: there is no folder '{tmp_path}/nowhere'"
 
 
+def test_a_missing_relative_path_says_where_it_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        ready("validate", val="nowhere")
+    assert str(caught.value) == (f"--data.val: there is no folder 'nowhere' (a relative path starts in '{tmp_path}')")
+
+
 def truncated(path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)

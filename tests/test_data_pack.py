@@ -194,6 +194,8 @@ def test_split_chooses_a_part(source, target, tmp_path):
             pack([str(whole), str(target), "--overwrite"])
         pack([str(whole), str(target), "--split=val", "--overwrite"])
         assert len(Beton(target)) == 3
+    with pytest.raises(DataError, match=r"both\.tar' has no folder 'test', but train, val$"):
+        pack([str(tmp_path / "both.tar"), str(target), "--split=test", "--overwrite"])
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ HEAVY = {
     "ffcv": [],
     "matplotlib": [],
     "submitit": [],
+    "pytorch_grad_cam": [],
     "onnx": [],
 }
 # What has to answer at once: `poolformer --help`, `poolformer mixers`.

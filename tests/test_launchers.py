@@ -145,15 +145,17 @@ def test_a_job_of_the_cluster_that_dies_is_told_with_its_log(submitit, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_job_that_is_preempted_is_done_again(submitit, tmp_path):
+@pytest.mark.parametrize("preempted", [jobs.be_preempted, jobs.leave_before_preemption])
+def test_a_job_that_is_preempted_is_done_again(submitit, tmp_path, preempted):
     work = [(str(tmp_path), "job")]
-    assert on_cluster(jobs.be_preempted, work, tmp_path / "slurm", cluster="local") == {0: None}
+    assert on_cluster(preempted, work, tmp_path / "slurm", cluster="local") == {0: None}
     assert (tmp_path / "job").read_text() == "done at last"
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
+        ({"gpus_per_node": 4}, r"--slurm gpus_per_node=4: a run of an ablation has one device on a cluster; start"),
         ({}, r"--slurm: RuntimeError: Could not detect .srun."),
         ({"cluster": "nowhere"}, r"--slurm: ValueError: AutoExecutor doesn't know any executor named nowhere"),
         ({"cluster": "local", "partitoin": "gpu"}, r"--slurm: NameError: Unknown argument 'partitoin'"),

@@ -52,6 +52,12 @@ UNKNOWN = {
     "extra": "there is no option 'extra'. '--help' lists them.",
     "--model.l 1": "there is no option 'model.l'.",
     "--optimizer SGD": "there is no option 'optimizer'.",
+    "--data.train x": "there is no option 'data.train' for the digits, which take no files: add --config s12 or",
+    "--data.shft x": "there is no option 'data.shft'. Did you mean 'data.shift'",
+    "--config s12 --data.shift 0": "there is no option 'data.shift'. ",
+    "runs/digits/checkpoints/best.ckpt": "'runs/digits/checkpoints/best.ckpt' stands alone. Did you mean --ckpt_path r",
+    "s12.yaml": "'s12.yaml' stands alone. Did you mean --config s12.yaml?",
+    "--ckpt_pth best.ckpt": "there is no option 'ckpt_pth'. Did you mean 'ckpt_path'",
 }
 
 
@@ -140,6 +146,8 @@ NAMES = [
     ),
     ("--model.mixer a:b:c", "token mixer 'a:b:c' cannot be loaded: ImportError: 'a:b:c' is not of the form"),
     ("--model.mixer json:loads2", "token mixer 'json:loads2' cannot be loaded: AttributeError:"),
+    ("--model.mixer buggy.py:Shape", "No module named 'buggy'. Write 'buggy:Shape'."),
+    ("--model.backbone s12", "no backbone is called 's12'. Did you mean 'poolformer_s12'?"),
     ("--model.backbone poolformer_s11", "no backbone is called 'poolformer_s11'. Did you mean 'poolformer_s12'"),
     pytest.param(
         *("--model.backbone timm/resnet81", "no model 'resnet81'. Did you mean 'resnet18'"),
@@ -353,6 +361,13 @@ def test_an_unknown_callback_is_a_line(mistake):
 @pytest.mark.parametrize("option", ["--config", "-c"])
 def test_config_without_a_value_says_what_it_needs(mistake, option):
     assert mistake("fit", option) == f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones"
+
+
+@pytest.mark.parametrize("files", [["ablation/hybrid-pppa"], ["short/16", "s12"]], ids=" ".join)
+def test_an_overlay_has_to_lie_over_something(mistake, files):
+    said = [word for file in files for word in ("--config", file)]
+    message = f"'{files[0]}' lies over another configuration: put --config s12 before it"
+    assert mistake("fit", *said) == message
 
 
 def test_an_unknown_configuration_is_answered_with_the_nearest(mistake):

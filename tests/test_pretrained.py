@@ -513,7 +513,7 @@ def test_what_a_file_would_call_is_named(tmp_path):
 def test_the_tar_format_of_the_first_torch_is_refused(tmp_path):
     with tarfile.open(tmp_path / "poolformer.pth.tar", "w") as archive:
         archive.add(saved(tmp_path / "storages", published("authors")), "storages")
-    with pytest.raises(CheckpointError, match=r"files saved in the legacy \.tar format; "):
+    with pytest.raises(CheckpointError, match=r"files saved in the legacy \.tar format$"):
         load(tiny(), tmp_path / "poolformer.pth.tar")
 
 
@@ -599,3 +599,36 @@ def test_what_timm_downloads_is_compared_with_the_sha256_in_its_name(tmp_path, m
     else:
         with pytest.raises(CheckpointError, match="invalid hash value"):
             create_backbone("timm/test_resnet", pretrained=f"timm/{name}")
+
+
+class MixerWithTheirNames(nn.Module):
+    """A mixer whose tensors are called as others call parts of a block."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.before_norm = nn.GroupNorm(1, dim)
+        self.output = nn.ModuleDict({"conv1": nn.Conv2d(dim, dim, 1)})
+
+    def forward(self, x):
+        return self.output["conv1"](self.before_norm(x))
+
+
+def test_a_networks_own_names_are_not_translated(tmp_path):
+    options = {"depths": (1, 1, 1, 1), "dims": (4, 4, 4, 4), "num_classes": 3, "mixer": MixerWithTheirNames}
+    first, second = MetaFormer(**options), MetaFormer(**options)
+    load_pretrained(second, saved(tmp_path / "own.pth", first.state_dict()), name="own", mixer=MixerWithTheirNames)
+    assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
+
+
+@pytest.mark.parametrize("file", ["identityformer_s12.pth", "weights.pth"])
+def test_a_network_named_after_its_mixer_asks_nothing(tmp_path, recwarn, file):
+    weights = create_backbone("identityformer_s12").state_dict()
+    create_backbone("identityformer_s12", pretrained=str(saved(tmp_path / file, weights)))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_averaged_weights_are_preferred_and_said(tmp_path):
+    plain, averaged, model = tiny().state_dict(), tiny().state_dict(), tiny()
+    notes = load(model, saved(tmp_path / "poolformer.pth", {"state_dict": plain, "state_dict_ema": averaged}))
+    assert torch.equal(model.state_dict()["stem.conv.weight"], averaged["stem.conv.weight"])
+    assert any("its averaged weights (EMA) are taken" in note for note in notes)

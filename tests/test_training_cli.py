@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -264,6 +266,31 @@ def test_help_shows_model_and_data_before_the_trainer(call, verb):
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ([], ["--data.shift", "Defaults: digits.yaml", "default: poolformer_tiny"]),
+        (["--config", "s12"], ["--data.train", "Defaults: the paper's", "default: poolformer_s12"]),
+        (["--config", "s12", "--data", "DigitsData"], ["--data.shift"]),
+    ],
+    ids=["digits", "s12", "digits over s12"],
+)
+def test_help_has_the_options_of_the_chosen_data_and_says_whose_defaults_it_shows(call, said, shown):
+    out = " ".join(call("fit", *said, "--help").out.split())
+    assert all(text in out for text in shown)
+
+
+def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, trained):
+    folders = {"_class_path": "poolformer.data.FolderData", "batch_size": 17}
+    elsewhere = changed(trained, work / "folders.ckpt", datamodule_hyper_parameters=folders)
+    assert "--data.val" in call("validate", "--ckpt_path", elsewhere, "--help").out
+    done = call("validate", "--ckpt_path", elsewhere, "--data.val", "images", "--data.crop_pct=1", "--print_config")
+    options = printed(done)["data"]
+    assert options["class_path"] == "poolformer.data.FolderData"
+    assert (options["init_args"]["val"], options["init_args"]["crop_pct"]) == ("images", 1.0)
+    assert options["init_args"]["batch_size"] == 17
+
+
 # ---- the directory of a run
 
 
@@ -284,6 +311,34 @@ def test_what_is_printed_at_the_end_is_what_was_measured(call, work):
     assert float(re.search(r"val/top1 ([\d.]+) after 1 epochs", done.out)[1]) == pytest.approx(
         scalars(work / "runs/digits")["val/top1"][-1][1], abs=5e-5
     )
+
+
+def test_the_best_epoch_is_said_beside_the_last(call, work):
+    done = call("fit", *SHORT, "--trainer.max_epochs", "3", "--model.cooldown_epochs", "0")
+    curve = [value for _, value in scalars(work / "runs/digits")["val/top1"]]
+    assert f"val/top1 {curve[-1]:.4f} after 3 epochs, best {max(curve):.4f}\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "other"),
+    [
+        ([], "identity"),
+        (["--model.mixer", "identity"], "pooling"),
+        (["--model.mixer", "[identity, identity, identity, pooling]"], "identity"),
+        (["--model.backbone", "own_net:net"], None),
+    ],
+    ids=["pooling", "identity", "both", "none to choose"],
+)
+def test_the_next_mixer_to_try_is_another_in_a_directory_of_its_own(call, work, monkeypatch, options, other):
+    (work / "own_net.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes: int):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
+    )
+    monkeypatch.delitem(sys.modules, "own_net", raising=False)
+    done = call("fit", *ONE_EPOCH, *options, "--model.drop_path_rate", "null", "--trainer.default_root_dir", "runs/a")
+    assert done.code == 0, done.err
+    suggested = re.findall(r"another mix .* --model.mixer (\w+) --trainer.default_root_dir (\S+)\n", done.out)
+    assert suggested == ([(other, f"runs/a-{other}")] if other else [])
 
 
 def test_tensorboard_has_the_tags_of_the_contract(trained):
@@ -395,9 +450,11 @@ def test_a_run_goes_on_in_its_directory(call, run_dir, which):
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(call, run_dir):
-    before = read(run_dir / LAST)
-    assert call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last").code == 0
-    assert read(run_dir / LAST)["global_step"] == before["global_step"]
+    before = contents(run_dir)
+    done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
+    assert done.code == 0
+    assert done.out == f"'{run_dir / LAST}' is at 1 epochs, 2 steps already: raise --trainer.max_epochs\n"
+    assert contents(run_dir).items() >= before.items()
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
@@ -542,6 +599,8 @@ def test_weights_that_do_not_fit_are_a_mistake_and_not_a_bug(call, trained, opti
     done = call("validate", "--ckpt_path", trained / LAST, *options)
     assert done.code == 2
     assert options[-1] in done.err
+    assert re.search(r" classes: \d+ tensors? (only in the|of another shape) .*\('[\w.]+'", done.err)
+    assert len(done.err) < 700
 
 
 def test_a_bare_state_dict_is_a_mistake_and_not_a_bug(call, work):
@@ -853,6 +912,28 @@ def test_a_process_starts_from_published_weights_and_others_go_on_without_them(t
         assert "error: 'poolformer_tiny.pth.tar' is not a checkpoint that can be loaded as data" in done.stderr
         assert "loading it would call posix.mkdir" in done.stderr
         assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    # On its own, with the terminal's handler: a shell's background job would ignore the signal.
+    run = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    run += "from poolformer.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", run, "fit", *SHORT, "--trainer.max_epochs", "10000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started_s = time.monotonic()
+    while not (tmp_path / "runs/digits" / LAST).is_file() and time.monotonic() - started_s < 120:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    goes_on = "poolformer fit --config runs/digits/config.yaml --ckpt_path last"
+    assert out.endswith(f"run    runs/digits\ngo on  {goes_on}\n")
+    reached = read(tmp_path / "runs/digits" / LAST)["epoch"]
+    more = [*goes_on.split()[1:], "--trainer.max_epochs", str(reached + 2)]
+    subprocess.run([sys.executable, "-m", "poolformer", *more], cwd=tmp_path, check=True, capture_output=True)
+    assert read(tmp_path / "runs/digits" / LAST)["epoch"] == reached + 1
 
 
 @pytest.mark.slow

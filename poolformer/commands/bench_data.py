@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ..data.beton import Stored
@@ -98,6 +98,10 @@ def _data_module(src: str, options: argparse.Namespace, sizes: dict) -> "ImageDa
     kind = FolderData if Path(src).expanduser().is_dir() else FFCVData
     data = kind(train=src, val=src, batch_size=options.batch_size, num_workers=options.num_workers, **sizes)
     data.setup("fit")
+    try:
+        data.train_dataloader()
+    except DataError as error:
+        raise DataError(str(error).replace("--data.batch_size", "--batch_size")) from error
     return data
 
 

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import math
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     paths = [options.checkpoint, *options.beside]
     classifiers = [load_classifier(path, trusted=options.trust) for path in paths]
     plt.switch_backend("agg")
+    _check_output(options, plt.gcf().canvas.get_supported_filetypes())
     figure, axes = plt.subplots(
         len(options.image),
         1 + len(paths),
@@ -86,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_output(options: argparse.Namespace, formats: Collection[str]) -> None:
+    if options.dpi < 1:
+        raise ConfigError(f"--dpi {options.dpi}: at least 1")
+    if Path(options.out).suffix.lstrip(".") not in formats:
+        raise ConfigError(f"--out {options.out}: the name ends in one of .{', .'.join(sorted(formats))}")
+
+
 def class_activation_map(
     classifier: "ImageClassifier", pixels: "Tensor", *, label: int | None = None, layer: str | None = None
 ) -> tuple[int, float, "np.ndarray"]:
@@ -118,13 +127,27 @@ def class_activation_map(
         num_features=getattr(backbone, "num_features", None),
         num_prefix_tokens=getattr(backbone, "num_prefix_tokens", 0),
     )
-    with GradCAM(backbone, [_layer(backbone, layer)], reshape_transform=as_map) as cam:
+    target, seen = _layer(backbone, layer), []
+    hook = target.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        backbone(images)
+    hook.remove()
+    if not seen:
+        raise ConfigError(f"--layer {layer}: it is a list of layers that is never called; name one of them")
+    if _aspect(as_map(seen[0])) != _aspect(images):
+        raise ConfigError(f"--layer {layer}: its output {tuple(seen[0].shape)} is no map of the image: pass another")
+    with GradCAM(backbone, [target], reshape_transform=as_map) as cam:
         mask = cam(images, [ClassifierOutputTarget(label)])[0]
     return (
         label,
         float(probabilities[label]),
         show_cam_on_image(pixels.permute(1, 2, 0).numpy() / 255, mask, use_rgb=True),
     )
+
+
+def _aspect(x: "Tensor") -> float:
+    """Height / width, to the odd token that a padding adds."""
+    return round(x.shape[2] / x.shape[3], 1)
 
 
 def _layer(backbone: "nn.Module", name: str | None) -> "nn.Module":
@@ -135,9 +158,10 @@ def _layer(backbone: "nn.Module", name: str | None) -> "nn.Module":
     if name is None:
         name = backbone.feature_info[-1]["module"] if getattr(backbone, "feature_info", None) else None
     if name not in modules:
+        near = [each for each in modules if each and each.count(".") < 2]
         raise ConfigError(
             f"which layer? {f'there is no {name!r}; ' if name else ''}pass --layer with one of "
-            f"{', '.join([each for each in modules if each and each.count('.') < 2][:12])} ..."
+            f"{', '.join(near[:12])} ..."
         )
     return modules[name]
 

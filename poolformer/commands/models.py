@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from .. import registry
@@ -17,8 +18,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
     names = options.name or list(registry.listing(registry.BACKBONES))
-    rows = [_row(name, listed=not options.name) for name in names]
-    print(json.dumps(rows, indent=2) if options.json else _table(rows))
+    rows = (_row(name, listed=not options.name) for name in names)
+    if options.json:
+        print(json.dumps(list(rows), indent=2))
+    else:
+        _print_table(rows, width=max(map(len, names), default=0))
     return 0
 
 
@@ -36,7 +40,7 @@ def _row(name: str, *, listed: bool) -> dict[str, Any]:
         if not listed:
             raise
         return {**row, "error": str(error)}
-    return {**row, "parameters": size.parameters, "macs": size.macs}
+    return {**row, **size._asdict()}
 
 
 def _origin(name: str) -> str:
@@ -45,19 +49,26 @@ def _origin(name: str) -> str:
     return registry.find(registry.BACKBONES, name).origin
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    header = ("backbone", "parameters", "MACs", "paper's top-1", "package")
-    lines = [header]
-    for row in rows:
-        cost = ("cannot be built", "") if "error" in row else (f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f} G")
+def _print_table(rows: Iterable[dict[str, Any]], *, width: int) -> None:
+    """Print each row when it is counted: all of them take half a minute."""
+    errors = []
+    for number, row in enumerate(rows):
+        if number == 0:
+            _print_line(width, ("backbone", "parameters", "MACs", "paper's top-1", "package"))
+        broken = "error" in row
+        cost = ("cannot be built", "") if broken else (_parameters(row), f"{row['macs'] / 1e9:.3f} G")
         top1 = f"{row['paper_top1']} %" if row["paper_top1"] else ""
-        lines.append((row["name"], *cost, top1, row["origin"]))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(_cell(c, w, i) for i, (c, w) in enumerate(zip(line, widths, strict=True))) for line in lines]
-    errors = [f"\n{row['error']}" for row in rows if "error" in row]
+        _print_line(width, (row["name"], *cost, top1, row["origin"]))
+        errors += [f"\n{row['error']}"] if broken else []
     note = f"\nMACs at {IMAGE_SIZE} x {IMAGE_SIZE}. Also --model.backbone timm/<model> for any model of timm."
-    return "\n".join([*text, *errors, note])
+    print(*errors, note, sep="\n")
 
 
-def _cell(text: str, width: int, column: int) -> str:
-    return f"{text:<{width}}" if column in (0, 4) else f"{text:>{width}}"
+def _parameters(row: dict[str, Any]) -> str:
+    frozen = f" + {row['frozen']:,} frozen" if row["frozen"] else ""
+    return f"{row['parameters']:,}{frozen}"
+
+
+def _print_line(width: int, cells: tuple[str, ...]) -> None:
+    name, parameters, macs, top1, origin = cells
+    print(f"{name:<{width}}  {parameters:>15}  {macs:>9}  {top1:>13}  {origin}", flush=True)

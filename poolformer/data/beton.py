@@ -65,7 +65,10 @@ class Beton:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise DataError(f"there is no file '{self.path}'; `poolformer pack SRC {self.path}` makes one")
+            if self.path.is_dir():
+                raise DataError(f"'{self.path}' is a folder, not a .beton file")
+            makes = f"; `poolformer pack SRC {self.path}` makes one" if self.path.suffix == ".beton" else ""
+            raise DataError(f"there is no file '{self.path}'{makes}")
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
             raise self._error("is too short to be a .beton file")
         self._bytes = np.memmap(self.path, np.uint8, mode="r")

@@ -66,6 +66,10 @@ class TarFiles:
                 members = sorted(_members(file))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise DataError(f"'{self.path}' cannot be read as a tar file: {error}") from error
+        if split and not any(split in member.folders for member in members):
+            tops = sorted({folder for member in _without_common_folders(members) for folder in member.folders[:1]})
+            more = ", ..." if tops[5:] else ""
+            raise DataError(f"'{self.path}' has no folder '{split}', but {', '.join(tops[:5]) or 'no images'}{more}")
         members = _below(members, split) if split else _without_common_folders(members)
         members = [member for member in members if member.folders]
         self.class_names = sorted({member.folders[0] for member in members})

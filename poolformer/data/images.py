@@ -3,6 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -173,7 +174,10 @@ class ImageData(pl.LightningDataModule, ABC):
         try:
             source, class_names = self.open_images(given, labelled=split != "predict")
         except DataError as error:
-            raise DataError(f"--data.{option}: {error}") from error
+            # A checkpoint remembers paths as they were written, wherever the run was started.
+            relative = not Path(given).expanduser().is_absolute() and not Path(given).exists()
+            where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
+            raise DataError(f"--data.{option}: {error}{where}") from error
         highest = int(source.labels.max())
         if self.num_classes is None and highest >= 0:
             self.num_classes = len(class_names) if class_names else highest + 1

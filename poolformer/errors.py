@@ -67,6 +67,10 @@ class MisfitError(CheckpointError):
         self.unexpected, self.missing, self.other_shapes = list(unexpected), list(missing), list(other_shapes)
 
 
+class RunError(PoolformerError):
+    """Training that cannot go on: its loss is not finite, or its checkpoints cannot be written."""
+
+
 def one_line(error: PoolformerError) -> str:
     """Return the message, without the traceback that a loader's worker process wraps around it."""
     lines = str(error).strip().splitlines() or [repr(error)]

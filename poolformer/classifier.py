@@ -28,6 +28,8 @@ from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Sch
 from .registry import describe
 from .resuming import changes, seed_draws
 
+RUN = "poolformer_run"
+"""Where a checkpoint keeps what `resuming.changes` compares beside the hyper-parameters."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -313,7 +315,7 @@ class ImageClassifier(pl.LightningModule):
             class_names=self.class_names,
         )
         if self._trainer is not None:
-            checkpoint[RECORD]["run"] = self._facts()
+            checkpoint[RUN] = self._facts()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Warn where the weights were made with something else than what is installed or asked for."""
@@ -327,7 +329,7 @@ class ImageClassifier(pl.LightningModule):
             self._go_on_from(checkpoint)
 
     def _go_on_from(self, checkpoint: dict[str, Any]) -> None:
-        run = checkpoint.get(RECORD, {}).get("run", {})
+        run = checkpoint.get(RUN, {})
         data = checkpoint.get("datamodule_hyper_parameters", {})
         self._before = {**run, **checkpoint["hyper_parameters"], **data}
         seed = run.get("seed_everything", self._seed)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 1
+_LAUNCHER = "POOLFORMER_LAUNCHER"  # the process that further ranks are launched from
 
 
 class Stopped(SystemExit):
@@ -35,10 +36,6 @@ class StopOnSignal(Callback):
         self.checkpoint = checkpoint
         self._signal = 0
         self._validation_to_come = False
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if _is_child(trainer):
-            threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
     # In place of Lightning's handler, which talks to the other ranks in the middle of whatever runs.
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -146,8 +143,17 @@ def _is_child(trainer: pl.Trainer) -> bool:
     return trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
 
 
-def _end_with_parent(parent: int) -> None:
-    # A rank that waits for a dead one in a collective does so for minutes.
+def end_with_launcher() -> None:
+    """End this process within seconds of the one that Lightning launched it from, if it did.
+
+    Where that is killed, a rank that waits for it in a collective would do so for half an hour.
+    """
+    launcher, os.environ[_LAUNCHER] = os.environ.get(_LAUNCHER), str(os.getpid())
+    if "LOCAL_RANK" in os.environ and launcher == str(os.getppid()):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL_S)
     os._exit(1)

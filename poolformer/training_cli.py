@@ -32,7 +32,7 @@ from .errors import CheckpointError, ConfigError, PoolformerError
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
-from .stopping import StopOnSignal
+from .stopping import StopOnSignal, end_with_launcher
 
 
 def run(verb: str, arguments: list[str]) -> "TrainingCLI":
@@ -45,6 +45,7 @@ def run(verb: str, arguments: list[str]) -> "TrainingCLI":
     Raises:
         PoolformerError: A mistake in the arguments, found before anything is trained.
     """
+    end_with_launcher()
     return _started(TrainingCLI, verb, arguments)
 
 

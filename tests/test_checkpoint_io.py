@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.checkpoint import read
 from poolformer.checkpoint_io import SafeCheckpointIO, remove_unfinished
+from poolformer.cli import main
 from poolformer.errors import RunError
 
 MIB = 2**20
@@ -107,8 +109,6 @@ def test_training_may_go_on_when_the_disk_is_full(small_disk):
 
 
 def test_a_run_that_the_disk_has_no_room_for_is_refused_before_its_first_step(small_disk, capsys):
-    from poolformer.cli import main
-
     (small_disk / "filler").write_bytes(bytes(10 * MIB))
     before = os.environ.copy()
     options = ["--trainer.max_epochs", "1", "--model.warmup_epochs", "0", "--trainer.accelerator", "cpu"]
@@ -123,8 +123,6 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_its_first_step(sm
 
 
 def test_a_read_only_disk_is_refused_before_its_first_step(small_disk, capsys):
-    from poolformer.cli import main
-
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert main(["fit", "--trainer.default_root_dir", str(small_disk / "run")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

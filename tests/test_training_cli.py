@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import hashlib
+import json
 import logging
 import os
 import re
@@ -844,3 +845,40 @@ def test_the_digits_are_learned(call, work):
         == 0
     )
     assert scalars(work / "runs/digits")["val/top1"][-1][1] > 0.8
+
+
+# ---- counting over processes
+
+COUNT = """
+import json, sys
+import poolformer.training_cli as training_cli
+from poolformer.quiet import quieten
+options = ["--trainer.strategy", "ddp", "--trainer.devices", sys.argv[1], "--data.batch_size", sys.argv[2]]
+cli = training_cli.run("validate", [*options, *sys.argv[4:]])
+if cli.trainer.is_global_zero:
+    values = {name: value.item() for name, value in cli.trainer.callback_metrics.items()}
+    open(sys.argv[3], "w").write(json.dumps(values))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "batch_size"), [(2, 77), (3, 64)])
+def test_each_digit_counts_once_on_any_number_of_processes(trained, tmp_path, processes, batch_size):
+    """360 digits: on three ranks in batches of 64 with a last one of 56, on two in batches of 77 with one of 26."""
+    checkpoint = str(trained / LAST)
+    found = {}
+    for devices, size in ((1, 32), (processes, batch_size)):
+        program, result = tmp_path / "count.py", tmp_path / f"{devices}.json"
+        program.write_text(COUNT)
+        arguments = [str(devices), str(size), str(result), "--ckpt_path", checkpoint, "--trainer.accelerator", "cpu"]
+        subprocess.run(
+            [sys.executable, program, *arguments],
+            check=True,
+            timeout=200,
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        found[devices] = json.loads(result.read_text())
+    assert found[1]["val/images"] == 360
+    assert found[processes] == pytest.approx(found[1], abs=1e-6)

@@ -20,11 +20,15 @@ from .errors import ConfigError
 HEADLINE = "val/top1"
 
 
-def checkpoints(run_dir: Path) -> list[ModelCheckpoint]:
+def checkpoints(run_dir: Path, save_every_n_steps: int | None = None) -> list[ModelCheckpoint]:
     """Return the callbacks that keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` of a run.
 
     Two of them: one alone writes ``last`` only in epochs that are among the best, so that a kill can
     cost everything since the last improvement.
+
+    Args:
+        run_dir: The run's directory.
+        save_every_n_steps: Steps after which ``last`` is written inside an epoch, besides its end.
     """
     options = {
         "dirpath": run_dir / "checkpoints",  # wherever a logger of the user's writes
@@ -34,7 +38,9 @@ def checkpoints(run_dir: Path) -> list[ModelCheckpoint]:
     }
     best = ModelCheckpoint(filename="best", monitor=HEADLINE, mode="max", **options)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options)
-    return [best, last]
+    if save_every_n_steps is None:
+        return [best, last]
+    return [best, last, ModelCheckpoint(filename="last", every_n_train_steps=save_every_n_steps, **options)]
 
 
 class RunDirectory(Callback):
@@ -78,6 +84,24 @@ class RunDirectory(Callback):
             shutil.move(path, target / path.name)
         rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a run whose directory was moved know its best epoch still, or the next one would replace it."""
+        if self.goes_on:
+            folder = str((self.run_dir / "checkpoints").resolve())
+            for state in checkpoint["callbacks"].values():
+                if "best_k_models" in state:
+                    _move(state, folder)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Have the curves on the disk up to each checkpoint: they go on from there after a kill."""
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Remove what the logger wrote for a run that did not start."""
@@ -88,6 +112,18 @@ class RunDirectory(Callback):
                 path.unlink()
         if self.run_dir.is_dir() and not _children(self.run_dir):
             self.run_dir.rmdir()
+
+
+def _move(state: dict[str, Any], folder: str) -> None:
+    """Have the state of a `ModelCheckpoint` point into another folder."""
+
+    def moved(path: str) -> str:
+        return path and os.path.join(folder, os.path.basename(path))
+
+    state["dirpath"] = folder
+    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[name] = moved(state[name])
 
 
 def _children(folder: Path) -> list[Path]:
@@ -126,6 +162,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started_s = time.perf_counter()
+        self._restart()  # a run that goes on inside an epoch does not start one
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._ended_s = time.perf_counter()

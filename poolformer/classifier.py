@@ -7,18 +7,16 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 import copy
 import inspect
 import os
-import random
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone
@@ -29,7 +27,10 @@ from .mixer_spec import as_plain_values
 from .pretrained import compare, explain
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
+from .resuming import changes, seed_draws
 
+RUN = "poolformer_run"
+"""Where a checkpoint keeps what `resuming.changes` compares beside the hyper-parameters."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -134,6 +135,8 @@ class ImageClassifier(pl.LightningModule):
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
         self.class_names: list[str] | None = None
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._before: dict[str, Any] = {}
         self.val_metrics = _metrics(num_classes)
         self.test_metrics = _metrics(num_classes)
 
@@ -191,18 +194,36 @@ class ImageClassifier(pl.LightningModule):
                 ) from error
 
     def on_train_start(self) -> None:
-        """Give each device random numbers of its own: Lightning seeds them all alike, and mixing would repeat."""
-        if self.global_rank > 0:
-            seed = (int(os.environ.get("PL_GLOBAL_SEED", 0)) + self.global_rank) % 2**32
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
+        """Say with which other options a run goes on than it had before."""
+        before, self._before = self._before, {}
+        now = {**self._facts(), **self.hparams, **getattr(self.trainer.datamodule, "hparams", {})}
+        if before.get("max_epochs", now["max_epochs"]) != now["max_epochs"]:
+            rank_zero_info(f"The schedule is now one of {now['max_epochs']} epochs, not of {before['max_epochs']}")
+        changed = changes(
+            before, {name: value for name, value in now.items() if name not in ("seed_everything", "max_epochs")}
+        )
+        if changed:
+            rank_zero_warn(f"the run goes on from this checkpoint with other options: {', '.join(changed)}")
+
+    def _facts(self) -> dict[str, int]:
+        """What a run is made of beside the options of model and data; checkpoints keep it."""
+        return {
+            "seed_everything": self._seed,
+            "max_epochs": self.trainer.max_epochs,
+            "devices": self.trainer.world_size,
+            "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
+            "batches_per_epoch": self.trainer.num_training_batches,
+        }
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise on the device; in training mix, erase, and make the targets soft (B, K)."""
         images, labels = batch
         images = (images - self.mean) / self.std
-        return self.augment(images, labels) if self.trainer.training else (images, labels)
+        if not self.trainer.training:
+            return images, labels
+        # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
+        seed_draws(self._seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
+        return self.augment(images, labels)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, targets = batch
@@ -226,11 +247,12 @@ class ImageClassifier(pl.LightningModule):
     def _evaluate(self, metrics: torch.nn.ModuleDict, split: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
         logits = self(images)
+        metrics["images"].update(float(len(labels)))
         metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
         for name in ("top1", "top5"):
             metrics[name].update(logits, labels)
         for name, metric in metrics.items():
-            self.log(f"{split}/{name}", metric, prog_bar=name != "top5", on_step=False, on_epoch=True)
+            self.log(f"{split}/{name}", metric, prog_bar=name in ("loss", "top1"), on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
@@ -304,6 +326,8 @@ class ImageClassifier(pl.LightningModule):
             mixer=self.hparams.mixer,
             class_names=self.class_names,
         )
+        if self._trainer is not None:
+            checkpoint[RUN] = self._facts()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Warn where the weights were made with something else than what is installed or asked for."""
@@ -313,6 +337,21 @@ class ImageClassifier(pl.LightningModule):
         if trained_with and self.class_names and trained_with != self.class_names:
             rank_zero_warn("the checkpoint's classes are not the data's: labels mean something else to it")
         self.class_names = trained_with or self.class_names
+        if self._trainer is not None and self._trainer.state.fn == "fit":
+            self._go_on_from(checkpoint)
+
+    def _go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        run = checkpoint.get(RUN, {})
+        data = checkpoint.get("datamodule_hyper_parameters", {})
+        self._before = {**run, **checkpoint["hyper_parameters"], **data}
+        seed = run.get("seed_everything", self._seed)
+        if seed != self._seed:
+            rank_zero_warn(f"the run keeps its seed, {seed}; --seed_everything {self._seed} is for new runs")
+            self._seed = seed
+        for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
+            # The optimiser's state would bring back the decay of before; the rate is the schedule's.
+            if group["weight_decay"]:
+                group["weight_decay"] = self.hparams.weight_decay
 
 
 def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> ImageClassifier:
@@ -352,4 +391,4 @@ def _metrics(num_classes: int) -> torch.nn.ModuleDict:
         top_k = min(top_k, num_classes)
         return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
 
-    return torch.nn.ModuleDict({"loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)})
+    return torch.nn.ModuleDict({"images": SumMetric(), "loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)})

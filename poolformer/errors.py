@@ -67,6 +67,10 @@ class MisfitError(CheckpointError):
         self.unexpected, self.missing, self.other_shapes = list(unexpected), list(missing), list(other_shapes)
 
 
+class RunError(PoolformerError):
+    """Training that cannot go on: its loss is not finite, or its checkpoints cannot be written."""
+
+
 LONGEST_MESSAGE = 1500
 
 

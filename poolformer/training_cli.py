@@ -20,12 +20,14 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from . import callbacks, data, data_section
+from . import callbacks, data, data_section, guards
 from .checkpoint import hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
+from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
 from .errors import CheckpointError, ConfigError, PoolformerError
@@ -33,6 +35,7 @@ from .mixer_spec import resolve
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
+from .stopping import StopOnSignal, end_with_launcher
 
 
 def run(verb: str, arguments: list[str]) -> "TrainingCLI":
@@ -45,6 +48,7 @@ def run(verb: str, arguments: list[str]) -> "TrainingCLI":
     Raises:
         PoolformerError: A mistake in the arguments, found before anything is trained.
     """
+    end_with_launcher()
     return _started(TrainingCLI, verb, arguments)
 
 
@@ -106,6 +110,19 @@ class TrainingCLI(LightningCLI):
             type=PositiveInt | None,
             default=None,
             help="CPU threads of PyTorch in this process; null for one a core. Small networks are fastest with 1.",
+        )
+        parser.add_argument(
+            "--save_every_n_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="Write last.ckpt every so many steps too; null for the end of each epoch alone.",
+        )
+        parser.add_argument(
+            "--if_saving_fails",
+            type=WhenSavingFails,
+            default="stop",
+            help="Whether training ends or goes on when a checkpoint cannot be written, as on a full disk; the one "
+            "before it is kept.",
         )
 
     def before_instantiate_classes(self) -> None:
@@ -202,6 +219,7 @@ class TrainingCLI(LightningCLI):
 
     def _take_defaults_from(self, path: Path) -> None:
         saved = read_run(path)
+        self._checkpoint_step = saved["global_step"]
         model = hyper_parameters(saved)
         # A checkpoint is data: it may not choose what is imported.
         for option in ("mixer", "backbone"):
@@ -263,6 +281,9 @@ class TrainingCLI(LightningCLI):
         extra = [callbacks.PredictionWriter()] if self.verb == "predict" else []
         if self.verb == "fit" and not options.fast_dev_run:
             extra = self._callbacks_of_a_run(logs=bool(kwargs.get("logger", options.logger)))
+            kwargs["plugins"] = _with_safe_writing(options.plugins, self._options.if_saving_fails)
+        else:
+            extra.append(StopOnSignal())
         try:
             return self._instantiate_trainer({**options, **kwargs}, extra)
         except (ValueError, MisconfigurationException) as error:
@@ -273,12 +294,18 @@ class TrainingCLI(LightningCLI):
             raise ConfigError(f"--trainer.{option}: {message}") from error
 
     def _tensorboard(self) -> TensorBoardLogger:
-        # Empty name and version: the events lie in the run's directory itself.
-        return TensorBoardLogger(self._run_dir, name="", version="", default_hp_metric=False)
+        # Empty name and version: the events lie in the run's directory itself. What was logged after the
+        # checkpoint is logged again, so TensorBoard leaves it out.
+        purge_step = self._checkpoint_step if self._goes_on else None
+        return TensorBoardLogger(self._run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step)
 
     def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
         directory = callbacks.RunDirectory(self._run_dir, goes_on=self._goes_on, save_config=self._save_config)
-        extra = [directory, *callbacks.checkpoints(self._run_dir), callbacks.Throughput(), callbacks.RunSummary()]
+        folder = self._run_dir / "checkpoints"
+        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), directory]
+        extra += callbacks.checkpoints(self._run_dir, self._options.save_every_n_steps)
+        extra += [callbacks.Throughput(), callbacks.RunSummary()]
+        extra += [guards.FiniteTraining(folder), StopOnSignal(folder / "last.ckpt")]
         return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
     def _save_config(self, path: Path) -> None:
@@ -389,6 +416,13 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
 def _as_word(value: Any) -> str:
     """Return a value as it is written behind an option."""
     return value if isinstance(value, str) else f"'{json.dumps(value)}'"
+
+
+def _with_safe_writing(plugins: Any, if_saving_fails: WhenSavingFails) -> list[Any]:
+    given = plugins if isinstance(plugins, list) else [plugins] if plugins else []
+    if any(isinstance(plugin, CheckpointIO) for plugin in given):
+        return given
+    return [*given, SafeCheckpointIO(if_saving_fails)]
 
 
 def _default_precision(accelerator: Any) -> str:

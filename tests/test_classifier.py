@@ -136,6 +136,7 @@ def test_metrics_are_those_of_all_images_together_whatever_the_batches(verb, spl
     losses = -logits.log_softmax(1)[torch.arange(10), labels]
     order = logits.argsort(1, descending=True)
     by_hand = {
+        f"{split}/images": 10,
         f"{split}/loss": losses.mean().item(),
         f"{split}/top1": (order[:, 0] == labels).float().mean().item(),
         f"{split}/top5": (order[:, :5] == labels[:, None]).any(1).float().mean().item(),
@@ -420,6 +421,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options: lr 0.002 ")
 @pytest.mark.parametrize(("lr", "epochs"), [(2e-3, 4), (1e-3, 8)], ids=["another rate", "more epochs"])
 def test_a_resumed_run_has_the_rates_that_are_asked_for(tmp_path, lr, epochs):
     options = {"lr_batch_size": None, **UNMIXED}

@@ -1,5 +1,6 @@
 """The digits against scikit-learn's own: which, how many, in what order, and pixel by pixel."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from poolformer.data import DigitsData
-from poolformer.data.digits import Digits
+from poolformer.data.digits import Digits, DigitsLoader
 
 
 def ready(**options) -> DigitsData:
@@ -104,7 +105,7 @@ def test_a_training_digit_moves_by_up_to_the_shift_along_each_axis(image_size, s
     dots = torch.zeros(500, 8, 8, dtype=torch.uint8)
     dots[:, 3:5, 3:5] = 255
     digits = Digits(dots, torch.zeros(500, dtype=torch.int64), image_size=image_size, shift=shift)
-    images, _ = digits.__getitems__(list(range(500)))
+    images, _ = digits.batch(np.arange(500), epoch=0)
     mass = images[:, 0].float()
     position = (torch.arange(image_size) + 0.5) / image_size - 0.5
     for axis in (1, 2):
@@ -119,7 +120,9 @@ def test_training_is_shuffled_and_has_full_batches_only():
     loader = ready(batch_size=64, shift=0).train_dataloader()
     assert {len(labels) for _, labels in loader} == {64}
     assert len(loader) == 1437 // 64
-    assert not torch.equal(everything(loader)[1], everything(loader)[1])
+    first = everything(loader)[1]
+    loader.set_epoch(1)
+    assert not torch.equal(first, everything(loader)[1])
 
 
 def test_the_classes_are_the_ten_digits():
@@ -128,9 +131,25 @@ def test_the_classes_are_the_ten_digits():
     assert data.class_names == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # Python 3.12 and later
-def test_worker_processes_load_the_same():
-    here, there = (everything(ready(num_workers=workers).val_dataloader()) for workers in (0, 2))
+def test_threads_load_the_same():
+    here, there = (everything(ready(num_workers=workers).train_dataloader()) for workers in (0, 2))
     assert torch.equal(here[0], there[0])
     assert torch.equal(here[1], there[1])
+
+
+def test_order_and_moves_are_those_of_seed_and_epoch():
+    first, again, other = (ready(batch_size=64, seed=seed).train_dataloader() for seed in (1, 1, 2))
+    torch.rand(3)
+    assert torch.equal(everything(first)[0], everything(again)[0])
+    assert not torch.equal(everything(first)[0], everything(other)[0])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [7, 64, 359])
+def test_every_validation_digit_is_on_one_rank_once_and_ranks_have_equally_many_batches(world, batch_size):
+    digits = Digits(torch.zeros(361, 8, 8, dtype=torch.uint8), torch.arange(361), image_size=8, shift=0)
+    options = {"workers": 0, "batch_size": batch_size, "shuffle": False, "seed": 0, "world": world}
+    loaders = [DigitsLoader(digits, rank=rank, **options) for rank in range(world)]
+    labels = torch.cat([everything(loader)[1] for loader in loaders])
+    assert labels.sort().values.tolist() == list(range(361))
+    assert len({len(loader) for loader in loaders}) == 1

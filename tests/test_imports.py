@@ -25,15 +25,15 @@ LAYERS = [
     ["parser", "data_section"],
     ["commands.*"],
     ["classifier"],
-    ["backbones", "recipe", "callbacks", "data.*", "testing"],
+    ["backbones", "recipe", "callbacks", "guards", "stopping", "data.*", "testing"],
     ["pretrained"],
-    ["checkpoint"],
+    ["checkpoint", "checkpoint_io"],
     ["mixer_rules"],
     ["metaformer"],
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers"],
-    ["registry", "layers", "complexity", "quiet"],
+    ["registry", "layers", "complexity", "quiet", "resuming"],
     ["kernels.*"],
     ["errors"],
 ]
@@ -41,7 +41,10 @@ NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside
 # a function anybody may.
 HEAVY = {
-    "lightning": ["training_cli", "parser", "classifier", "callbacks", "data.*"],
+    "lightning": [
+        *("training_cli", "parser", "classifier", "callbacks", "guards", "stopping", "checkpoint_io"),
+        "data.*",
+    ],
     "torchvision": ["data.*"],
     "sklearn": ["data.*"],
     "timm": [],

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import hashlib
+import json
 import logging
 import os
 import re
@@ -551,6 +552,7 @@ EDGES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options")
 @pytest.mark.parametrize(("said", "expected"), EDGES)
 def test_flags_beat_configurations_beat_the_checkpoint_beats_defaults(call, work, trained, said, expected):
     # The digits are what fit takes without a configuration, so one is given that says next to nothing.
@@ -585,7 +587,7 @@ def test_another_mixer_without_parameters_is_warned_of_and_used(call, run_dir):
     with pytest.warns(UserWarning, match="was trained with token mixer 'pooling' .*, not 'identity'"):
         done = call("validate", *config, "--ckpt_path", "last", "--model.mixer", "identity")
     assert done.code == 0
-    assert metric(done, "val/top1") != pytest.approx(scalars(run_dir)["val/top1"][-1][1], abs=1e-6)
+    assert metric(done, "val/loss") != pytest.approx(scalars(run_dir)["val/loss"][-1][1], abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
@@ -728,6 +730,7 @@ def test_published_weights_that_do_not_fit_are_one_line(call, work, published):
     assert files(work) == {"published.pth.tar"}
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options")
 def test_a_checkpoint_cannot_choose_published_weights(call, work, run_dir, published):
     evil = changed(run_dir, run_dir / "checkpoints/evil.ckpt", hyper_parameters={"pretrained": "timm/evil"})
     assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0
@@ -945,3 +948,40 @@ def test_the_digits_are_learned(call, work):
         == 0
     )
     assert scalars(work / "runs/digits")["val/top1"][-1][1] > 0.8
+
+
+# ---- counting over processes
+
+COUNT = """
+import json, sys
+import poolformer.training_cli as training_cli
+from poolformer.quiet import quieten
+options = ["--trainer.strategy", "ddp", "--trainer.devices", sys.argv[1], "--data.batch_size", sys.argv[2]]
+cli = training_cli.run("validate", [*options, *sys.argv[4:]])
+if cli.trainer.is_global_zero:
+    values = {name: value.item() for name, value in cli.trainer.callback_metrics.items()}
+    open(sys.argv[3], "w").write(json.dumps(values))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "batch_size"), [(2, 77), (3, 64)])
+def test_each_digit_counts_once_on_any_number_of_processes(trained, tmp_path, processes, batch_size):
+    """360 digits: on three ranks in batches of 64 with a last one of 56, on two in batches of 77 with one of 26."""
+    checkpoint = str(trained / LAST)
+    found = {}
+    for devices, size in ((1, 32), (processes, batch_size)):
+        program, result = tmp_path / "count.py", tmp_path / f"{devices}.json"
+        program.write_text(COUNT)
+        arguments = [str(devices), str(size), str(result), "--ckpt_path", checkpoint, "--trainer.accelerator", "cpu"]
+        subprocess.run(
+            [sys.executable, program, *arguments],
+            check=True,
+            timeout=200,
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        found[devices] = json.loads(result.read_text())
+    assert found[1]["val/images"] == 360
+    assert found[processes] == pytest.approx(found[1], abs=1e-6)

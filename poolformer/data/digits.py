@@ -1,12 +1,17 @@
 """scikit-learn's handwritten digits: 1797 images inside the wheel, so that a first run needs no download."""
 
+from collections.abc import Iterator
+
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError
+from .keyed import uniforms
+from .order import Order
+from .threads import in_order
 
 _SPLIT_SEED = 0
 _VAL_SHARE = 0.2
@@ -19,20 +24,23 @@ class DigitsData(pl.LightningDataModule):
         batch_size: Images a device and step.
         image_size: Side in pixels; the images are 8 by 8 and are enlarged where it is more.
         shift: Training images are moved along each axis by up to this share of their side.
-        num_workers: Processes that load; 0 loads in the training process, which is fastest here.
+        seed: Of the order and the moves.
+        num_workers: Threads that load; 0 loads in the training thread, which is fastest here.
 
     Attributes:
         num_classes: 10.
         class_names: "0" to "9".
     """
 
-    def __init__(self, batch_size: int = 64, image_size: int = 8, shift: float = 0.125, num_workers: int = 0):
+    def __init__(
+        self, batch_size: int = 64, image_size: int = 8, shift: float = 0.125, seed: int = 42, num_workers: int = 0
+    ):
         super().__init__()
         self.save_hyperparameters()
         if batch_size < 1:
             raise ConfigError(f"--data.batch_size {batch_size}: a batch has at least one image")
         if num_workers < 0:
-            raise ConfigError(f"--data.num_workers {num_workers}: a number of processes, or 0 for none")
+            raise ConfigError(f"--data.num_workers {num_workers}: a number of threads, or 0 for none")
         self.batch_size = batch_size
         self.class_names = [str(digit) for digit in range(10)]
         self.num_classes = len(self.class_names)
@@ -49,31 +57,34 @@ class DigitsData(pl.LightningDataModule):
             range(len(labels)), test_size=_VAL_SHARE, random_state=_SPLIT_SEED, stratify=labels
         )
         size = self.hparams.image_size
-        self._train = Digits(images[train], labels[train], image_size=size, shift=self.hparams.shift)
-        self._val = Digits(images[val], labels[val], image_size=size, shift=0)
+        options = {"image_size": size, "seed": self.hparams.seed}
+        self._train = Digits(images[train], labels[train], shift=self.hparams.shift, **options)
+        self._val = Digits(images[val], labels[val], shift=0, **options)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> "DigitsLoader":
         """Shuffled batches of uint8 (B, 3, H, W) and int64 (B,)."""
-        return self._loader(self._train, shuffle=True, drop_last=True)
+        return self._loader(self._train, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> "DigitsLoader":
         """Every validation digit once, in order."""
         return self._loader(self._val)
 
     test_dataloader = predict_dataloader = val_dataloader
 
-    def _loader(self, dataset: Dataset, **options: bool) -> DataLoader:
-        # Keyword, not position: Lightning rebuilds the predict loader from its keywords.
-        return DataLoader(
-            dataset,
+    def _loader(self, digits: "Digits", *, shuffle: bool = False) -> "DigitsLoader":
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DigitsLoader(
+            digits,
+            workers=self.hparams.num_workers,
             batch_size=self.batch_size,
-            num_workers=self.hparams.num_workers,
-            collate_fn=_as_it_is,
-            **options,
+            shuffle=shuffle,
+            seed=self.hparams.seed,
+            rank=rank,
+            world=world,
         )
 
 
-class Digits(Dataset):
+class Digits:
     """Digits (N, 8, 8) as batches: indices to uint8 images (B, 3, S, S) and labels (B,).
 
     Args:
@@ -81,33 +92,62 @@ class Digits(Dataset):
         labels: int64 (N,).
         image_size: Side S of what is returned, in pixels.
         shift: Largest random move along each axis, as a share of the side.
+        seed: Of the moves.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, image_size: int, shift: float):
+    def __init__(self, images: Tensor, labels: Tensor, *, image_size: int, shift: float, seed: int = 0):
         self.images, self.labels = images, labels
-        self.image_size, self.shift = image_size, shift
+        self.image_size, self.shift, self.seed = image_size, shift, seed
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def batch(self, samples: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return samples (B,) as they are in an epoch."""
         # The whole batch at once: Python for each image would cost more than the training step.
+        indices = torch.from_numpy(samples)
         images = self.images[indices][:, None]
         if self.shift or self.image_size != images.shape[-1]:
-            images = _resampled(images, self.image_size, self.shift)
+            moves = uniforms(samples, 2, seed=self.seed, epoch=epoch)
+            images = _resampled(images, self.image_size, self.shift * torch.from_numpy(moves).float())
         return images.expand(-1, 3, -1, -1).contiguous(), self.labels[indices]
 
 
-def _resampled(images: Tensor, side: int, shift: float) -> Tensor:
-    """Move each of the images (B, 1, H, W) by its own fraction and resample them to (B, 1, side, side)."""
+class DigitsLoader(Order):
+    """Batches of digits, the same for any number of threads, ranks or restarts.
+
+    Args:
+        digits: The digits.
+        workers: Threads; 0 makes them in the thread that asks.
+        order: What `Order` takes.
+    """
+
+    def __init__(
+        self, digits: Digits, *, workers: int, batch_size: int, shuffle: bool, seed: int, rank: int, world: int
+    ):
+        super().__init__(len(digits.labels), batch_size=batch_size, shuffle=shuffle, seed=seed, rank=rank, world=world)
+        self.digits, self.workers = digits, workers
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # The body runs at the first batch, not here: Lightning calls iter() before it says which epoch it is.
+        epoch, first = self.epoch, self.begin()
+        order = self.order(epoch)
+        samples = (self.batch_of(order, batch) for batch in range(first, len(self)))
+
+        def make(samples: np.ndarray) -> tuple[Tensor, Tensor]:
+            return self.digits.batch(samples, epoch)
+
+        batches = (
+            in_order(make, samples, workers=self.workers, ahead=2 * self.workers)
+            if self.workers
+            else map(make, samples)
+        )
+        for batch in batches:
+            self._done += 1
+            yield batch
+
+
+def _resampled(images: Tensor, side: int, moves: Tensor) -> Tensor:
+    """Move the images (B, 1, H, W) by moves (B, 2), shares of the side, and resample them to (B, 1, side, side)."""
     batch = len(images)
-    # Grid coordinates run from -1 to 1, so a share of the side is twice that.
-    moves = (4 * torch.rand(batch, 2) - 2) * shift
     transforms = torch.eye(2, 3).repeat(batch, 1, 1)
-    transforms[:, :, 2] = moves
+    transforms[:, :, 2] = 2 * moves  # grid coordinates run from -1 to 1
     grid = F.affine_grid(transforms, [batch, 1, side, side], align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False).round().to(torch.uint8)
-
-
-def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch

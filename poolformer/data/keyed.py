@@ -70,3 +70,18 @@ def _ranks(count, seed, epoch):
     for n in range(count):
         ranks[n] = mix(start ^ mix(np.uint64(n)))
     return ranks
+
+
+def uniforms(samples: np.ndarray, count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The first numbers in [-1, 1) of the streams of samples, float64 (samples, count)."""
+    return _uniforms(samples, count, word(seed), epoch)
+
+
+@kernel
+def _uniforms(samples, count, seed, epoch):
+    numbers = np.empty((len(samples), count))
+    for row in range(len(samples)):
+        state = stream(seed, epoch, samples[row])
+        for column in range(count):
+            numbers[row, column] = uniform(state, -1.0, 1.0)
+    return numbers

@@ -1,0 +1,81 @@
+"""Writing checkpoints so that under a checkpoint's name there is always a whole one, whatever dies when."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+
+from .errors import RunError
+from .registry import describe
+
+WhenSavingFails = Literal["stop", "continue"]
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, flushes it to the disk, and renames it.
+
+    Lightning's own goes through TMPDIR; where that is another file system, the usual layout of a cluster, a
+    kill leaves a torn file under the final name.
+
+    Args:
+        if_saving_fails: Whether training then ends or goes on with a warning; the checkpoint before it is
+            kept either way.
+    """
+
+    def __init__(self, if_saving_fails: WhenSavingFails = "stop"):
+        self.if_saving_fails = if_saving_fails
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            RunError: It cannot be written, and training is to end then.
+        """
+        path = Path(path)
+        try:
+            _write(checkpoint, path)
+        except (OSError, RuntimeError) as error:  # PyTorch makes the second of the first
+            cause = describe(_system_error(error) or error)
+            message = f"'{path}' cannot be written ({cause}); what was there before is kept"
+            if self.if_saving_fails == "stop":
+                raise RunError(message) from error
+            rank_zero_warn(message)
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in a folder last through a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writes have left in a folder of checkpoints."""
+    for path in folder.glob(".*.ckpt.*.tmp"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""What ends a run that has gone wrong by itself: a loss that is not finite, a disk without room."""
+
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from .checkpoint_io import remove_unfinished
+from .errors import ConfigError, RunError
+
+_STATES = 3  # best, last, and the one that is being written
+_MIB = 2**20
+
+
+class DiskSpace(Callback):
+    """Finds out before training whether the run's checkpoints fit on the disk; removes what killed writes left.
+
+    Args:
+        checkpoints: The folder of the checkpoints.
+        goes_on: Whether this run writes over those that lie there.
+
+    Raises:
+        ConfigError: They do not fit.
+    """
+
+    def __init__(self, checkpoints: Path, *, goes_on: bool):
+        self.checkpoints, self.goes_on = checkpoints, goes_on
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        shortage = self._shortage(pl_module) if trainer.is_global_zero else None
+        shortage = trainer.strategy.broadcast(shortage)
+        if shortage:
+            raise ConfigError(shortage)
+
+    def _shortage(self, pl_module: pl.LightningModule) -> str | None:
+        remove_unfinished(self.checkpoints)
+        existing = next(path for path in [self.checkpoints, *self.checkpoints.absolute().parents] if path.exists())
+        # AdamW keeps two averages of each parameter.
+        state = 3 * sum(parameter.nbytes for parameter in pl_module.parameters())
+        needed, free = _STATES * state, shutil.disk_usage(existing).free
+        replaced = sum(path.stat().st_size for path in self.checkpoints.glob("*.ckpt")) if self.goes_on else 0
+        if free >= max(needed - replaced, state):
+            return None
+        return (
+            f"'{existing}' has {free / _MIB:.0f} MiB free, and the checkpoints of this run need {needed / _MIB:.0f}: "
+            "make room, or choose another --trainer.default_root_dir"
+        )
+
+
+class FiniteTraining(Callback):
+    """Ends training within ``log_every_n_steps`` when the loss is not finite, and lets no such state be saved.
+
+    Args:
+        checkpoints: The folder of the checkpoints, for the message.
+
+    Raises:
+        RunError: The loss, a weight or a state of the optimiser is not finite.
+    """
+
+    def __init__(self, checkpoints: Path):
+        self.checkpoints = checkpoints
+        self._broken: Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Kept on the device: asking at every batch would make the host wait for it.
+        broken = ~torch.isfinite(outputs["loss"].detach())
+        self._broken = broken if self._broken is None else self._broken | broken
+        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
+            self._check(trainer, self._broken, "the loss is")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._broken is not None:
+            self._check(trainer, self._broken, "the loss is")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        states = chain.from_iterable(state.values() for each in trainer.optimizers for state in each.state.values())
+        tensors = chain(pl_module.state_dict().values(), states)
+        broken = [
+            ~torch.isfinite(each).all() for each in tensors if isinstance(each, Tensor) and each.is_floating_point()
+        ]
+        self._check(trainer, torch.stack([each.to(pl_module.device) for each in broken]).any(), "weights are")
+
+    def _check(self, trainer: pl.Trainer, broken: Tensor, what: str) -> None:
+        found = bool(broken)
+        if trainer.world_size > 1:
+            found = trainer.strategy.reduce_boolean_decision(found, all=False)
+        if not found:
+            return
+        good = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        kept = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
+        raise RunError(
+            f"{what} not finite at step {trainer.global_step} (epoch {trainer.current_epoch}, lr {_lr(trainer):.4g}): "
+            f"training ends; {kept}. Lower --model.lr, or look at the data"
+        )
+
+
+def _lr(trainer: pl.Trainer) -> float:
+    return trainer.optimizers[0].param_groups[0]["lr"]

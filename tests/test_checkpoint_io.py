@@ -1,0 +1,128 @@
+"""Checkpoints that are whole at any moment: under kills, on full and on read-only disks."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.checkpoint import read
+from poolformer.checkpoint_io import SafeCheckpointIO, remove_unfinished
+from poolformer.cli import main
+from poolformer.errors import RunError
+
+MIB = 2**20
+# Saves for ever, and says when a write begins; argv: class, path, MiB.
+WRITER = """
+import sys, torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from poolformer.checkpoint_io import SafeCheckpointIO
+io, path, n = {"safe": SafeCheckpointIO, "lightning": TorchCheckpointIO}[sys.argv[1]](), sys.argv[2], 0
+weights = torch.rand(int(sys.argv[3]) * 2**18)
+while True:
+    print(n, flush=True)
+    io.save_checkpoint({"weights": weights, "n": n}, path)
+    n += 1
+"""
+KILLS = int(os.environ.get("POOLFORMER_KILLS", 3))
+
+
+def kill_in_mid_write(path: Path, kind: str, *, mib: int, draw: random.Random) -> int:
+    """Kill a process that saves for ever somewhere in a write; return how many writes it had completed."""
+    # TMPDIR on another file system than the checkpoints: the normal layout of a cluster.
+    environment = os.environ | {"TMPDIR": "/dev/shm", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WRITER, kind, str(path), str(mib)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        starts = []
+        while len(starts) < 3:
+            process.stdout.readline()
+            starts.append(time.monotonic())
+        time.sleep(draw.uniform(0, 1) * (starts[2] - starts[1]))
+        process.send_signal(signal.SIGKILL)
+        return 2 + len(process.stdout.read().split())
+
+
+@pytest.mark.slow
+def test_a_checkpoint_loads_after_a_kill_in_the_middle_of_a_write(tmp_path):
+    """POOLFORMER_KILLS says how many kills; POOLFORMER_KILLED=lightning shows what they do to Lightning's own."""
+    kind, draw, left = os.environ.get("POOLFORMER_KILLED", "safe"), random.Random(0), 0
+    for kill in range(KILLS):
+        path = tmp_path / f"{kill}" / "last.ckpt"
+        path.parent.mkdir()
+        completed = kill_in_mid_write(path, kind, mib=80, draw=draw)
+        assert completed - 2 <= read(path)["n"] <= completed
+        left += len(list(path.parent.glob(".*")))
+        remove_unfinished(path.parent)
+        assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert left > 0  # some of the kills did come in the middle of a write
+
+
+def test_what_is_written_is_read_back_and_nothing_stays_beside_it(tmp_path):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    for n in range(2):
+        SafeCheckpointIO().save_checkpoint({"n": n, "weights": torch.ones(3)}, path)
+    assert read(path)["n"] == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_only_what_a_killed_write_left_is_removed(tmp_path):
+    for name in ("last.ckpt", ".hidden", ".last.ckpt.123.tmp", "notes.tmp"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "last.ckpt", "notes.tmp"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 16 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(small_disk):
+    path = small_disk / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"n": 0, "weights": torch.zeros(MIB)}, path)
+    with pytest.raises(RunError, match=r"last.ckpt' cannot be written .*No space left.*what was there before is kept"):
+        SafeCheckpointIO().save_checkpoint({"n": 1, "weights": torch.zeros(4 * MIB)}, path)
+    assert read(path)["n"] == 0
+    assert list(small_disk.iterdir()) == [path]
+
+
+def test_training_may_go_on_when_the_disk_is_full(small_disk):
+    path = small_disk / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"n": 0}, path)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        SafeCheckpointIO("continue").save_checkpoint({"n": 1, "weights": torch.zeros(8 * MIB)}, path)
+    assert read(path)["n"] == 0
+
+
+def test_a_run_that_the_disk_has_no_room_for_is_refused_before_its_first_step(small_disk, capsys):
+    (small_disk / "filler").write_bytes(bytes(10 * MIB))
+    before = os.environ.copy()
+    options = ["--trainer.max_epochs", "1", "--model.warmup_epochs", "0", "--trainer.accelerator", "cpu"]
+    try:
+        code = main(["fit", "--trainer.default_root_dir", str(small_disk / "run"), *options])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    assert code == 2
+    assert re.search(r"has 6 MiB free, and the checkpoints of this run need 11: make room", capsys.readouterr().err)
+    assert not (small_disk / "run").exists()
+
+
+def test_a_read_only_disk_is_refused_before_its_first_step(small_disk, capsys):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert main(["fit", "--trainer.default_root_dir", str(small_disk / "run")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

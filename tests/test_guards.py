@@ -1,0 +1,86 @@
+"""What ends a run that has gone wrong: numbers that are not finite."""
+
+import math
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader
+
+from poolformer.checkpoint import read
+from poolformer.checkpoint_io import SafeCheckpointIO
+from poolformer.errors import RunError
+from poolformer.guards import FiniteTraining
+
+
+class Breaks(pl.LightningModule):
+    """Its loss is the weight times a factor, which stops being finite at a step."""
+
+    def __init__(self, step: int, factor: float, *, gradient: float | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.step, self.factor, self.gradient = step, factor, gradient
+
+    def training_step(self, batch, index):
+        breaks = self.global_step == self.step
+        if breaks and self.gradient is not None:
+            self.weight.register_hook(lambda gradient: gradient * self.gradient)
+        return self.weight.sum() * (self.factor if breaks else 1)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+
+def fit(folder, model, *, every: int, guarded: bool = True):
+    """Train two epochs of 10 steps, saving every step."""
+    keep = ModelCheckpoint(dirpath=folder, filename="last", every_n_train_steps=1, enable_version_counter=False)
+    silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        log_every_n_steps=every,
+        callbacks=[keep, *([FiniteTraining(folder)] if guarded else [])],
+        plugins=[SafeCheckpointIO()],
+        **silence,
+    )
+    trainer.fit(model, DataLoader(torch.zeros(10, 1)))
+    return trainer
+
+
+def all_finite(path) -> bool:
+    return bool(read(path)["state_dict"]["weight"].isfinite().all())
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+@pytest.mark.parametrize("every", [1, 4, 50])
+def test_a_loss_that_is_not_finite_ends_training_and_is_not_saved(tmp_path, factor, every):
+    model = Breaks(12, factor)
+    with pytest.raises(RunError) as caught:
+        fit(tmp_path, model, every=every)
+    assert model.global_step <= 12 + every
+    assert str(caught.value).startswith(
+        ("the loss is not finite at step 13 (epoch 1, lr 0.1)", "weights are not finite")
+    )
+    assert f"the last good checkpoint is '{tmp_path}/last.ckpt'" in str(caught.value)
+    assert all_finite(tmp_path / "last.ckpt")
+    assert read(tmp_path / "last.ckpt")["global_step"] == 12
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved_though_the_loss_is(tmp_path):
+    with pytest.raises(RunError, match="weights are not finite at step 13"):
+        fit(tmp_path, Breaks(12, 1.0, gradient=math.inf), every=50)
+    assert all_finite(tmp_path / "last.ckpt")
+
+
+def test_without_a_checkpoint_it_is_said(tmp_path):
+    with pytest.raises(RunError, match="there is no checkpoint yet"):
+        fit(tmp_path, Breaks(0, math.nan), every=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lightning_alone_trains_on_and_saves_it(tmp_path):
+    """Why there is a guard."""
+    fit(tmp_path, Breaks(12, math.nan), every=1, guarded=False)
+    assert not all_finite(tmp_path / "last.ckpt")

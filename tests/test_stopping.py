@@ -1,0 +1,281 @@
+"""Signals that stop a run, and the run that goes on: equal to the one that was never stopped, to the bit."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from data_images import write_class_folders
+from lightning.pytorch.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import poolformer.training_cli as training_cli
+from poolformer import cli
+from poolformer.checkpoint import read
+
+SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
+# All that draws: mixing, erasing, drop path, and the data's own augmentation.
+DRAWS = ["--model.drop_path_rate", "0.3", "--model.mixup", "0.8", "--model.cutmix", "1", "--model.erase_prob", "0.25"]
+DIGITS = [*SHORT, *DRAWS, "--data.batch_size", "256", "--model.warmup_epochs", "1", "--trainer.max_epochs", "3"]
+STEPS = 5  # an epoch: 1437 digits, in whole batches
+
+pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
+
+
+class SignalAt(Callback):
+    """Sends this process a signal, once, in a step and hook of training."""
+
+    def __init__(self, hook: str, step: int, signum: int = signal.SIGTERM):
+        self.hook, self.step, self.signum = hook, step, signum
+
+    def _reached(self, hook, trainer):
+        if (hook, trainer.global_step) == (self.hook, self.step):
+            self.step = None
+            os.kill(os.getpid(), self.signum)
+
+    def on_train_batch_start(self, trainer, *_):
+        self._reached("training", trainer)
+
+    def on_validation_batch_start(self, trainer, *_):
+        self._reached("sanity check" if trainer.sanity_checking else "validation", trainer)
+
+    def on_train_epoch_end(self, trainer, *_):
+        self._reached("epoch end", trainer)
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch):
+    """Call ``poolformer fit`` in this process, in an empty directory, with callbacks; return its exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
+
+    def fit(run_dir, *options, callbacks=(), base=DIGITS):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                training_cli.TrainingCLI,
+                "_callbacks_of_a_run",
+                lambda self, *, logs: [*callbacks, *of_a_run(self, logs=logs)],
+            )
+            try:
+                return cli.main(["fit", *base, "--trainer.default_root_dir", str(run_dir), *map(str, options)])
+            except SystemExit as left:
+                return left.code
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    yield fit
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def last(run_dir, name="last"):
+    return read(Path(run_dir, "checkpoints", f"{name}.ckpt"))
+
+
+def curves(run_dir) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run: tags to points, without those that measure time."""
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("throughput")]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def assert_same_run(first, second):
+    for name in ("last", "best"):
+        one, other = last(first, name), last(second, name)
+        assert one["global_step"] == other["global_step"]
+        for key, weights in one["state_dict"].items():
+            assert torch.equal(weights, other["state_dict"][key]), f"{name}: {key}"
+    assert curves(first) == curves(second)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing stopped."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        assert cli.main(["fit", *DIGITS, "--trainer.default_root_dir", str(run_dir)]) == 0
+    return run_dir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("hook", "step", "saved_at"),
+    [
+        ("sanity check", 0, 0),
+        ("training", 0, 1),
+        ("training", 7, 8),
+        ("training", STEPS - 1, STEPS),  # the last batch of an epoch: its validation is still to come
+        ("validation", STEPS, STEPS),
+        ("epoch end", 2 * STEPS, 2 * STEPS),
+    ],
+)
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(fit, whole, hook, step, saved_at):
+    assert fit("run", callbacks=[SignalAt(hook, step)]) == 143
+    assert last("run")["global_step"] == saved_at
+    assert fit("run", "--ckpt_path", "last") == 0
+    assert_same_run(whole, "run")
+
+
+@pytest.mark.slow
+def test_five_restarts_in_one_epoch_and_another_seed_change_nothing(fit, whole):
+    assert fit("run", callbacks=[SignalAt("training", 4, signal.SIGINT)]) == 130
+    options = ["--ckpt_path", "last", "--seed_everything", 7]
+    for step in range(5, 9):
+        with pytest.warns(UserWarning, match=r"the run keeps its seed, 42; --seed_everything 7 is for new runs"):
+            assert fit("run", *options, callbacks=[SignalAt("training", step)]) == 143
+        assert last("run")["global_step"] == step + 1
+    with pytest.warns(UserWarning, match="the run keeps its seed, 42"):
+        assert fit("run", *options) == 0
+    assert_same_run(whole, "run")
+
+
+@pytest.mark.slow
+def test_images_in_folders_go_on_to_the_bit(fit, tmp_path):
+    images = str(write_class_folders(tmp_path / "images", images=7))
+    base = [*SHORT, *DRAWS, "--data", "FolderData", "--data.train", images, "--data.val", images]
+    base += ["--data.image_size", "32", "--data.batch_size", "4", "--model.backbone", "poolformer_tiny"]
+    base += ["--model.num_classes", "3", "--model.warmup_epochs", "0", "--trainer.max_epochs", "2"]
+    base += ["--data.num_workers", "2", "--trainer.accumulate_grad_batches", "2", "--model.cooldown_epochs", "0"]
+    assert fit("whole", base=base) == 0
+    assert fit("run", base=base, callbacks=[SignalAt("training", 1)]) == 143
+    assert last("run")["global_step"] == 2  # of two batches each: none of their gradients is lost
+    assert fit("run", "--ckpt_path", "last", base=base, callbacks=[SignalAt("validation", 3)]) == 143
+    assert fit("run", "--ckpt_path", "last", base=base) == 0
+    assert_same_run("whole", "run")
+
+
+@pytest.mark.slow
+def test_a_run_saved_in_mid_epoch_survives_what_gives_no_warning(fit, whole):
+    """Killed without a signal that can be caught: what counts is the last checkpoint, here of every third step."""
+
+    class Die(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 8:
+                raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fit("run", "--save_every_n_steps", 3, callbacks=[Die()])
+    assert last("run")["global_step"] == 6
+    assert fit("run", "--save_every_n_steps", 3, "--ckpt_path", "last") == 0
+    assert_same_run(whole, "run")
+
+
+@pytest.mark.slow
+def test_a_moved_run_keeps_its_best_epoch(fit, whole):
+    shutil.copytree(whole, "moved")
+    best = last("moved", "best")
+    options = ["--ckpt_path", "last", "--trainer.max_epochs", 4, "--model.lr", 0]
+    with pytest.warns(UserWarning, match=r"goes on from this checkpoint with other options: lr 0\.0 \(was 0\.006\)"):
+        assert fit("moved", *options, "--model.weight_decay", 0.05) == 0
+    scores = [value for _, value in curves("moved")["val/top1"]]
+    assert len(scores) == 4
+    assert scores[3] < max(scores)
+    assert last("moved", "best")["global_step"] == best["global_step"]
+
+
+@pytest.mark.slow
+def test_what_changes_when_a_run_goes_on_is_said_and_holds(fit, whole, caplog):
+    shutil.copytree(whole, "run")
+    options = ["--model.weight_decay", 0.5, "--data.batch_size", 128, "--trainer.max_epochs", 4]
+    said = r"batches_per_epoch 11 \(was 5\), weight_decay 0\.5 \(was 0\.05\), batch_size 128 \(was 256\)"
+    with pytest.warns(UserWarning, match=said):
+        assert fit("run", *options, "--ckpt_path", "last") == 0
+    assert [group["weight_decay"] for group in last("run")["optimizer_states"][0]["param_groups"]] == [0.5, 0]
+
+
+# ---- in processes of their own
+
+
+def poolformer(*arguments, **options) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "poolformer", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def alive(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+ENDLESS = [*SHORT, "--data.batch_size", "64", "--model.warmup_epochs", "1", "--trainer.max_epochs", "1000"]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_interrupted_says_so_by_its_exit_code(tmp_path):
+    process = poolformer("fit", *ENDLESS, "--trainer.default_root_dir", tmp_path)
+    wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    step = last(tmp_path)["global_step"]
+    assert f"Stopped after step {step}; saved in '{tmp_path}/checkpoints/last.ckpt'" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signum", "to", "code"), [("TERM", "main", 143), ("KILL", "main", -9), ("KILL", "child", None)]
+)
+def test_two_processes_end_together(tmp_path, signum, to, code):
+    two = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    process = poolformer("fit", *ENDLESS, *two, "--trainer.default_root_dir", tmp_path)
+    wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
+    (child,) = children(process.pid)
+    os.kill(process.pid if to == "main" else child, signal.Signals[f"SIG{signum}"])
+    process.communicate(timeout=60)
+    assert process.returncode == code if code is not None else process.returncode != 0
+    deadline = time.monotonic() + 30
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(child)
+    last(tmp_path)  # loads
+
+
+CYCLES = int(os.environ.get("POOLFORMER_KILL_CYCLES", 2))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_do_not_change_the_run(tmp_path, whole):
+    """SIGKILL and SIGTERM in turn; POOLFORMER_KILL_CYCLES says how often."""
+    draw, run_dir = random.Random(0), tmp_path / "run"
+    base = ["fit", *DIGITS, "--save_every_n_steps", "1", "--trainer.default_root_dir", run_dir]
+    process, kills = poolformer(*base), 0
+    while process.poll() is None and kills < CYCLES:
+        before = last(run_dir)["global_step"] if kills else -1
+        while process.poll() is None and (
+            not (run_dir / "checkpoints/last.ckpt").exists() or last(run_dir)["global_step"] <= before
+        ):
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGTERM if kills % 2 else signal.SIGKILL)
+        process.communicate(timeout=60)
+        kills += 1
+        process = poolformer(*base, "--ckpt_path", "last")
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, said
+    assert_same_run(whole, run_dir)

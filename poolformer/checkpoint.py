@@ -186,8 +186,9 @@ def read_run(path: str | Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"'{path}' was not written by a run: its {name} is a {type(checkpoint[name]).__name__}"
             )
-    if not all(isinstance(name, str) for name in checkpoint["state_dict"]):
-        raise CheckpointError(f"'{path}' was not written by a run: its state_dict has names that are no texts")
+    for name, value in checkpoint["state_dict"].items():
+        if not isinstance(name, str) or not (isinstance(value, torch.Tensor) or name.endswith("_extra_state")):
+            raise CheckpointError(f"'{path}' was not written by a run: its state_dict holds more than tensors by name")
     # Lightning deletes what a checkpoint calls its predecessors, folders and other file systems included.
     for text in _texts(list(checkpoint.get("callbacks", {}).values())):
         if _LEADS_AWAY.search(text):

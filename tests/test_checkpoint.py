@@ -291,10 +291,10 @@ def test_values_that_stand_for_billions_are_refused_at_once(tmp_path, bomb, part
         hyper_parameters(read_run(saved(tmp_path / "x.ckpt", content)))
 
 
-def test_weights_without_names_are_refused(tmp_path):
-    file = saved(tmp_path / "x.ckpt", a_checkpoint(state_dict={None: torch.zeros(1)}))
-    with pytest.raises(CheckpointError, match="its state_dict has names that are no texts"):
-        read_run(file)
+@pytest.mark.parametrize("weights", [{None: torch.zeros(1)}, {"w": 3}, {"w": None}], ids=str)
+def test_weights_that_are_no_tensors_by_name_are_refused(tmp_path, weights):
+    with pytest.raises(CheckpointError, match="its state_dict holds more than tensors by name"):
+        read_run(saved(tmp_path / "x.ckpt", a_checkpoint(state_dict=weights)))
 
 
 TAKES_A_FUNCTION = """

@@ -304,7 +304,7 @@ def import_references(spec: Any) -> list[str]:
 
 
 def _candidates(wanted: Path) -> str:
-    if wanted.suffix not in ("", ".ckpt"):  # weights from elsewhere: a run's checkpoints are no substitute
+    if wanted.suffix in (".pth", ".pt", ".tar", ".bin", ".safetensors"):  # a run's checkpoints are no substitute
         return ""
     folders = [wanted, wanted / "checkpoints"] if wanted.is_dir() else [wanted.parent, wanted.parent / "checkpoints"]
     found = [path for folder in folders for path in _newest_first(folder, "*.ckpt") if path != wanted]

@@ -435,7 +435,7 @@ def test_an_address_is_not_loaded():
         ({"epoch": 3, "lr": 0.1}, "'epoch': int, 'lr': float"),
         ({"state_dict": {"a": 1}}, "'a': int"),
         ({"state_dict": {}}, "nothing"),
-        ({1: torch.zeros(2)}, "'1': Tensor"),
+        ({1: torch.zeros(2)}, "int: Tensor"),
         ({**published("authors"), "args": "x"}, "'patch_embed.proj.weight': Tensor, "),
     ],
 )

@@ -35,7 +35,7 @@ from .mixer_spec import resolve
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
-from .stopping import StopOnSignal, end_with_launcher
+from .stopping import StopOnSignal, Stopped, end_with_launcher
 
 
 def run(verb: str, arguments: list[str]) -> "TrainingCLI":
@@ -322,13 +322,15 @@ class TrainingCLI(LightningCLI):
         return {**arguments, "weights_only": True}
 
     def fit(self, **arguments: Any) -> None:
-        """Train; after Ctrl-C, say how to go on."""
+        """Train; when a signal has ended it, say how to go on."""
         try:
             self.trainer.fit(**arguments)
-        except SystemExit as left:  # what Lightning makes of it, with exit code 1
+        except Stopped:
+            self._say_how_to_go_on()
+            raise
+        except SystemExit as left:  # what Lightning makes of Ctrl-C before the first batch, with exit code 1
             if not isinstance(left.__context__, KeyboardInterrupt):
                 raise
-            self._say_how_to_go_on()
             raise SystemExit(128 + signal.SIGINT) from None
 
     @rank_zero_only

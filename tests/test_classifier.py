@@ -318,6 +318,7 @@ def test_a_checkpoint_says_what_its_weights_are(tmp_path):
     here = f"poolformer {version('poolformer')}"
     assert torch.load(tmp_path / "a.ckpt", weights_only=True)[RECORD] == {
         "backbone": "poolformer_tiny",
+        "backbone_origin": here,
         "mixers": {"pooling": here, "identity": here, "attention": here},
         "stages": [{"name": mixer} if isinstance(mixer, str) else mixer for mixer in mixers],
         "class_names": [str(digit) for digit in range(10)],
@@ -421,7 +422,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
 
 
-@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options: lr 0.002 ")
+@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options. lr 0.002 ")
 @pytest.mark.parametrize(("lr", "epochs"), [(2e-3, 4), (1e-3, 8)], ids=["another rate", "more epochs"])
 def test_a_resumed_run_has_the_rates_that_are_asked_for(tmp_path, lr, epochs):
     options = {"lr_batch_size": None, **UNMIXED}

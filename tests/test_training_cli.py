@@ -824,7 +824,7 @@ def test_a_plugin_trains_goes_on_and_is_missed(call, work, fake_plugin, monkeypa
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(
         "poolformer: error: this checkpoint was trained with token mixer 'conv1' of conv-dist 1.0, "
-        "which cannot be had here: pip install conv-dist ("
+        "which cannot be had here: pip install conv-dist==1.0 ("
     )
     assert done.err.count("\n") == 1
 

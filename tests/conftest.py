@@ -88,7 +88,7 @@ def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _forget_modules_below(folders: list[Path]) -> None:
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         file = getattr(module, "__file__", None) or ""
         if any(Path(file).is_relative_to(folder) for folder in folders):
             del sys.modules[name]

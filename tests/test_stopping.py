@@ -194,16 +194,27 @@ def test_what_changes_when_a_run_goes_on_is_said_and_holds(fit, whole, caplog):
 # ---- in processes of their own
 
 
-def poolformer(*arguments, **options) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "poolformer", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
-    )
+@pytest.fixture
+def poolformer():
+    """Start the command in a process of its own, which does not outlive the test."""
+    started = []
+
+    def start(*arguments) -> subprocess.Popen:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "poolformer", *map(str, arguments)]
+        started.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def wait_for(file: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not file.exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
@@ -226,11 +237,11 @@ ENDLESS = [*SHORT, "--data.batch_size", "64", "--model.warmup_epochs", "1", "--t
 
 
 @pytest.mark.slow
-def test_a_process_that_is_interrupted_says_so_by_its_exit_code(tmp_path):
+def test_a_process_that_is_interrupted_says_so_by_its_exit_code(poolformer, tmp_path):
     process = poolformer("fit", *ENDLESS, "--trainer.default_root_dir", tmp_path)
     wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "Traceback" not in said
     step = last(tmp_path)["global_step"]
@@ -241,13 +252,13 @@ def test_a_process_that_is_interrupted_says_so_by_its_exit_code(tmp_path):
 @pytest.mark.parametrize(
     ("signum", "to", "code"), [("TERM", "main", 143), ("KILL", "main", -9), ("KILL", "child", None)]
 )
-def test_two_processes_end_together(tmp_path, signum, to, code):
+def test_two_processes_end_together(poolformer, tmp_path, signum, to, code):
     two = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
     process = poolformer("fit", *ENDLESS, *two, "--trainer.default_root_dir", tmp_path)
     wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
     (child,) = children(process.pid)
     os.kill(process.pid if to == "main" else child, signal.Signals[f"SIG{signum}"])
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == code if code is not None else process.returncode != 0
     deadline = time.monotonic() + 30
     while alive(child) and time.monotonic() < deadline:
@@ -260,7 +271,7 @@ CYCLES = int(os.environ.get("POOLFORMER_KILL_CYCLES", 2))
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_do_not_change_the_run(tmp_path, whole):
+def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, whole):
     """SIGKILL and SIGTERM in turn; POOLFORMER_KILL_CYCLES says how often."""
     draw, run_dir = random.Random(0), tmp_path / "run"
     base = ["fit", *DIGITS, "--save_every_n_steps", "1", "--trainer.default_root_dir", run_dir]
@@ -273,7 +284,7 @@ def test_kills_at_random_moments_do_not_change_the_run(tmp_path, whole):
             time.sleep(0.05)
         time.sleep(draw.uniform(0, 0.3))
         process.send_signal(signal.SIGTERM if kills % 2 else signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         kills += 1
         process = poolformer(*base, "--ckpt_path", "last")
     said = process.communicate(timeout=120)[1]

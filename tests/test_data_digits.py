@@ -105,7 +105,7 @@ def test_a_training_digit_moves_by_up_to_the_shift_along_each_axis(image_size, s
     dots = torch.zeros(500, 8, 8, dtype=torch.uint8)
     dots[:, 3:5, 3:5] = 255
     digits = Digits(dots, torch.zeros(500, dtype=torch.int64), image_size=image_size, shift=shift)
-    images, _ = digits.batch(np.arange(500), epoch=0)
+    images, _ = digits.batch(np.arange(500), seed=0, epoch=0)
     mass = images[:, 0].float()
     position = (torch.arange(image_size) + 0.5) / image_size - 0.5
     for axis in (1, 2):
@@ -142,6 +142,19 @@ def test_order_and_moves_are_those_of_seed_and_epoch():
     torch.rand(3)
     assert torch.equal(everything(first)[0], everything(again)[0])
     assert not torch.equal(everything(first)[0], everything(other)[0])
+
+
+def test_the_seed_is_that_of_the_run_until_another_is_given(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    of_the_run, its_own = DigitsData(), DigitsData(seed=7)
+    assert (of_the_run.seed, its_own.seed) == (5, 7)
+    saved = of_the_run.state_dict()
+    monkeypatch.setenv("PL_GLOBAL_SEED", "6")
+    goes_on = DigitsData()
+    goes_on.load_state_dict(saved)
+    its_own.load_state_dict(saved)
+    assert (goes_on.seed, its_own.seed) == (5, 7)
+    assert goes_on.hparams.seed is None
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

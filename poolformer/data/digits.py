@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,20 +10,21 @@ from torch import Tensor
 from ..errors import ConfigError
 from .keyed import uniforms
 from .order import Order
+from .seeding import SeededDataModule
 from .threads import in_order
 
 _SPLIT_SEED = 0
 _VAL_SHARE = 0.2
 
 
-class DigitsData(pl.LightningDataModule):
+class DigitsData(SeededDataModule):
     """Handwritten digits of 8 by 8 pixels, the embedded default: 1437 to train on, 360 to validate.
 
     Args:
         batch_size: Images a device and step.
         image_size: Side in pixels; the images are 8 by 8 and are enlarged where it is more.
         shift: Training images are moved along each axis by up to this share of their side.
-        seed: Of the order and the moves.
+        seed: Of the order and the moves; null for that of --seed_everything.
         num_workers: Threads that load; 0 loads in the training thread, which is fastest here.
 
     Attributes:
@@ -33,9 +33,14 @@ class DigitsData(pl.LightningDataModule):
     """
 
     def __init__(
-        self, batch_size: int = 64, image_size: int = 8, shift: float = 0.125, seed: int = 42, num_workers: int = 0
+        self,
+        batch_size: int = 64,
+        image_size: int = 8,
+        shift: float = 0.125,
+        seed: int | None = None,
+        num_workers: int = 0,
     ):
-        super().__init__()
+        super().__init__(seed)
         self.save_hyperparameters()
         if batch_size < 1:
             raise ConfigError(f"--data.batch_size {batch_size}: a batch has at least one image")
@@ -57,9 +62,8 @@ class DigitsData(pl.LightningDataModule):
             range(len(labels)), test_size=_VAL_SHARE, random_state=_SPLIT_SEED, stratify=labels
         )
         size = self.hparams.image_size
-        options = {"image_size": size, "seed": self.hparams.seed}
-        self._train = Digits(images[train], labels[train], shift=self.hparams.shift, **options)
-        self._val = Digits(images[val], labels[val], shift=0, **options)
+        self._train = Digits(images[train], labels[train], image_size=size, shift=self.hparams.shift)
+        self._val = Digits(images[val], labels[val], image_size=size, shift=0)
 
     def train_dataloader(self) -> "DigitsLoader":
         """Shuffled batches of uint8 (B, 3, H, W) and int64 (B,)."""
@@ -78,7 +82,7 @@ class DigitsData(pl.LightningDataModule):
             workers=self.hparams.num_workers,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            seed=self.hparams.seed,
+            seed=self.seed,
             rank=rank,
             world=world,
         )
@@ -92,20 +96,19 @@ class Digits:
         labels: int64 (N,).
         image_size: Side S of what is returned, in pixels.
         shift: Largest random move along each axis, as a share of the side.
-        seed: Of the moves.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, image_size: int, shift: float, seed: int = 0):
+    def __init__(self, images: Tensor, labels: Tensor, *, image_size: int, shift: float):
         self.images, self.labels = images, labels
-        self.image_size, self.shift, self.seed = image_size, shift, seed
+        self.image_size, self.shift = image_size, shift
 
-    def batch(self, samples: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return samples (B,) as they are in an epoch."""
+    def batch(self, samples: np.ndarray, *, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return samples (B,) as they are in an epoch of a run with that seed."""
         # The whole batch at once: Python for each image would cost more than the training step.
         indices = torch.from_numpy(samples)
         images = self.images[indices][:, None]
         if self.shift or self.image_size != images.shape[-1]:
-            moves = uniforms(samples, 2, seed=self.seed, epoch=epoch)
+            moves = uniforms(samples, 2, seed=seed, epoch=epoch)
             images = _resampled(images, self.image_size, self.shift * torch.from_numpy(moves).float())
         return images.expand(-1, 3, -1, -1).contiguous(), self.labels[indices]
 
@@ -132,7 +135,7 @@ class DigitsLoader(Order):
         samples = (self.batch_of(order, batch) for batch in range(first, len(self)))
 
         def make(samples: np.ndarray) -> tuple[Tensor, Tensor]:
-            return self.digits.batch(samples, epoch)
+            return self.digits.batch(samples, seed=self.seed, epoch=epoch)
 
         batches = (
             in_order(make, samples, workers=self.workers, ahead=2 * self.workers)

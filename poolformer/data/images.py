@@ -13,6 +13,7 @@ from ..errors import ConfigError, DataError
 from .device_augment import augment, check_device
 from .growth import Growth, check_growth, side_at
 from .loader import Loader, UnaugmentedBatch
+from .seeding import SeededDataModule
 from .sources import Source
 from .threads import available_cores
 from .transforms import EvalTransform, TrainTransform
@@ -20,7 +21,7 @@ from .transforms import EvalTransform, TrainTransform
 UNLABELLED = -1
 
 
-class ImageData(pl.LightningDataModule, ABC):
+class ImageData(SeededDataModule, ABC):
     """Images with the transforms of the paper's recipe, which are timm's to the last bit.
 
     Training: random resized crop, flip, RandAugment. Evaluation: bicubic resize of the short side to
@@ -45,7 +46,7 @@ class ImageData(pl.LightningDataModule, ABC):
         interpolation: Of training crops and geometric augmentation: bilinear, bicubic, or random for either.
         growth: Smaller training images early, such as {first: 160, last: 192, start_epoch: 11, end_epoch: 13};
             evaluation keeps image_size. null: image_size throughout.
-        seed: Of order and augmentation.
+        seed: Of order and augmentation; null for that of --seed_everything.
         num_workers: Threads that decode and transform; null for all cores of this process.
 
     Attributes:
@@ -69,10 +70,10 @@ class ImageData(pl.LightningDataModule, ABC):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: Literal["random", "bilinear", "bicubic"] = "random",
         growth: Growth | None = None,
-        seed: int = 42,
+        seed: int | None = None,
         num_workers: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(seed)
         self.save_hyperparameters()
         self.batch_size = batch_size
         for name, value in {"batch_size": batch_size, "image_size": image_size}.items():
@@ -154,7 +155,7 @@ class ImageData(pl.LightningDataModule, ABC):
         options = self.hparams
         return TrainTransform(
             image_size=side_at(options.growth, epoch) if options.growth else options.image_size,
-            seed=options.seed,
+            seed=self.seed,
             scale=options.scale,
             ratio=options.ratio,
             hflip=options.hflip,
@@ -206,7 +207,7 @@ class ImageData(pl.LightningDataModule, ABC):
             batch_size=self.batch_size,
             workers=_threads(self.hparams.num_workers, local),
             shuffle=split == "train",
-            seed=self.hparams.seed,
+            seed=self.seed,
             rank=rank,
             world=world,
         )

@@ -1,0 +1,30 @@
+"""The seed of a data module: the run's own, unless it was given another."""
+
+import os
+
+import lightning.pytorch as pl
+
+
+class SeededDataModule(pl.LightningDataModule):
+    """A data module whose draws follow one seed, which a run keeps when it goes on.
+
+    Args:
+        seed: Of the draws; None for that of ``seed_everything``, 0 where that was not called.
+
+    Attributes:
+        seed: The number that the draws follow.
+    """
+
+    def __init__(self, seed: int | None):
+        super().__init__()
+        self._follows_the_run = seed is None
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+
+    def state_dict(self) -> dict[str, int]:
+        """Return {"seed": ...}, for a run that goes on in a process of another seed."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Keep the seed of the run, unless another was asked for."""
+        if self._follows_the_run:
+            self.seed = state_dict["seed"]

@@ -99,8 +99,7 @@ class RunDirectory(Callback):
     ) -> None:
         """Have the curves on the disk up to each checkpoint: they go on from there after a kill."""
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.flush()
+            logger.save()
 
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

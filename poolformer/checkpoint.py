@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -233,8 +234,8 @@ def locate(name: str, run_dir: str | Path) -> Path:
     if name not in _NAMES:
         asked = f"'{path}' is a folder" if path.is_dir() else f"no checkpoint at '{path}'"
         raise CheckpointError(f"{asked}{_candidates(path)}")
-    earlier = _newest_first(Path(run_dir), f"previous/*/checkpoints/{name}.ckpt")
-    moved = f"; the run before it has '{earlier[0]}'" if earlier else ""
+    earlier = next(filter(_loads, _newest_first(Path(run_dir), f"previous/*/checkpoints/{name}.ckpt")), None)
+    moved = f"; the run before it has '{earlier}'" if earlier else ""
     raise CheckpointError(f"the run in '{run_dir}' has no '{name}' checkpoint{_candidates(path)}{moved}")
 
 
@@ -308,10 +309,22 @@ def _candidates(wanted: Path) -> str:
     if wanted.suffix in (".pth", ".pt", ".tar", ".bin", ".safetensors"):  # a run's checkpoints are no substitute
         return ""
     folders = [wanted, wanted / "checkpoints"] if wanted.is_dir() else [wanted.parent, wanted.parent / "checkpoints"]
-    found = [path for folder in folders for path in _newest_first(folder, "*.ckpt") if path != wanted]
+    others = [path for folder in folders for path in _newest_first(folder, "*.ckpt") if path != wanted]
+    found = list(islice(filter(_loads, others), 5))
     if found:
-        return f"; there is {', '.join(map(str, found[:5]))}"
+        return f"; there is {', '.join(map(str, found))}"
+    if others:
+        return f"; what else lies in '{others[0].parent}' cannot be loaded either"
     return f"; '{folders[0]}' has no {'other ' if wanted.is_file() else ''}checkpoints"
+
+
+def _loads(path: Path) -> bool:
+    try:
+        _check_unpacked_size(path)
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # without reading the weights
+    except Exception:  # whatever is wrong with it, it is nothing to offer
+        return False
+    return True
 
 
 def _newest_first(folder: Path, pattern: str) -> list[Path]:

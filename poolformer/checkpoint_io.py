@@ -38,7 +38,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         try:
             _write(checkpoint, path)
         except (OSError, RuntimeError) as error:  # PyTorch makes the second of the first
-            cause = describe(_system_error(error) or error)
+            cause = describe(system_error(error) or error)
             message = f"'{path}' cannot be written ({cause}); what was there before is kept"
             if self.if_saving_fails == "stop":
                 raise RunError(message) from error
@@ -69,7 +69,8 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _system_error(error: BaseException | None) -> OSError | None:
+def system_error(error: BaseException | None) -> OSError | None:
+    """Return the error of the operating system that an error came from; None if there was none."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error

@@ -19,7 +19,6 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -31,6 +30,7 @@ from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
 from .errors import CheckpointError, ConfigError, PoolformerError
+from .event_log import SafeTensorBoardLogger
 from .mixer_spec import resolve
 from .parser import Parser
 from .quiet import quieten
@@ -121,8 +121,8 @@ class TrainingCLI(LightningCLI):
             "--if_saving_fails",
             type=WhenSavingFails,
             default="stop",
-            help="Whether training ends or goes on when a checkpoint cannot be written, as on a full disk; the one "
-            "before it is kept.",
+            help="Whether training ends or goes on when a checkpoint or the log cannot be written, as on a full disk; "
+            "the checkpoint before it is kept.",
         )
 
     def before_instantiate_classes(self) -> None:
@@ -293,11 +293,18 @@ class TrainingCLI(LightningCLI):
             option = next((name for name in vars(options) if f"{name}=" in message), "max_epochs and the like")
             raise ConfigError(f"--trainer.{option}: {message}") from error
 
-    def _tensorboard(self) -> TensorBoardLogger:
+    def _tensorboard(self) -> SafeTensorBoardLogger:
         # Empty name and version: the events lie in the run's directory itself. What was logged after the
         # checkpoint is logged again, so TensorBoard leaves it out.
         purge_step = self._checkpoint_step if self._goes_on else None
-        return TensorBoardLogger(self._run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step)
+        return SafeTensorBoardLogger(
+            self._run_dir,
+            if_saving_fails=self._options.if_saving_fails,
+            name="",
+            version="",
+            default_hp_metric=False,
+            purge_step=purge_step,
+        )
 
     def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
         directory = callbacks.RunDirectory(self._run_dir, goes_on=self._goes_on, save_config=self._save_config)

@@ -147,12 +147,23 @@ def test_something_else_than_a_dictionary_is_no_checkpoint(tmp_path, content, ki
 
 def test_a_missing_file_is_said_with_what_lies_there(tmp_path):
     for age_s, name in enumerate(["older.ckpt", "newer.ckpt", "model.pth"]):
-        (tmp_path / name).touch()
+        saved(tmp_path / name, {})
         os.utime(tmp_path / name, (1_000_000 + age_s, 1_000_000 + age_s))
     there = f"there is {tmp_path / 'newer.ckpt'}, {tmp_path / 'older.ckpt'}"
     with pytest.raises(CheckpointError) as caught:
         read(tmp_path / "last.ckpt")
     assert str(caught.value) == f"no checkpoint at '{tmp_path / 'last.ckpt'}'; {there}"
+
+
+def test_what_does_not_load_is_not_offered(tmp_path):
+    whole = saved(tmp_path / "whole.ckpt", {"weights": torch.zeros(1000)}).read_bytes()
+    for torn in ("last.ckpt", "best.ckpt"):
+        (tmp_path / torn).write_bytes(whole[:2000])
+    with pytest.raises(CheckpointError, match=f"; there is {tmp_path}/whole.ckpt$"):
+        read(tmp_path / "last.ckpt")
+    (tmp_path / "whole.ckpt").unlink()
+    with pytest.raises(CheckpointError, match=f"; what else lies in '{tmp_path}' cannot be loaded either$"):
+        read(tmp_path / "last.ckpt")
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
@@ -358,7 +369,7 @@ def test_a_missing_name_is_an_error_that_names_the_run_and_what_it_has(tmp_path)
     folder = tmp_path / "checkpoints"
     assert str(caught.value) == f"the run in '{tmp_path}' has no 'last' checkpoint; '{folder}' has no checkpoints"
     folder.mkdir()
-    (folder / "best.ckpt").touch()
+    saved(folder / "best.ckpt", {})
     with pytest.raises(CheckpointError, match=r"has no 'last' checkpoint; there is .*/best\.ckpt$"):
         locate("last", tmp_path)
 
@@ -367,7 +378,7 @@ def test_a_missing_name_leads_to_the_run_that_was_here_before(tmp_path):
     for number in (1, 2):
         (tmp_path / "previous" / str(number) / "checkpoints").mkdir(parents=True)
         file = tmp_path / "previous" / str(number) / "checkpoints" / "last.ckpt"
-        file.touch()
+        saved(file, {})
         os.utime(file, (number, number))
     with pytest.raises(CheckpointError) as caught:
         locate("last", tmp_path)
@@ -376,7 +387,7 @@ def test_a_missing_name_leads_to_the_run_that_was_here_before(tmp_path):
 
 def test_a_run_s_folder_is_answered_with_its_checkpoints(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    saved(tmp_path / "checkpoints" / "best.ckpt", {})
     with pytest.raises(CheckpointError) as caught:
         locate(str(tmp_path), "runs")
     assert str(caught.value) == f"'{tmp_path}' is a folder; there is {tmp_path}/checkpoints/best.ckpt"
@@ -385,7 +396,7 @@ def test_a_run_s_folder_is_answered_with_its_checkpoints(tmp_path):
 @pytest.mark.parametrize("text", ["model: {lr: 1}\n", "# pytorch\nseed_everything: 42\n", "hello\n", ""])
 def test_a_text_is_said_to_be_no_checkpoint(tmp_path, text):
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    saved(tmp_path / "checkpoints" / "best.ckpt", {})
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(CheckpointError) as caught:
         read(tmp_path / "config.yaml")

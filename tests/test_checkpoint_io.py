@@ -1,5 +1,6 @@
 """Checkpoints that are whole at any moment: under kills, on full and on read-only disks."""
 
+import contextlib
 import os
 import random
 import re
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.checkpoint import read
 from poolformer.checkpoint_io import SafeCheckpointIO, remove_unfinished
+from poolformer.classifier import ImageClassifier
 from poolformer.cli import main
 from poolformer.errors import RunError
 
@@ -106,6 +109,60 @@ def test_training_may_go_on_when_the_disk_is_full(small_disk):
     with pytest.warns(UserWarning, match="No space left on device"):
         SafeCheckpointIO("continue").save_checkpoint({"n": 1, "weights": torch.zeros(8 * MIB)}, path)
     assert read(path)["n"] == 0
+
+
+@pytest.fixture
+def fit_while_the_disk_fills(small_disk, monkeypatch, capsys):
+    """Trains four epochs; the disk is full from the start of the second, and has room again from the fourth."""
+    filler = small_disk / "filler"
+
+    def at_the_start_of_an_epoch(self: ImageClassifier) -> None:
+        if self.trainer.current_epoch == 1:
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+        elif self.trainer.current_epoch == 3:
+            filler.unlink()
+
+    def fit(if_saving_fails: str) -> tuple[int, Path, str]:
+        options = ["--trainer.max_epochs", "4", "--model.warmup_epochs", "0", "--trainer.accelerator", "cpu"]
+        options += ["--trainer.default_root_dir", str(small_disk / "run"), "--trainer.enable_progress_bar", "false"]
+        code = main(["fit", *options, "--if_saving_fails", if_saving_fails])
+        return code, small_disk / "run", capsys.readouterr().err
+
+    monkeypatch.setattr(ImageClassifier, "on_train_epoch_start", at_the_start_of_an_epoch)
+    before = os.environ.copy()
+    yield fit
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def curve(run: Path, tag: str) -> list[int]:
+    """The steps of a curve as TensorBoard shows it."""
+    events = EventAccumulator(str(run)).Reload()
+    return [event.step for event in events.Scalars(tag)]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_over_a_full_disk_where_the_user_chose_that(fit_while_the_disk_fills):
+    with pytest.warns(UserWarning, match="No space left on device") as warnings:
+        code, run, _ = fit_while_the_disk_fills("continue")
+    assert code == 0
+    assert read(run / "checkpoints" / "last.ckpt")["epoch"] == 3
+    assert len([warning for warning in warnings if "the log in" in str(warning.message)]) == 1
+    # Epochs of 22 steps: two were lost, those before and after them are there.
+    assert curve(run, "val/top1") == [21, 87]
+    assert all(path.stat().st_size for path in run.glob("events.*"))
+
+
+@pytest.mark.slow
+def test_a_run_ends_in_a_line_when_the_disk_is_full(fit_while_the_disk_fills):
+    code, run, said = fit_while_the_disk_fills("stop")
+    assert code == 2
+    assert re.search(r"^poolformer: error: .*/run.*cannot be written.*No space left on device", said, re.MULTILINE)
+    assert "Traceback" not in said
+    assert read(run / "checkpoints" / "last.ckpt")["epoch"] == 0
+    assert curve(run, "val/top1") == [21]
 
 
 def test_a_run_that_the_disk_has_no_room_for_is_refused_before_its_first_step(small_disk, capsys):

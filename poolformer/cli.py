@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that help, listings and mistakes are answered
 """
 
 import importlib
+import os
 import sys
 
 from .errors import ConfigError, PoolformerError, one_line
@@ -37,7 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(argv)
+        code = _dispatch(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # poolformer configs | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return 141  # what a shell makes of SIGPIPE
     except PoolformerError as error:
         print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -98,7 +98,8 @@ def test_figures_are_drawn_of_what_is_finished(tmp_path):
 @pytest.mark.parametrize("top1", [[0.5], [0.5] * 20, [0.1, 0.5, 0.5, 0.9]])
 def test_any_number_of_rows_can_be_drawn_also_equal_ones(tmp_path, top1):
     pytest.importorskip("matplotlib")
-    draw([line(str(index), one) for index, one in enumerate(top1)], tmp_path)
+    paths = draw([line(str(index), one) for index, one in enumerate(top1)], tmp_path)
+    assert all(path.read_bytes().startswith(PNG) for path in paths)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,15 @@ def test_listings_and_mistakes_import_nothing_heavy(arguments):
     assert done.stderr.splitlines()[-1] in ("0", "2"), done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="of pipes as POSIX has them")
+def test_a_reader_who_has_seen_enough_gets_no_traceback():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([*MODULE, "configs"], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["mixers"]], ids=" ".join)
 def test_help_and_listings_answer_at_once(arguments):
     def best_s(command: list[str]) -> float:

@@ -122,6 +122,8 @@ class ImageClassifier(pl.LightningModule):
             image_size=image_size,
             pretrained=pretrained,
         )
+        # Tokens' channels side by side in memory: the faster layout, on CPUs and GPUs alike.
+        self.to(memory_format=torch.channels_last)
         if pretrained is not None:
             rank_zero_info(f"Starts from the weights of '{pretrained}'")
         self.augment = BatchAugmentation(
@@ -218,7 +220,7 @@ class ImageClassifier(pl.LightningModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise on the device; in training mix, erase, and make the targets soft (B, K)."""
         images, labels = batch
-        images = (images - self.mean) / self.std
+        images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
         if not self.trainer.training:
             return images, labels
         # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.

@@ -94,6 +94,22 @@ def test_training_gets_soft_targets_and_evaluation_labels():
     assert (labels.shape, labels.dtype) == ((6,), torch.int64)
 
 
+@pytest.mark.parametrize("backbone", ["poolformer_tiny", "timm/resnet10t"])
+def test_every_map_of_training_is_channels_last(backbone):
+    """Mixing and erasing included; on a map of one pixel both layouts are the same."""
+    model, maps = ImageClassifier(backbone, 10, image_size=32, **CONSTANT), {}
+
+    def keep(name: str, output: torch.Tensor) -> None:
+        if output.ndim == 4 and output.shape[-1] > 1:
+            maps[name] = output.is_contiguous(memory_format=torch.channels_last)
+
+    for name, layer in model.backbone.named_modules():
+        layer.register_forward_hook(lambda layer, inputs, output, name=name: keep(name, output))
+    quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6, image_size=32))
+    assert len(maps) > 10
+    assert all(maps.values()), [name for name, fits in maps.items() if not fits]
+
+
 def test_an_odd_batch_size_is_refused_where_images_are_paired():
     with pytest.raises(ConfigError, match=r"this one has 7: choose an even --data\.batch_size"):
         quiet_trainer().fit(tiny(), datamodule=DigitsData(batch_size=7))

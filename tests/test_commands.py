@@ -207,10 +207,9 @@ PAPER = {
 
 
 def test_models_lists_the_paper_s_sizes_costs_and_accuracies(call, ours_alone):
-    code, out, _ = call("models", "--json")
+    code, out, _ = call("models", "--json", *PAPER)
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0
-    assert set(PAPER) <= set(rows)
     for name, (parameters_m, macs_g) in PAPER.items():
         assert round(rows[name]["parameters"] / 1e6) == parameters_m
         assert round(rows[name]["macs"] / 1e9, 1) == macs_g
@@ -238,6 +237,7 @@ def test_models_are_printed_as_they_are_counted(monkeypatch, tmp_path):
     assert printed.getvalue().splitlines()[1].startswith("poolformer_tiny ")
 
 
+@pytest.mark.slow
 def test_models_names_a_broken_backbone_and_lists_the_others(call, fake_plugin):
     fake_plugin(
         name="broken-dist",
@@ -247,7 +247,7 @@ def test_models_names_a_broken_backbone_and_lists_the_others(call, fake_plugin):
     code, out, _ = call("models")
     assert code == 0
     assert "cannot be built" in next(line for line in out.splitlines() if line.startswith("broken "))
-    assert any(line.startswith("poolformer_tiny ") for line in out.splitlines())
+    assert set(PAPER) <= {line.split()[0] for line in out.splitlines() if line}
     why = "backbone 'broken' of broken-dist 1.0 (broken_backbone:make) cannot be loaded: ModuleNotFoundError"
     assert why in out
     code, out, err = call("models", "broken")

@@ -3,13 +3,17 @@
 import argparse
 import importlib
 
-# What can be measured: the module that does it, and what help says.
-_SUBJECTS = {"data": ("bench_data", "loading images: ours, timm's, torchvision's, plain decoding")}
+# What can be measured: the module and the function that do it, and what help says.
+_SUBJECTS = {
+    "data": ("bench_data", "main", "loading images: ours, timm's, torchvision's, plain decoding"),
+    "model": ("bench_networks", "model", "inference of networks: ours, timm's, compiled or not"),
+    "train": ("bench_networks", "train", "training steps of networks"),
+}
 
 
 def main(argv: list[str]) -> int:
     """Run one benchmark; each has its own options."""
-    subjects = "\n".join(f"  {name}  {text}" for name, (_, text) in _SUBJECTS.items())
+    subjects = "\n".join(f"  {name:5}  {text}" for name, (_, _, text) in _SUBJECTS.items())
     parser = argparse.ArgumentParser(
         prog="poolformer bench",
         description=__doc__,
@@ -18,4 +22,5 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("subject", metavar="SUBJECT", choices=_SUBJECTS)
     chosen = parser.parse_args(argv[:1]).subject
-    return importlib.import_module(f".{_SUBJECTS[chosen][0]}", __package__).main(argv[1:])
+    module, function, _ = _SUBJECTS[chosen]
+    return getattr(importlib.import_module(f".{module}", __package__), function)(argv[1:])

@@ -1,0 +1,279 @@
+"""`poolformer bench model` and `poolformer bench train`."""
+
+import argparse
+import inspect
+import json
+import platform
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import measure
+from ..backbones import create_backbone
+from ..errors import ConfigError
+from ..recipe import parameter_groups
+from ..registry import suggestion
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# What can stand behind a name: the keywords of torch.compile, None where it is not called.
+_WAYS: dict[str, dict[str, Any] | None] = {
+    "channels_last": None,
+    "compile": {},
+    "freeze": {"options": {"freezing": True}},
+    "max_autotune": {"mode": "max-autotune"},
+}
+_CANDIDATES = (
+    "timm/poolformer_s12:channels_last+compile",
+    "timm/poolformer_s12",
+    "timm/poolformer_s12:channels_last",
+    "poolformer_s12:channels_last",
+    "poolformer_s12:channels_last+compile",
+)
+
+
+def model(argv: list[str]) -> int:
+    """Measure how fast networks are in inference, beside one another.
+
+    A candidate is a backbone, as in --model.backbone, and how it is run: poolformer_s12, timm/resnet50:channels_last,
+    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, compile, freeze (compile with constant
+    weights) and max_autotune. All have the weights of the first one wherever names and shapes agree.
+
+    Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
+    95 % interval. Error: largest difference to the same network in float64 as a share of its largest output. Limit:
+    share of the speed that the device's matrix products and memory, measured too, would allow its convolutions and
+    linear layers.
+
+      poolformer bench model
+      poolformer bench model timm/poolformer_s36 poolformer_s36:channels_last --precision bf16
+    """
+    return _main("model", model, argv)
+
+
+def train(argv: list[str]) -> int:
+    """Measure how fast networks are trained, beside one another: forward, loss, backward, AdamW.
+
+    Candidates are written as for 'poolformer bench model'. bf16 is autocast. Error: of the gradient of the first
+    layer's weights, against the same network in float64. Saved: what the forward pass keeps for the backward pass,
+    an image; empty for compiled networks, which keep it elsewhere. Limit: as in inference, for three times the work.
+
+      poolformer bench train --precision bf16
+    """
+    return _main("train", train, argv)
+
+
+class Candidate(NamedTuple):
+    """A network and how it is run."""
+
+    name: str
+    backbone: str
+    ways: list[str]
+
+
+class Step(NamedTuple):
+    """What is measured of a candidate.
+
+    Attributes:
+        run: One step; returns what `Step.exact` is compared with.
+        exact: The same in float64.
+        saved: Bytes an image that are kept for the backward pass; None where that is not known.
+        shortest_s: Seconds a step by the device's limits.
+    """
+
+    run: Callable[[], Tensor]
+    exact: Tensor
+    saved: float | None
+    shortest_s: float
+
+
+def _main(subject: str, described: Callable, argv: list[str]) -> int:
+    options = _parser(subject, described).parse_args(argv)
+    if min(options.batch_size, options.image_size, options.rounds) < 1:
+        raise ConfigError("--batch_size, --image_size and --rounds: at least 1")
+    device = _device(options.device)
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    candidates = [_parse(text, training=subject == "train") for text in options.candidate or _CANDIDATES]
+    limits = measure.limits(device, _PRECISIONS[options.precision])
+    steps = _steps(candidates, options, device, limits, training=subject == "train")
+    times = measure.interleaved([step.run for step in steps], rounds=options.rounds, device=device)
+    rows = [
+        _row(candidate, step, own, times[0], options.batch_size)
+        for candidate, step, own in zip(candidates, steps, times, strict=True)
+    ]
+    _report(rows, limits, device, options)
+    return 0
+
+
+def _parser(subject: str, described: Callable) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        f"poolformer bench {subject}",
+        description=inspect.getdoc(described),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("candidate", nargs="*", metavar="CANDIDATE", help="the first one is the baseline of the ratios")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="fp32")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; the GPU where there is one")
+    parser.add_argument("--num_threads", type=int, help="of the CPU; one a core by default")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _device(name: str | None) -> torch.device:
+    found = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if found else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not found):
+        raise ConfigError(f"--device {name}: there is no such device here")
+    return device
+
+
+def _parse(text: str, *, training: bool) -> Candidate:
+    backbone, _, behind = text.partition(":")
+    ways = behind.split("+") if behind else []
+    for way in ways:
+        if way not in _WAYS:
+            raise ConfigError(f"{text}: there is no {way!r}.{suggestion(way, _WAYS)} Known: {', '.join(_WAYS)}")
+    if training and "freeze" in ways:
+        raise ConfigError(f"{text}: frozen weights cannot be trained")
+    if len({"compile", "freeze", "max_autotune"}.intersection(ways)) > 1:
+        raise ConfigError(f"{text}: one of compile, freeze and max_autotune")
+    return Candidate(text, backbone, ways)
+
+
+def _steps(
+    candidates: list[Candidate],
+    options: argparse.Namespace,
+    device: torch.device,
+    limits: measure.Limits,
+    *,
+    training: bool,
+) -> list[Step]:
+    torch.manual_seed(0)
+    images = torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=device)
+    networks = [
+        create_backbone(candidate.backbone, num_classes=1000, image_size=options.image_size).to(device).train(training)
+        for candidate in candidates
+    ]
+    _share_weights(networks)
+    make = _training_step if training else _inference_step
+    dtype = _PRECISIONS[options.precision]
+    return [
+        make(network, candidate.ways, images, dtype, limits)
+        for network, candidate in zip(networks, candidates, strict=True)
+    ]
+
+
+def _share_weights(networks: list[nn.Module]) -> None:
+    """Draw the first network's layer scales anew, which hide every error as they start, and give its weights to all."""
+    with torch.no_grad():
+        for name, parameter in networks[0].named_parameters():
+            if "scale" in name:
+                parameter.uniform_(0.2, 0.6)
+        source = networks[0].state_dict()
+        for network in networks[1:]:
+            for name, tensor in network.state_dict().items():
+                if name in source and source[name].shape == tensor.shape:
+                    tensor.copy_(source[name])
+
+
+def _run_as(network: nn.Module, ways: list[str], images: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """Return the network as it is to be called, and images in its layout."""
+    if "channels_last" in ways:
+        network, images = (each.to(memory_format=torch.channels_last) for each in (network, images))
+    for way in ways:
+        if _WAYS[way] is not None:
+            return torch.compile(network, **_WAYS[way]), images
+    return network, images
+
+
+def _inference_step(
+    network: nn.Module, ways: list[str], images: Tensor, dtype: torch.dtype, limits: measure.Limits
+) -> Step:
+    with torch.no_grad():
+        exact = network.double()(images.double())
+    network, images = network.to(dtype), images.to(dtype)
+    shortest_s = measure.shortest_s(network, images, limits)
+    called, images = _run_as(network, ways, images)
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return called(images)
+
+    return Step(run, exact, None, shortest_s)
+
+
+def _training_step(
+    network: nn.Module, ways: list[str], images: Tensor, dtype: torch.dtype, limits: measure.Limits
+) -> Step:
+    targets = torch.rand(len(images), 1000, device=images.device).softmax(1)
+    first = next(network.parameters())
+
+    def loss_of(called: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        autocast = torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32 == images.dtype)
+        with autocast:
+            return F.cross_entropy(called(images), targets.to(images.dtype))
+
+    network.double()
+    exact = torch.autograd.grad(loss_of(network, images.double()), first)[0].clone()
+    network.float()
+    shortest_s = 3 * measure.shortest_s(network, images, limits)
+    called, images = _run_as(network, ways, images)
+    compiled = called is not network
+    saved = None if compiled else measure.saved_bytes(partial(loss_of, called, images), network) / len(images)
+    optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=0.0)  # the error is that of the same weights
+
+    def run() -> Tensor:
+        optimizer.zero_grad()
+        loss_of(called, images).backward()
+        optimizer.step()
+        return first.grad
+
+    return Step(run, exact, saved, shortest_s)
+
+
+def _row(
+    candidate: Candidate, step: Step, times: list[float], baseline: list[float], batch_size: int
+) -> dict[str, Any]:
+    best_s = min(times)
+    difference = (step.run().double() - step.exact).abs().max() / step.exact.abs().max()
+    return {
+        "candidate": candidate.name,
+        "images_per_s": batch_size / best_s,
+        **measure.speed_up(times, baseline)._asdict(),
+        "error": difference.item(),
+        "saved_bytes": step.saved,
+        "of_limit": step.shortest_s / best_s,
+        "seconds": times,
+    }
+
+
+def _report(
+    rows: list[dict[str, Any]], limits: measure.Limits, device: torch.device, options: argparse.Namespace
+) -> None:
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    machine = {"device": hardware, "threads": torch.get_num_threads(), "torch": torch.__version__, **limits._asdict()}
+    if options.json:
+        print(json.dumps({"options": vars(options), "machine": machine, "results": rows}, indent=1))
+        return
+    width = max(len(row["candidate"]) for row in rows)
+    print(
+        f"{hardware}, {machine['threads']} threads, torch {torch.__version__}: {limits.flops / 1e9:,.0f} GFLOP/s, "
+        f"{limits.bytes / 1e9:,.1f} GB/s in {options.precision}\n"
+    )
+    print(f"{'':{width}}{'images/s':>10}{'ratio':>8}  {'95 %':<14}{'error':>9}{'limit':>7}{'saved MiB':>11}")
+    for row in rows:
+        saved = "" if row["saved_bytes"] is None else f"{row['saved_bytes'] / 2**20:11.1f}"
+        interval = f"{row['low']:.2f} to {row['high']:.2f}"
+        print(
+            f"{row['candidate']:{width}}{row['images_per_s']:10.1f}{row['median']:8.2f}  {interval:<14}"
+            f"{row['error']:9.1e}{row['of_limit']:7.0%}{saved}"
+        )

@@ -1,0 +1,84 @@
+"""`poolformer bench model` and `poolformer bench train`: what is compared with what."""
+
+import json
+
+import pytest
+import torch
+
+from poolformer.cli import main
+from poolformer.measure import Limits
+
+SHORT = ["--image_size", "32", "--batch_size", "2", "--rounds", "2", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr("poolformer.measure._TURN_S", 0.0)
+    monkeypatch.setattr("poolformer.measure.limits", lambda device, dtype: Limits(flops=1e11, bytes=1e10))
+
+
+@pytest.fixture
+def measured(capsys):
+    def measured(*arguments: str) -> dict[str, dict]:
+        assert main(["bench", *arguments, *SHORT, "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)["results"]
+        return {row["candidate"]: row for row in results}
+
+    return measured
+
+
+def test_networks_in_another_layout_compute_the_same(measured):
+    rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last")
+    first, second = rows.values()
+    assert (first["median"], first["low"], first["high"]) == (1.0, 1.0, 1.0)
+    assert second["median"] > 0
+    assert 0 < second["error"] < 2e-6
+    assert first["saved_bytes"] is None
+    assert 0 < first["of_limit"]
+
+
+@pytest.mark.parametrize("subject", ["model", "train"])
+def test_bf16_errs_more_than_fp32(measured, subject):
+    exact = measured(subject, "poolformer_tiny")["poolformer_tiny"]["error"]
+    rounded = measured(subject, "poolformer_tiny", "--precision", "bf16")["poolformer_tiny"]["error"]
+    assert exact < 1e-5
+    assert 1e-4 < rounded < 0.1
+
+
+def test_training_keeps_more_in_fp32_than_in_bf16(measured):
+    saved = [measured("train", "poolformer_tiny", "--precision", each)["poolformer_tiny"] for each in ("fp32", "bf16")]
+    assert saved[0]["saved_bytes"] > saved[1]["saved_bytes"] > 0
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_the_same(measured):
+    rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last+compile", "poolformer_tiny:freeze")
+    assert all(row["error"] < 2e-6 for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model", "poolformer_tiny:chanels_last"], "there is no 'chanels_last'. Did you mean 'channels_last'?"),
+        (["model", "poolformr_tiny"], "Did you mean 'poolformer_tiny'"),
+        (["train", "poolformer_tiny:freeze"], "frozen weights cannot be trained"),
+        (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze and max_autotune"),
+        (["model", "poolformer_tiny", "--rounds", "0"], "--rounds: at least 1"),
+        (["model", "poolformer_tiny", "--device", "gpu"], "--device gpu: cpu, cuda or cuda:N"),
+    ],
+)
+def test_mistakes_are_a_line(capsys, arguments, message):
+    assert main(["bench", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_table_has_a_line_for_each_candidate(capsys):
+    threads = torch.get_num_threads()
+    assert main(["bench", "model", "poolformer_tiny", "timm/resnet10t", *SHORT, "--num_threads", "1"]) == 0
+    torch.set_num_threads(threads)
+    machine, _, header, *lines = capsys.readouterr().out.splitlines()
+    assert "1 threads" in machine
+    assert header.split() == ["images/s", "ratio", "95", "%", "error", "limit", "saved", "MiB"]
+    assert [line.split()[0] for line in lines] == ["poolformer_tiny", "timm/resnet10t"]

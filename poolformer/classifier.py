@@ -55,6 +55,7 @@ class ImageClassifier(pl.LightningModule):
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
             download them. Not read with --ckpt_path, which has weights of its own.
+        compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -90,6 +91,7 @@ class ImageClassifier(pl.LightningModule):
         position_embedding: int | None = None,
         image_size: int = 224,
         pretrained: str | None = None,
+        compile: bool = False,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
@@ -156,7 +158,7 @@ class ImageClassifier(pl.LightningModule):
 
         Raises:
             ConfigError: The data has classes that the model does not know, its images grow and the
-                backbone takes one size only, or the cosine has no end.
+                backbone takes one size only, the cosine has no end, or nothing can be compiled here.
         """
         if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
@@ -170,6 +172,15 @@ class ImageClassifier(pl.LightningModule):
             raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")
         if num_classes < self.hparams.num_classes:
             rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
+        if self.hparams.compile:
+            self._compile()
+
+    def _compile(self) -> None:
+        try:  # on two numbers: without a compiler the first step would fail with a page of traceback
+            torch.compile(torch.sin)(torch.zeros(2, device=self.trainer.strategy.root_device))
+        except Exception as error:
+            raise ConfigError(f"--model.compile: PyTorch cannot compile here: {describe(error)[:300]}") from error
+        self.backbone.compile()  # in place: the state dict keeps its names
 
     def check_growth(self, growth: dict[str, int] | None) -> None:
         """Try the sizes of growing images on shapes alone: whether a network takes them, it does not say.

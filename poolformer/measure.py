@@ -121,9 +121,7 @@ def shortest_s(model: nn.Module, images: Tensor, limits: Limits) -> float:
         moved = sum(each.nbytes for each in (*inputs, layer.weight, output))
         costs.append(max(operations / limits.flops, moved / limits.bytes))
 
-    hooks = [
-        layer.register_forward_hook(cost) for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
+    hooks = [layer.register_forward_hook(cost) for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     try:
         with torch.no_grad():
             model(images)

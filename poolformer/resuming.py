@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 # Options that change neither what is computed nor on what; and those that are warned of on their own.
-_OF_NO_ACCOUNT = {"num_workers", "augment_on", "val", "test", "predict", "pretrained", "backbone", "mixer"}
+_OF_NO_ACCOUNT = {"num_workers", "augment_on", "val", "test", "predict", "pretrained", "compile", "backbone", "mixer"}
 
 
 def seed_draws(*place: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,32 @@ def test_a_run_too_short_for_a_cosine_says_so_and_warms_up():
 
 
 # ---- classes
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_trains_like_another_and_keeps_its_names(monkeypatch):
+    # The graph and its gradients without the C++ compiler, which takes a minute.
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    plain, compiled = tiny(**UNMIXED), tiny(compile=True, **UNMIXED)
+    compiled.backbone.load_state_dict(plain.backbone.state_dict())
+    torch._dynamo.utils.counters.clear()
+    for model in (plain, compiled):
+        assert not torch._dynamo.utils.counters["stats"]
+        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    ours, theirs = plain.state_dict(), compiled.state_dict()
+    assert list(ours) == list(theirs)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_machine_without_a_compiler_is_told_so_in_a_line(monkeypatch):
+    def nothing_compiles(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", nothing_compiles)
+    with pytest.raises(ConfigError, match=r"^--model\.compile: .*here: RuntimeError: No working C\+\+ compiler found$"):
+        quiet_trainer().fit(tiny(compile=True), datamodule=DigitsData(batch_size=6))
 
 
 def test_data_with_more_classes_than_the_model_is_refused():

@@ -119,7 +119,7 @@ def test_what_is_no_beton_by_its_name_is_not_packed(tmp_path):
         Beton(tmp_path / "val")
     assert str(caught.value) == f"there is no file '{tmp_path}/val'"
     (tmp_path / "val").mkdir()
-    with pytest.raises(DataError, match=r"val' is a folder, not a \.beton file$"):
+    with pytest.raises(DataError, match=r"val' is a folder, not a \.beton file: 'poolformer pack'"):
         Beton(tmp_path / "val")
 
 

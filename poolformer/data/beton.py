@@ -66,7 +66,7 @@ class Beton:
         self.path = Path(path)
         if not self.path.is_file():
             if self.path.is_dir():
-                raise DataError(f"'{self.path}' is a folder, not a .beton file")
+                raise DataError(f"'{self.path}' is a folder, not a .beton file: 'poolformer pack' makes one of it")
             makes = f"; `poolformer pack SRC {self.path}` makes one" if self.path.suffix == ".beton" else ""
             raise DataError(f"there is no file '{self.path}'{makes}")
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:

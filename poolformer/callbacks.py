@@ -1,5 +1,6 @@
 """What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
 
+import copy
 import csv
 import os
 import shutil
@@ -14,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
+from .checkpoint_io import has_saved
 from .complexity import Complexity, count
 from .errors import ConfigError
 
@@ -36,11 +38,43 @@ def checkpoints(run_dir: Path, save_every_n_steps: int | None = None) -> list[Mo
         "auto_insert_metric_name": False,
         "enable_version_counter": False,
     }
-    best = ModelCheckpoint(filename="best", monitor=HEADLINE, mode="max", **options)
+    best = BestCheckpoint(filename="best", monitor=HEADLINE, mode="max", **options)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options)
     if save_every_n_steps is None:
         return [best, last]
-    return [best, last, ModelCheckpoint(filename="last", every_n_train_steps=save_every_n_steps, **options)]
+    return [best, last, StepCheckpoint(filename="last", every_n_train_steps=save_every_n_steps, **options)]
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, which does not take a checkpoint for the best that could not be written."""
+
+    _KEPT = (
+        "current_score",
+        "best_k_models",
+        "kth_best_model_path",
+        "kth_value",
+        "best_model_path",
+        "best_model_score",
+    )
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: pl.Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        before = {name: copy.copy(getattr(self, name)) for name in self._KEPT}
+        super()._update_best_and_save(current, trainer, monitor_candidates)
+        if not has_saved(trainer):
+            vars(self).update(before)
+
+
+class StepCheckpoint(ModelCheckpoint):
+    """Lightning's, which does not save again at the first batch of a run that goes on.
+
+    Where several batches make a step, that would be a checkpoint without the gradients gathered so far.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._last_global_step_saved = trainer.global_step
 
 
 class RunDirectory(Callback):

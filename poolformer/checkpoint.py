@@ -133,14 +133,14 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at '{path}'{_candidates(path)}")
+        raise CheckpointError(f"no checkpoint at '{path}'{candidates(path)}")
     try:
         _check_unpacked_size(path)
         # Said explicitly: the default can be turned off by an environment variable.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
         raise CheckpointError(
-            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error, path)}{_candidates(path)}"
+            f"'{path}' is not a checkpoint that can be loaded as data: {_reason(error, path)}{candidates(path)}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint of a run")
@@ -233,10 +233,10 @@ def locate(name: str, run_dir: str | Path) -> Path:
         return path
     if name not in _NAMES:
         asked = f"'{path}' is a folder" if path.is_dir() else f"no checkpoint at '{path}'"
-        raise CheckpointError(f"{asked}{_candidates(path)}")
+        raise CheckpointError(f"{asked}{candidates(path)}")
     earlier = next(filter(_loads, _newest_first(Path(run_dir), f"previous/*/checkpoints/{name}.ckpt")), None)
     moved = f"; the run before it has '{earlier}'" if earlier else ""
-    raise CheckpointError(f"the run in '{run_dir}' has no '{name}' checkpoint{_candidates(path)}{moved}")
+    raise CheckpointError(f"the run in '{run_dir}' has no '{name}' checkpoint{candidates(path)}{moved}")
 
 
 def options(checkpoint: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -305,7 +305,8 @@ def import_references(spec: Any) -> list[str]:
     return [name for one in spec for name in import_references(one)] if isinstance(spec, list | tuple | set) else []
 
 
-def _candidates(wanted: Path) -> str:
+def candidates(wanted: Path) -> str:
+    """Say which checkpoints beside one that cannot be used can be loaded."""
     if wanted.suffix in (".pth", ".pt", ".tar", ".bin", ".safetensors"):  # a run's checkpoints are no substitute
         return ""
     folders = [wanted, wanted / "checkpoints"] if wanted.is_dir() else [wanted.parent, wanted.parent / "checkpoints"]

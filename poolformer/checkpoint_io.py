@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
@@ -23,10 +24,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
     Args:
         if_saving_fails: Whether training then ends or goes on with a warning; the checkpoint before it is
             kept either way.
+
+    Attributes:
+        saved: Whether the last checkpoint was written.
     """
 
     def __init__(self, if_saving_fails: WhenSavingFails = "stop"):
         self.if_saving_fails = if_saving_fails
+        self.saved = True
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -35,14 +40,22 @@ class SafeCheckpointIO(TorchCheckpointIO):
             RunError: It cannot be written, and training is to end then.
         """
         path = Path(path)
+        self.saved = False
         try:
             _write(checkpoint, path)
+            self.saved = True
         except (OSError, RuntimeError) as error:  # PyTorch makes the second of the first
             cause = describe(system_error(error) or error)
             message = f"'{path}' cannot be written ({cause}); what was there before is kept"
             if self.if_saving_fails == "stop":
                 raise RunError(message) from error
             rank_zero_warn(message)
+
+
+def has_saved(trainer: pl.Trainer) -> bool:
+    """Return whether the last checkpoint was written; every rank has to ask."""
+    saved = getattr(trainer.strategy.checkpoint_io, "saved", True)
+    return bool(trainer.strategy.broadcast(saved))
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
@@ -54,9 +67,9 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-        _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

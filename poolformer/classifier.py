@@ -5,6 +5,7 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 """
 
 import copy
+import hashlib
 import inspect
 import os
 from collections.abc import Collection, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -70,6 +72,9 @@ class ImageClassifier(pl.LightningModule):
         erase_prob: Probability of random erasing.
         mean: Mean of the pixels in [0, 1], one for each channel.
         std: Standard deviation of the pixels, one for each channel.
+
+    Attributes:
+        seed: Of what a batch draws; a run that goes on keeps the one it started with.
 
     Example:
         >>> model = ImageClassifier("poolformer_tiny", num_classes=10, mixer="identity")
@@ -139,7 +144,7 @@ class ImageClassifier(pl.LightningModule):
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
         self.class_names: list[str] | None = None
-        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._before: dict[str, Any] = {}
         self.val_metrics = _metrics(num_classes)
         self.test_metrics = _metrics(num_classes)
@@ -218,14 +223,15 @@ class ImageClassifier(pl.LightningModule):
         if changed:
             rank_zero_warn(f"the run goes on from this checkpoint with other options: {', '.join(changed)}")
 
-    def _facts(self) -> dict[str, int]:
+    def _facts(self) -> dict[str, Any]:
         """What a run is made of beside the options of model and data; checkpoints keep it."""
         return {
-            "seed_everything": self._seed,
+            "seed_everything": self.seed,
             "max_epochs": self.trainer.max_epochs,
             "devices": self.trainer.world_size,
             "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
             "batches_per_epoch": self.trainer.num_training_batches,
+            **_training_set(self.trainer.train_dataloader),
         }
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -235,7 +241,7 @@ class ImageClassifier(pl.LightningModule):
         if not self.trainer.training:
             return images, labels
         # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
-        seed_draws(self._seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
+        seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
         return self.augment(images, labels)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -357,10 +363,10 @@ class ImageClassifier(pl.LightningModule):
         run = checkpoint.get(RUN, {})
         data = checkpoint.get("datamodule_hyper_parameters", {})
         self._before = {**run, **checkpoint["hyper_parameters"], **data}
-        seed = run.get("seed_everything", self._seed)
-        if seed != self._seed:
-            rank_zero_warn(f"the run keeps its seed, {seed}; --seed_everything {self._seed} is for new runs")
-            self._seed = seed
+        seed = run.get("seed_everything", self.seed)
+        if seed != self.seed:
+            rank_zero_warn(f"the run keeps its seed, {seed}; --seed_everything {self.seed} is for new runs")
+            self.seed = seed
         for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
             # The optimiser's state would bring back the decay of before; the rate is the schedule's.
             if group["weight_decay"]:
@@ -397,6 +403,15 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
     classifier.load_state_dict(saved["state_dict"])
     classifier.on_load_checkpoint(saved)
     return classifier.eval()
+
+
+def _training_set(loader: Any) -> dict[str, Any]:
+    """What tells one training set from another: how many images, and a digest of their labels in order."""
+    labels = getattr(loader, "labels", None)
+    if labels is None:
+        return {}
+    digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=4).hexdigest()
+    return {"train_images": len(labels), "train_labels": digest}
 
 
 def _metrics(num_classes: int) -> torch.nn.ModuleDict:

@@ -1,4 +1,4 @@
-"""Ending a run from outside: SIGTERM and SIGINT stop it between two batches, and nothing outlives a dead rank."""
+"""Ending a run from outside: SIGTERM and SIGINT stop it between two steps, and nothing outlives a dead rank."""
 
 import os
 import signal
@@ -11,7 +11,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from .checkpoint_io import has_saved
+from .errors import ConfigError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 1
@@ -23,10 +26,12 @@ class Stopped(SystemExit):
 
 
 class StopOnSignal(Callback):
-    """Stops on SIGTERM and SIGINT before the next batch, with a checkpoint of the exact step while training.
+    """Stops on SIGTERM and SIGINT after the step, with a checkpoint of it while training.
 
     Lightning's own handling ends with exit code 0, and Ctrl-C may come in the middle of a step. A second
     signal ends the process at once. With several processes, one of them being asked stops all.
+
+    A step is one of the optimiser: ``accumulate_grad_batches`` batches, whose gradients no checkpoint holds.
 
     Args:
         checkpoint: Where to save; None where nothing is trained.
@@ -36,6 +41,11 @@ class StopOnSignal(Callback):
         self.checkpoint = checkpoint
         self._signal = 0
         self._validation_to_come = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Until something is trained there is nothing to save. Lightning's handler alone would end with code 0.
+        if threading.current_thread() is threading.main_thread() and not self._signal:
+            signal.signal(signal.SIGTERM, _leave_at_once)
 
     # In place of Lightning's handler, which talks to the other ranks in the middle of whatever runs.
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,7 +72,7 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Gradients that wait for more batches would be lost; the last batch leads to the end of the epoch.
+        # The last batch leads to the end of the epoch.
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not trainer.is_last_batch and not _validation_follows(trainer) and self._asked(trainer):
             trainer._logger_connector.update_train_step_metrics()  # would come after this hook
@@ -89,7 +99,12 @@ class StopOnSignal(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Have a validation that was cut short or has not begun run as a whole when the run goes on."""
+        """Have a validation that was cut short or has not begun run as a whole when the run goes on.
+
+        For that the loops must say that they were in it, which Lightning reads off their counts: a validation batch
+        begun and not processed (`restarted_mid_evaluation`), and a training batch that is completed, although hooks
+        of its end are still running (`restarted_on_last`).
+        """
         if trainer.fit_loop.epoch_loop.batch_progress.total.ready == 0:
             del checkpoint["loops"]  # as if freshly started: Lightning would count a batch that never was
             return
@@ -116,7 +131,7 @@ class StopOnSignal(Callback):
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         name = signal.Signals(signum).name
-        os.write(2, f"\n{name}: stopping after this batch; once more ends it at once\n".encode())
+        os.write(2, f"\n{name}: stopping after this step; once more ends it at once\n".encode())
 
     def _asked(self, trainer: pl.Trainer) -> bool:
         asked = bool(self._signal)
@@ -125,12 +140,56 @@ class StopOnSignal(Callback):
     def _save_and_leave(self, trainer: pl.Trainer) -> None:
         if self.checkpoint is not None and trainer.state.fn == "fit" and not trainer.fast_dev_run:
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
-            rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
+            if has_saved(trainer):
+                rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
+            else:
+                rank_zero_warn(f"stopped after step {trainer.global_step}, which could not be saved")
         self._leave(trainer)
 
     def _leave(self, trainer: pl.Trainer) -> None:
         # Lightning kills the process that it launched the others from when one of them fails.
         raise Stopped(0 if _is_child(trainer) else 128 + (self._signal or signal.SIGTERM))
+
+
+def _leave_at_once(signum: int, frame: FrameType | None) -> None:
+    raise Stopped(128 + signum)
+
+
+class StopAfterSteps(Callback):
+    """Ends training after a number of steps, with a last validation.
+
+    In place of ``Trainer(max_steps=...)``, with which Lightning takes every run that goes on for one that was
+    stopped in mid-epoch, and then counts an epoch that it does not train.
+
+    Args:
+        steps: Steps of the optimiser since the start of the run.
+    """
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.global_step >= self.steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.steps
+
+
+class WholeSteps(Callback):
+    """Refuses validation between the batches of one step: no checkpoint holds the gradients gathered so far.
+
+    Raises:
+        ConfigError: ``val_check_interval`` is no multiple of ``accumulate_grad_batches``.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        batches, accumulated = trainer.val_check_batch, trainer.accumulate_grad_batches
+        in_mid_epoch = batches != trainer.num_training_batches and batches != float("inf")
+        if in_mid_epoch and batches % accumulated:
+            raise ConfigError(
+                f"--trainer.val_check_interval: validation after {batches} batches comes in the middle of a step, "
+                f"which takes {accumulated} (--trainer.accumulate_grad_batches): choose a multiple of that"
+            )
 
 
 def _validation_follows(trainer: pl.Trainer) -> bool:

@@ -20,22 +20,23 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from . import callbacks, data, data_section, guards
-from .checkpoint import hyper_parameters, import_references, locate, read_run, takes_mixer
+from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
-from .errors import CheckpointError, ConfigError, PoolformerError
+from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .event_log import SafeTensorBoardLogger
 from .mixer_spec import resolve
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
-from .stopping import StopOnSignal, Stopped, end_with_launcher
+from .stopping import StopAfterSteps, StopOnSignal, Stopped, WholeSteps, end_with_launcher
 
 
 def run(verb: str, arguments: list[str]) -> "TrainingCLI":
@@ -281,7 +282,10 @@ class TrainingCLI(LightningCLI):
         extra = [callbacks.PredictionWriter()] if self.verb == "predict" else []
         if self.verb == "fit" and not options.fast_dev_run:
             extra = self._callbacks_of_a_run(logs=bool(kwargs.get("logger", options.logger)))
-            kwargs["plugins"] = _with_safe_writing(options.plugins, self._options.if_saving_fails)
+            kwargs["plugins"] = _plugins(options.plugins, self._options.if_saving_fails)
+            if options.max_steps != -1:
+                extra.append(StopAfterSteps(options.max_steps))
+                kwargs["max_steps"] = -1
         else:
             extra.append(StopOnSignal())
         try:
@@ -309,7 +313,7 @@ class TrainingCLI(LightningCLI):
     def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
         directory = callbacks.RunDirectory(self._run_dir, goes_on=self._goes_on, save_config=self._save_config)
         folder = self._run_dir / "checkpoints"
-        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), directory]
+        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), WholeSteps(), directory]
         extra += callbacks.checkpoints(self._run_dir, self._options.save_every_n_steps)
         extra += [callbacks.Throughput(), callbacks.RunSummary()]
         extra += [guards.FiniteTraining(folder), StopOnSignal(folder / "last.ckpt")]
@@ -319,6 +323,7 @@ class TrainingCLI(LightningCLI):
         # Without the checkpoint it went on from: the file says how to run this again.
         options = self._options.clone()
         options.ckpt_path = None
+        options.seed_everything = self.model.seed  # a run that goes on keeps the one it started with
         self._parser(self.verb).save(options, path, skip_none=False, overwrite=True)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -327,6 +332,15 @@ class TrainingCLI(LightningCLI):
             # Absolute, as Lightning takes whatever begins with http for an address.
             arguments["ckpt_path"] = str(self._checkpoint_path.absolute())
         return {**arguments, "weights_only": True}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except MisfitError as error:
+            path = self._checkpoint_path
+            raise CheckpointError(f"'{path}': {error}{candidates(path)}") from error
+        except SIGTERMException:  # Lightning's, with exit code 0: a signal that came before our handler
+            raise SystemExit(128 + signal.SIGTERM) from None
 
     def fit(self, **arguments: Any) -> None:
         """Train; when a signal has ended it, say how to go on."""
@@ -427,11 +441,14 @@ def _as_word(value: Any) -> str:
     return value if isinstance(value, str) else f"'{json.dumps(value)}'"
 
 
-def _with_safe_writing(plugins: Any, if_saving_fails: WhenSavingFails) -> list[Any]:
-    given = plugins if isinstance(plugins, list) else [plugins] if plugins else []
-    if any(isinstance(plugin, CheckpointIO) for plugin in given):
-        return given
-    return [*given, SafeCheckpointIO(if_saving_fails)]
+def _plugins(given: Any, if_saving_fails: WhenSavingFails) -> list[Any]:
+    plugins = list(given) if isinstance(given, list) else [given] if given else []
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(SafeCheckpointIO(if_saving_fails))
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
 
 
 def _default_precision(accelerator: Any) -> str:

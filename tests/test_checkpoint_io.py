@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.checkpoint import read
-from poolformer.checkpoint_io import SafeCheckpointIO, remove_unfinished
+from poolformer.checkpoint_io import SafeCheckpointIO, has_saved, remove_unfinished
 from poolformer.classifier import ImageClassifier
 from poolformer.cli import main
 from poolformer.errors import RunError
@@ -137,10 +138,10 @@ def fit_while_the_disk_fills(small_disk, monkeypatch, capsys):
     os.environ.update(before)
 
 
-def curve(run: Path, tag: str) -> list[int]:
-    """The steps of a curve as TensorBoard shows it."""
+def curve(run: Path, tag: str, *, values: bool = False) -> list[float]:
+    """The steps, or the values, of a curve as TensorBoard shows it."""
     events = EventAccumulator(str(run)).Reload()
-    return [event.step for event in events.Scalars(tag)]
+    return [event.value if values else event.step for event in events.Scalars(tag)]
 
 
 @pytest.mark.slow
@@ -149,6 +150,12 @@ def test_a_run_goes_on_over_a_full_disk_where_the_user_chose_that(fit_while_the_
         code, run, _ = fit_while_the_disk_fills("continue")
     assert code == 0
     assert read(run / "checkpoints" / "last.ckpt")["epoch"] == 3
+    # What could not be written was no best epoch.
+    best = read(run / "checkpoints" / "best.ckpt")
+    assert best["epoch"] in (0, 3)
+    state = next(each for name, each in best["callbacks"].items() if name.startswith("BestCheckpoint"))
+    scores = dict(zip(curve(run, "val/top1"), curve(run, "val/top1", values=True), strict=True))
+    assert state["best_model_score"] == pytest.approx(max(scores.values()))
     assert len([warning for warning in warnings if "the log in" in str(warning.message)]) == 1
     # Epochs of 22 steps: two were lost, those before and after them are there.
     assert curve(run, "val/top1") == [21, 87]
@@ -163,6 +170,17 @@ def test_a_run_ends_in_a_line_when_the_disk_is_full(fit_while_the_disk_fills):
     assert "Traceback" not in said
     assert read(run / "checkpoints" / "last.ckpt")["epoch"] == 0
     assert curve(run, "val/top1") == [21]
+
+
+def test_a_signal_on_a_full_disk_is_not_said_to_be_saved(small_disk):
+    path = small_disk / "last.ckpt"
+    checkpoint_io = SafeCheckpointIO("continue")
+    trainer = pl.Trainer(accelerator="cpu", logger=False, plugins=[checkpoint_io])
+    checkpoint_io.save_checkpoint({"n": 0}, path)
+    assert has_saved(trainer)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        checkpoint_io.save_checkpoint({"n": 1, "weights": torch.zeros(8 * MIB)}, path)
+    assert not has_saved(trainer)
 
 
 def test_a_run_that_the_disk_has_no_room_for_is_refused_before_its_first_step(small_disk, capsys):

@@ -1,5 +1,6 @@
 """Signals that stop a run, and the run that goes on: equal to the one that was never stopped, to the bit."""
 
+import logging
 import os
 import random
 import shutil
@@ -49,6 +50,17 @@ class SignalAt(Callback):
         self._reached("epoch end", trainer)
 
 
+class Die(Callback):
+    """Ends the run after a batch, as SIGKILL would: what counts is the last checkpoint."""
+
+    def __init__(self, epoch: int, batch: int):
+        self.place = epoch, batch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.place:
+            raise MemoryError
+
+
 @pytest.fixture
 def fit(tmp_path, monkeypatch):
     """Call ``poolformer fit`` in this process, in an empty directory, with callbacks; return its exit code."""
@@ -57,6 +69,9 @@ def fit(tmp_path, monkeypatch):
     of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
 
     def fit(run_dir, *options, callbacks=(), base=DIGITS):
+        if any(Path(run_dir).glob("events.*")):
+            # TensorBoard reads files in the order of their names: second, host, process, and a number as text.
+            time.sleep(1 - time.time() % 1)
         with monkeypatch.context() as patch:
             patch.setattr(
                 training_cli.TrainingCLI,
@@ -125,16 +140,18 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(fit, whole, hook, step
 
 
 @pytest.mark.slow
-def test_five_restarts_in_one_epoch_and_another_seed_change_nothing(fit, whole):
-    assert fit("run", callbacks=[SignalAt("training", 4, signal.SIGINT)]) == 130
+def test_five_restarts_in_one_epoch_and_another_seed_change_nothing(fit):
+    base = [*DIGITS, "--data.batch_size", "200"]  # seven steps an epoch
+    assert fit("whole", base=base) == 0
+    assert fit("run", base=base, callbacks=[SignalAt("training", 7, signal.SIGINT)]) == 130
     options = ["--ckpt_path", "last", "--seed_everything", 7]
-    for step in range(5, 9):
+    for step in range(8, 12):
         with pytest.warns(UserWarning, match=r"the run keeps its seed, 42; --seed_everything 7 is for new runs"):
-            assert fit("run", *options, callbacks=[SignalAt("training", step)]) == 143
+            assert fit("run", *options, base=base, callbacks=[SignalAt("training", step)]) == 143
         assert last("run")["global_step"] == step + 1
     with pytest.warns(UserWarning, match="the run keeps its seed, 42"):
-        assert fit("run", *options) == 0
-    assert_same_run(whole, "run")
+        assert fit("run", *options, base=base) == 0  # the fifth restart after step 12 of 14
+    assert_same_run("whole", "run")
 
 
 @pytest.mark.slow
@@ -155,17 +172,104 @@ def test_images_in_folders_go_on_to_the_bit(fit, tmp_path):
 @pytest.mark.slow
 def test_a_run_saved_in_mid_epoch_survives_what_gives_no_warning(fit, whole):
     """Killed without a signal that can be caught: what counts is the last checkpoint, here of every third step."""
-
-    class Die(Callback):
-        def on_train_batch_end(self, trainer, *_):
-            if trainer.global_step == 8:
-                raise MemoryError
-
     with pytest.raises(MemoryError):
-        fit("run", "--save_every_n_steps", 3, callbacks=[Die()])
+        fit("run", "--save_every_n_steps", 3, callbacks=[Die(1, 2)])
     assert last("run")["global_step"] == 6
     assert fit("run", "--save_every_n_steps", 3, "--ckpt_path", "last") == 0
     assert_same_run(whole, "run")
+
+
+@pytest.mark.slow
+def test_a_run_of_so_many_steps_goes_on_to_the_same_end(fit):
+    """From the end of an epoch, where Lightning's own max_steps counts one that it does not train."""
+    steps = ["--trainer.max_steps", 2 * STEPS + 2]
+    assert fit("whole", *steps) == 0
+    assert last("whole")["global_step"] == 2 * STEPS + 2
+    with pytest.raises(MemoryError):
+        fit("run", *steps, callbacks=[Die(1, 1)])
+    assert last("run")["global_step"] == STEPS
+    assert fit("run", *steps, "--ckpt_path", "last") == 0
+    assert_same_run("whole", "run")
+
+
+@pytest.mark.slow
+def test_gradients_that_are_gathered_are_lost_nowhere(fit):
+    """Two batches a step; killed between them, and killed again one batch after the run went on."""
+    gathers = ["--trainer.accumulate_grad_batches", 2]
+    assert fit("whole", *gathers) == 0
+    every = [*gathers, "--save_every_n_steps", 1]
+    with pytest.raises(MemoryError):
+        fit("run", *every, callbacks=[Die(1, 2)])
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            fit("run", *every, "--ckpt_path", "last", callbacks=[Die(1, 2)])
+    assert fit("run", *every, "--ckpt_path", "last") == 0
+    assert_same_run("whole", "run")
+
+
+def test_validation_in_the_middle_of_a_step_is_refused_before_anything_is_moved(fit, capsys):
+    options = ["--trainer.accumulate_grad_batches", 4, "--trainer.val_check_interval", 2]
+    assert fit("run", *options) == 2
+    assert "--trainer.val_check_interval: validation after 2 batches comes in the middle" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_a_signal_while_data_is_opened_ends_with_its_code(fit, monkeypatch):
+    def opened(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("poolformer.data.DigitsData.train_dataloader", opened)
+    assert fit("run", "--trainer.num_sanity_val_steps", 0) == 143
+    assert not Path("run").exists()
+
+
+@pytest.mark.slow
+def test_a_training_set_that_changed_is_said(fit, tmp_path):
+    images = write_class_folders(tmp_path / "images", images=7)
+    base = [*SHORT, "--data", "FolderData", "--data.train", str(images), "--data.val", str(images)]
+    base += ["--data.image_size", "32", "--data.batch_size", "4", "--model.backbone", "poolformer_tiny"]
+    base += ["--model.num_classes", "3", "--model.warmup_epochs", "0", "--trainer.max_epochs", "2"]
+    base += ["--model.cooldown_epochs", "0"]
+    assert fit("run", base=base, callbacks=[SignalAt("training", 2)]) == 143
+    one = next(path for path in sorted(images.rglob("*")) if path.is_file())
+    shutil.copy(one, one.with_stem("another"))
+    with pytest.warns(UserWarning, match=r"train_images 22 \(was 21\)"):
+        assert fit("run", "--ckpt_path", "last", base=base) == 0
+
+
+@pytest.mark.slow
+def test_the_configuration_says_the_seed_that_the_run_keeps(fit, whole):
+    shutil.copytree(whole, "run")
+    options = ["--ckpt_path", "last", "--seed_everything", 7, "--trainer.max_epochs", 4]
+    with pytest.warns(UserWarning, match="the run keeps its seed, 42"):
+        assert fit("run", *options) == 0
+    assert "seed_everything: 42" in Path("run/config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_what_killed_writes_left_is_removed_when_a_run_starts(fit):
+    left = Path("run/checkpoints/.last.ckpt.123.tmp")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert fit("run", "--trainer.max_epochs", 2) == 0
+    assert sorted(path.name for path in left.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.slow
+def test_slurm_does_not_requeue_with_a_checkpoint_outside_of_the_run(fit, monkeypatch):
+    for name in ("SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID"):
+        monkeypatch.setenv(name, "1" if name == "SLURM_NTASKS" else "0")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    seen = []
+
+    class Look(Callback):
+        def on_train_start(self, trainer, *_):
+            seen.append(trainer._accelerator_connector.cluster_environment)
+
+    assert fit("run", "--trainer.max_epochs", 2, callbacks=[Look()]) == 0
+    assert type(seen[0]).__name__ == "SLURMEnvironment"
+    assert not seen[0].auto_requeue
 
 
 @pytest.mark.slow
@@ -173,7 +277,8 @@ def test_a_moved_run_keeps_its_best_epoch(fit, whole):
     shutil.copytree(whole, "moved")
     best = last("moved", "best")
     options = ["--ckpt_path", "last", "--trainer.max_epochs", 4, "--model.lr", 0]
-    with pytest.warns(UserWarning, match=r"goes on from this checkpoint with other options: lr 0\.0 \(was 0\.006\)"):
+    said = r"goes on from this checkpoint with other options: lr 0\.0 \(was 0\.006\)"
+    with pytest.warns(UserWarning, match=said):
         assert fit("moved", *options, "--model.weight_decay", 0.05) == 0
     scores = [value for _, value in curves("moved")["val/top1"]]
     assert len(scores) == 4
@@ -183,11 +288,14 @@ def test_a_moved_run_keeps_its_best_epoch(fit, whole):
 
 @pytest.mark.slow
 def test_what_changes_when_a_run_goes_on_is_said_and_holds(fit, whole, caplog):
+    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)  # it does not hand messages on
     shutil.copytree(whole, "run")
     options = ["--model.weight_decay", 0.5, "--data.batch_size", 128, "--trainer.max_epochs", 4]
     said = r"batches_per_epoch 11 \(was 5\), weight_decay 0\.5 \(was 0\.05\), batch_size 128 \(was 256\)"
     with pytest.warns(UserWarning, match=said):
         assert fit("run", *options, "--ckpt_path", "last") == 0
+    logging.getLogger("lightning.pytorch").removeHandler(caplog.handler)
+    assert "The schedule is now one of 4 epochs, not of 3" in caplog.text
     assert [group["weight_decay"] for group in last("run")["optimizer_states"][0]["param_groups"]] == [0.5, 0]
 
 
@@ -285,6 +393,7 @@ def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, who
         time.sleep(draw.uniform(0, 0.3))
         process.send_signal(signal.SIGTERM if kills % 2 else signal.SIGKILL)
         process.communicate(timeout=120)
+        assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM)
         kills += 1
         process = poolformer(*base, "--ckpt_path", "last")
     said = process.communicate(timeout=120)[1]

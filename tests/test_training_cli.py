@@ -601,6 +601,8 @@ def test_weights_that_do_not_fit_are_a_mistake_and_not_a_bug(call, trained, opti
     done = call("validate", "--ckpt_path", trained / LAST, *options)
     assert done.code == 2
     assert options[-1] in done.err
+    assert f"error: '{trained / LAST}': the weights do not fit" in done.err
+    assert f"; there is {(trained / LAST).with_name('best.ckpt')}" in done.err
     assert re.search(r" classes: \d+ tensors? (only in the|of another shape) .*\('[\w.]+'", done.err)
     assert len(done.err) < 700
 

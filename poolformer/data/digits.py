@@ -126,7 +126,7 @@ class DigitsLoader(Order):
         self, digits: Digits, *, workers: int, batch_size: int, shuffle: bool, seed: int, rank: int, world: int
     ):
         super().__init__(len(digits.labels), batch_size=batch_size, shuffle=shuffle, seed=seed, rank=rank, world=world)
-        self.digits, self.workers = digits, workers
+        self.digits, self.workers, self.labels = digits, workers, digits.labels
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # The body runs at the first batch, not here: Lightning calls iter() before it says which epoch it is.

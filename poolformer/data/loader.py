@@ -53,6 +53,7 @@ class Loader(Order):
         world: int = 1,
     ) -> None:
         super().__init__(len(source.labels), batch_size=batch_size, shuffle=shuffle, seed=seed, rank=rank, world=world)
+        self.labels = source.labels
         self.source, self.transforms, self.workers = source, transforms, workers
         self._pin = torch.cuda.is_available()
 

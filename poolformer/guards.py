@@ -1,6 +1,7 @@
-"""What ends a run that has gone wrong by itself: a loss that is not finite, a disk without room."""
+"""What ends a run that has gone wrong by itself: a loss that is not finite, a disk that takes no checkpoints."""
 
 import shutil
+import tempfile
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,44 @@ _MIB = 2**20
 
 
 class DiskSpace(Callback):
-    """Finds out before training whether the run's checkpoints fit on the disk; removes what killed writes left.
+    """Finds out before training whether the disk takes the run's checkpoints; removes what killed writes left.
 
     Args:
         checkpoints: The folder of the checkpoints.
         goes_on: Whether this run writes over those that lie there.
 
     Raises:
-        ConfigError: They do not fit.
+        ConfigError: They do not fit, or their folder cannot be written to.
     """
 
     def __init__(self, checkpoints: Path, *, goes_on: bool):
         self.checkpoints, self.goes_on = checkpoints, goes_on
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        shortage = self._shortage(pl_module) if trainer.is_global_zero else None
-        shortage = trainer.strategy.broadcast(shortage)
-        if shortage:
-            raise ConfigError(shortage)
+        obstacle = self._obstacle(pl_module) if trainer.is_global_zero else None
+        obstacle = trainer.strategy.broadcast(obstacle)
+        if obstacle:
+            raise ConfigError(obstacle)
 
-    def _shortage(self, pl_module: pl.LightningModule) -> str | None:
-        remove_unfinished(self.checkpoints)
-        existing = next(path for path in [self.checkpoints, *self.checkpoints.absolute().parents] if path.exists())
+    def _obstacle(self, pl_module: pl.LightningModule) -> str | None:
+        existing = self.checkpoints
+        try:
+            remove_unfinished(self.checkpoints)
+            existing = next(path for path in [self.checkpoints, *self.checkpoints.absolute().parents] if path.exists())
+            if shortage := self._shortage(pl_module, existing):
+                return shortage
+            # Tried, not asked: permissions say nothing of a read-only mount below the run's directory, or of quotas.
+            with tempfile.NamedTemporaryFile(dir=existing) as probe:
+                probe.write(b"?")
+                probe.flush()
+        except OSError as error:
+            return (
+                f"no checkpoint can be written to '{existing}' ({error.strerror}): make it writable, or choose another "
+                "--trainer.default_root_dir"
+            )
+        return None
+
+    def _shortage(self, pl_module: pl.LightningModule, existing: Path) -> str | None:
         # AdamW keeps two averages of each parameter.
         state = 3 * sum(parameter.nbytes for parameter in pl_module.parameters())
         needed, free = _STATES * state, shutil.disk_usage(existing).free

@@ -1,4 +1,4 @@
-"""What ends a run that has gone wrong: numbers that are not finite."""
+"""What ends a run that has gone wrong: numbers that are not finite, checkpoints that cannot be written."""
 
 import math
 
@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from poolformer.checkpoint import read
 from poolformer.checkpoint_io import SafeCheckpointIO
-from poolformer.errors import RunError
-from poolformer.guards import FiniteTraining
+from poolformer.errors import ConfigError, RunError
+from poolformer.guards import DiskSpace, FiniteTraining
 
 
 class Breaks(pl.LightningModule):
@@ -87,3 +87,23 @@ def test_lightning_alone_trains_on_and_saves_it(tmp_path):
     """Why there is a guard."""
     fit(tmp_path, Breaks(12, math.nan), every=1, guarded=False)
     assert not all_finite(tmp_path / "last.ckpt")
+
+
+def start(folder):
+    """Begin to train with checkpoints in a folder."""
+    silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    guard = DiskSpace(folder, goes_on=False)
+    options = {"accelerator": "cpu", "max_steps": 1, "enable_checkpointing": False, "callbacks": [guard], **silence}
+    pl.Trainer(**options).fit(Breaks(1, 1.0), DataLoader(torch.zeros(10, 1)))
+
+
+@pytest.mark.parametrize("below", ["checkpoints", "run/checkpoints"])
+def test_trying_the_disk_leaves_nothing_on_it(tmp_path, below):
+    start(tmp_path / below)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_with_the_systems_reason(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"no checkpoint can be written to '.*/file' \(Not a directory\): make it"):
+        start(tmp_path / "file" / "run" / "checkpoints")

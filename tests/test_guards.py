@@ -71,9 +71,47 @@ def test_a_loss_that_is_not_finite_ends_training_and_is_not_saved(tmp_path, fact
 
 
 def test_a_gradient_that_is_not_finite_is_not_saved_though_the_loss_is(tmp_path):
-    with pytest.raises(RunError, match="weights are not finite at step 13"):
+    with pytest.raises(RunError, match=r"^weight is not finite at step 13"):
         fit(tmp_path, Breaks(12, 1.0, gradient=math.inf), every=50)
     assert all_finite(tmp_path / "last.ckpt")
+    assert read(tmp_path / "last.ckpt")["global_step"] == 12
+
+
+class Masked(Breaks):
+    """Has a mask of -inf, known by two names, and a buffer that is finite until it is broken in a step."""
+
+    def __init__(self, step: int = -1):
+        super().__init__(step, 1.0)
+        mask = torch.full((2, 2), -math.inf).triu(1)
+        self.register_buffer("mask", mask)
+        self.register_buffer("same_mask", mask)
+        self.register_buffer("average", torch.zeros(2))
+
+    def training_step(self, batch, index):
+        if self.global_step == self.step:
+            self.average[1] = math.nan
+        return super().training_step(batch, index)
+
+
+def test_a_buffer_that_is_infinite_by_design_is_trained_with_and_saved(tmp_path):
+    fit(tmp_path, Masked(), every=50)
+    saved = read(tmp_path / "last.ckpt")
+    assert saved["global_step"] == 20
+    assert saved["state_dict"]["mask"][0, 1] == -math.inf
+
+
+def test_a_buffer_that_stops_being_finite_is_named_and_not_saved(tmp_path):
+    with pytest.raises(RunError, match=r"^average is not finite at step 13"):
+        fit(tmp_path, Masked(12), every=50)
+    saved = read(tmp_path / "last.ckpt")
+    assert saved["global_step"] == 12
+    assert saved["state_dict"]["average"].isfinite().all()
+
+
+def test_a_state_of_the_optimiser_that_is_not_finite_is_named_and_not_saved(tmp_path):
+    # Its square is beyond float32; the step is divided by that, so that the weight itself stays finite.
+    with pytest.raises(RunError, match=r"^the optimiser's exp_avg_sq of weight is not finite at step 13"):
+        fit(tmp_path, Breaks(12, 1.0, gradient=1e30), every=50)
     assert read(tmp_path / "last.ckpt")["global_step"] == 12
 
 

@@ -13,8 +13,10 @@ from data_images import loading_threads, write_class_folders
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from poolformer.classifier import ImageClassifier
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData
+from poolformer.errors import DataError
 
 EPOCHS, STEPS = 3, 5
 
@@ -151,3 +153,11 @@ def test_two_processes_see_what_one_sees(beton, tmp_path):
     assert [sorted(a + b) for a, b in zip(first[0], second[0], strict=True)] == [sorted(step) for step in one.trained]
     assert (len(first[1]), len(second[1])) == (22, 20)  # 21 images, 2 epochs
     assert sorted(first[1] + second[1]) == sorted(one.validated)
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_a_trainer_is_told_which_images_are_missing(stage):
+    with pytest.raises(DataError) as caught:
+        getattr(trainer_with(), stage)(ImageClassifier("poolformer_tiny", 3, image_size=16), datamodule=FFCVData())
+    split = {"validate": "val"}.get(stage, stage)
+    assert str(caught.value) == f"FFCVData has no {split} images: pass --data.{split} PATH"

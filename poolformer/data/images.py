@@ -201,9 +201,6 @@ class ImageData(SeededDataModule, ABC):
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)
-        images = len(self._sources[split].labels)
-        if images < world:
-            raise DataError(f"{images} {split} images for {world} devices: take fewer devices (--trainer.devices)")
         return Loader(
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,

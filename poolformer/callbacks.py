@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
@@ -283,7 +283,8 @@ def _write_hyper_parameters(logger: TensorBoardLogger, hyper_parameters: dict[st
 class PredictionWriter(BasePredictionWriter):
     """Writes ``predictions.csv`` in the run's directory: image, then the likeliest classes.
 
-    With several devices each writes a file of its own, with its rank in the name.
+    It appears when it is complete; until then an earlier one stays. With several devices each writes a file of its
+    own, with its rank in the name.
 
     Args:
         top_k: Classes an image, likeliest first.
@@ -292,12 +293,14 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, top_k: int = 5):
         super().__init__(write_interval="batch")
         self.top_k = top_k
+        self._file: IO[str] | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("w", newline="")
+        self._partial = self.path.with_name(f"{self.path.name}.partial")
+        self._file = self._partial.open("w", newline="")
         self._rows = csv.writer(self._file)
         top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
         self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
@@ -324,4 +327,12 @@ class PredictionWriter(BasePredictionWriter):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._file.close()
+        os.replace(self._partial, self.path)
         rank_zero_info(f"Predictions: {self.path}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._file is not None:
+            try:
+                self._file.close()
+            finally:
+                self._partial.unlink(missing_ok=True)

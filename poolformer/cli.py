@@ -5,7 +5,12 @@ Nothing heavy is imported here, so that help, listings and mistakes are answered
 
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from .errors import ConfigError, PoolformerError, one_line
 from .registry import suggestion
@@ -35,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
 
     Args:
         argv: Arguments without the program's name; those of the process if None.
+
+    Raises:
+        SystemExit: A signal or argparse ends the command; a run that is stopped leaves in this way too.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -60,13 +68,38 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     command, arguments = _split_command(argv)
     if command in COMMANDS:
-        module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
-        return module.main(arguments)
+        with _cleaning_up_on_sigterm():
+            try:
+                module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
+                return module.main(arguments)
+            except KeyboardInterrupt:
+                print(f"poolformer {command}: interrupted", file=sys.stderr)
+                return 128 + signal.SIGINT
 
     from .training_cli import run  # Lightning: 5 s
 
     run(command, arguments)
     return 0
+
+
+@contextmanager
+def _cleaning_up_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM end a command as an exception does, so that it leaves no half-written file and no process.
+
+    Not for the verbs of the trainer: `stopping` has them end between two batches.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
 
 
 def _split_command(argv: list[str]) -> tuple[str, list[str]]:

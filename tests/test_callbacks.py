@@ -20,6 +20,7 @@ from poolformer.callbacks import PredictionWriter, RunDirectory, RunSummary, Thr
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, DataError
+from poolformer.stopping import Stopped
 
 
 def run(folder: Path, **options: Any) -> pl.Trainer:
@@ -323,6 +324,33 @@ def test_predictions_name_images_and_classes(tmp_path):
         probabilities = [float(text) for text in row[2::2]]
         assert probabilities == sorted(probabilities, reverse=True)
         assert sum(probabilities) == pytest.approx(1, abs=3e-6)
+
+
+class EndsAt(pl.Callback):
+    """Leaves at the start of a batch, as a stopped run does."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+
+    def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == self.batch:
+            raise Stopped(143)
+
+
+def test_predictions_that_are_stopped_leave_the_earlier_ones(tmp_path):
+    model, data = tiny(), DigitsData(batch_size=100)
+    earlier = predict(tmp_path, model, data)
+    with pytest.raises(Stopped):
+        run(tmp_path, callbacks=[PredictionWriter(top_k=1), EndsAt(2)]).predict(model, datamodule=data)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == earlier
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_predictions_that_could_not_begin_end_as_what_stopped_them(tmp_path):
+    with pytest.raises(DataError, match="no predict images"):
+        predict(tmp_path, tiny(), FolderData(image_size=8))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_logit_without_a_class_is_written_as_its_number(tmp_path):

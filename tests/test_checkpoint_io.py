@@ -199,5 +199,31 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_its_first_step(sm
 
 def test_a_read_only_disk_is_refused_before_its_first_step(small_disk, capsys):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    assert main(["fit", "--trainer.default_root_dir", str(small_disk / "run")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    run = small_disk / "run"
+    assert main(["fit", "--trainer.default_root_dir", str(run)]) == 2
+    refusal = f"the run cannot be written to '{run}': '{small_disk}' is no folder to write in"
+    assert capsys.readouterr().err == f"poolformer: error: {refusal}\n"
+
+
+def test_a_read_only_folder_of_checkpoints_is_refused_before_the_first_step(small_disk, capsys):
+    """As when it is mounted into a container: the run's directory itself can be written to."""
+    folder = small_disk / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        before = os.environ.copy()
+        try:
+            options = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--model.warmup_epochs", "0"]
+            code = main(["fit", "--trainer.default_root_dir", str(small_disk / "run"), *options])
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+    assert code == 2
+    refusals = [line for line in capsys.readouterr().err.splitlines() if line.startswith("poolformer: error: ")]
+    what = f"no checkpoint can be written to '{folder}' (Read-only file system)"
+    how = "make it writable, or choose another --trainer.default_root_dir"
+    assert refusals == [f"poolformer: error: {what}: {how}"]
+    assert [path.name for path in (small_disk / "run").iterdir()] == ["checkpoints"]

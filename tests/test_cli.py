@@ -1,9 +1,11 @@
 """The command line itself: what it answers without PyTorch, and how a mistake ends."""
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -139,6 +141,31 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback():
     done = subprocess.run([*MODULE, "configs"], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
+def test_sigterm_ends_a_command_as_an_exception_does(tmp_path, monkeypatch, capsys):
+    (tmp_path / "terminated.py").write_text(
+        "import os, signal\n\ndef net(num_classes: int):\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    finally:\n        print('cleaned up')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["models", "terminated:net"])
+    assert left.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    out, err = capsys.readouterr()
+    assert out.endswith("cleaned up\n")
+    assert err == ""
+
+
+def test_a_command_may_run_in_any_thread(capsys):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(cli.main(["configs"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["mixers"]], ids=" ".join)

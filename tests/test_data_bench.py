@@ -1,8 +1,14 @@
 """`poolformer bench data` measures every contestant and says so as a table or as JSON."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 
+import psutil
 import pytest
 from data_images import write_class_folders
 
@@ -61,3 +67,20 @@ def test_fewer_images_than_a_batch_name_the_option_of_the_benchmark(folder):
 def test_nothing_to_measure_is_refused(folder):
     with pytest.raises(ConfigError, match="--images"):
         main([str(folder), "--images=0"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
+def test_a_stopped_benchmark_leaves_no_process(folder):
+    arguments = ["bench", "data", str(folder), "--images=200", "--batch_size=4", "--num_workers=1"]
+    process = subprocess.Popen([sys.executable, "-m", "poolformer", *arguments], stderr=subprocess.PIPE, text=True)
+    family, end = [], time.monotonic() + 120
+    while not family:  # timm's turn has begun
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        family = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, "")
+    assert psutil.wait_procs(family, timeout=10)[1] == []

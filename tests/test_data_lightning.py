@@ -13,8 +13,10 @@ from data_images import loading_threads, write_class_folders
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from poolformer.classifier import ImageClassifier
 from poolformer.commands.pack import main as pack
-from poolformer.data import FFCVData
+from poolformer.data import DigitsData, FFCVData
+from poolformer.errors import DataError
 
 EPOCHS, STEPS = 3, 5
 
@@ -151,3 +153,37 @@ def test_two_processes_see_what_one_sees(beton, tmp_path):
     assert [sorted(a + b) for a, b in zip(first[0], second[0], strict=True)] == [sorted(step) for step in one.trained]
     assert (len(first[1]), len(second[1])) == (22, 20)  # 21 images, 2 epochs
     assert sorted(first[1] + second[1]) == sorted(one.validated)
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_a_trainer_is_told_which_images_are_missing(stage):
+    with pytest.raises(DataError) as caught:
+        getattr(trainer_with(), stage)(ImageClassifier("poolformer_tiny", 3, image_size=16), datamodule=FFCVData())
+    split = {"validate": "val"}.get(stage, stage)
+    assert str(caught.value) == f"FFCVData has no {split} images: pass --data.{split} PATH"
+
+
+def on_devices(data, devices):
+    """A data module that a trainer of several devices asks for its loaders."""
+    data.trainer = trainer_with(devices=devices, strategy="ddp")
+    data.setup("fit")
+    return data
+
+
+@pytest.mark.parametrize(("kind", "images"), [("digits", 360), ("images", 21)])
+def test_fewer_images_than_devices_are_refused(beton, kind, images):
+    """Without a batch for all of them, none would evaluate anything."""
+
+    def loader(devices):
+        return on_devices(DigitsData() if kind == "digits" else data_of(beton), devices).val_dataloader()
+
+    assert len(loader(images)) == 1
+    with pytest.raises(DataError) as caught:
+        loader(images + 1)
+    message = f"{images} images to evaluate for {images + 1} devices: take fewer devices (--trainer.devices)"
+    assert str(caught.value) == message
+
+
+def test_fewer_training_images_than_devices_are_refused(beton):
+    with pytest.raises(DataError, match=r"^21 images to train on for 22 devices: take fewer devices"):
+        on_devices(data_of(beton), 22).train_dataloader()

@@ -251,20 +251,48 @@ def test_verify_finds_a_flipped_byte(source, target, capsys):
     assert "2 faults" in report
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_pack_leaves_no_file_under_the_final_name(tmp_path, target):
+@pytest.fixture
+def in_the_middle(tmp_path, target):
+    """Starts ``poolformer pack`` on large images; returns it when it has begun to write, and the images."""
     source = write_class_folders(tmp_path / "many", classes=2, images=4)
     large = encoded(photo(0, width=1500, height=1500))
     for n in range(60):
         (source / "class_0" / f"large{n}.jpg").write_bytes(large)
-    code = f"from poolformer.commands.pack import main; main([{str(source)!r}, {str(target)!r}, '--max_side=800'])"
-    process = subprocess.Popen([sys.executable, "-c", code])
+    # With the terminal's handler: a shell's background job would ignore SIGINT.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from poolformer.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "pack", str(source), str(target), "--max_side=800"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     partial = target.with_name("x.beton.partial")
-    end = time.monotonic() + 30
-    while not (partial.exists() and partial.stat().st_size > 0) and time.monotonic() < end:
+    end = time.monotonic() + 60
+    while not (partial.exists() and partial.stat().st_size > 0):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
         time.sleep(0.01)
+    yield process, source
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_pack_leaves_no_file_under_the_final_name(in_the_middle, target):
+    process, source = in_the_middle
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() != 0
     assert not target.exists()
     assert pack([str(source), str(target)]) == 0
-    assert not partial.exists()
+    assert not target.with_name("x.beton.partial").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
+@pytest.mark.parametrize(
+    ("signum", "code", "said"),
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "poolformer pack: interrupted\n")],
+    ids=["SIGTERM", "SIGINT"],
+)
+def test_a_stopped_pack_leaves_nothing(in_the_middle, target, signum, code, said):
+    process, source = in_the_middle
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, said)
+    assert list(target.parent.iterdir()) == [source]

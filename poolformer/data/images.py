@@ -20,6 +20,9 @@ from .transforms import EvalTransform, TrainTransform
 
 UNLABELLED = -1
 
+# Looked up, not taken from the stage: that of a trainer is an enum which messages would show as TrainerFn.PREDICTING.
+_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+
 
 class ImageData(SeededDataModule, ABC):
     """Images with the transforms of the paper's recipe, which are timm's to the last bit.
@@ -111,7 +114,7 @@ class ImageData(SeededDataModule, ABC):
         """
         if stage == "fit" and self.hparams.augment_on == "device" and self.trainer is not None:
             check_device(self.trainer.strategy.root_device)
-        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+        for split in _SPLITS[stage]:
             if split not in self._sources:
                 self._open(split)
 
@@ -198,9 +201,6 @@ class ImageData(SeededDataModule, ABC):
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)
-        images = len(self._sources[split].labels)
-        if images < world:
-            raise DataError(f"{images} {split} images for {world} devices: take fewer devices (--trainer.devices)")
         return Loader(
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..errors import DataError
 from .keyed import shuffled
 
 
@@ -22,6 +23,9 @@ class Order:
             DDP waits for all of them at each: so a last batch may hold one sample more than batch_size.
         seed: of the order.
         rank, world: which of how many processes this is.
+
+    Raises:
+        DataError: there are fewer samples than processes, so that there would be no batch for all of them.
     """
 
     batch_sampler = None  # Lightning looks here before it calls sampler.set_epoch
@@ -29,6 +33,11 @@ class Order:
     def __init__(
         self, samples: int, *, batch_size: int, shuffle: bool = False, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:
+        if samples < world:
+            purpose = "train on" if shuffle else "evaluate"
+            raise DataError(
+                f"{samples} images to {purpose} for {world} devices: take fewer devices (--trainer.devices)"
+            )
         self.samples, self.batch_size, self.shuffle, self.seed = samples, batch_size, shuffle, seed
         self.rank, self.world = rank, world
         self.epoch = 0

@@ -25,7 +25,7 @@ LAYERS = [
     ["parser", "data_section"],
     ["commands.*"],
     ["classifier"],
-    ["backbones", "recipe", "callbacks", "guards", "stopping", "data.*", "testing"],
+    ["backbones", "recipe", "callbacks", "guards", "stopping", "event_log", "data.*", "testing"],
     ["pretrained"],
     ["checkpoint", "checkpoint_io"],
     ["mixer_rules"],
@@ -33,7 +33,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers"],
-    ["registry", "layers", "complexity", "quiet", "resuming"],
+    ["registry", "layers", "complexity", "measure", "quiet", "resuming"],
     ["kernels.*"],
     ["errors"],
 ]
@@ -42,7 +42,7 @@ NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(
 # a function anybody may.
 HEAVY = {
     "lightning": [
-        *("training_cli", "parser", "classifier", "callbacks", "guards", "stopping", "checkpoint_io"),
+        *("training_cli", "parser", "classifier", "callbacks", "guards", "stopping", "event_log", "checkpoint_io"),
         "data.*",
     ],
     "torchvision": ["data.*"],

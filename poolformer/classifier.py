@@ -24,6 +24,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from .backbones import create_backbone
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
+from .kernels.fuse import fuse
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
 from .pretrained import compare, explain
@@ -57,6 +58,8 @@ class ImageClassifier(pl.LightningModule):
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
             download them. Not read with --ckpt_path, which has weights of its own.
+        fused: Whether blocks that pool run in fused Triton kernels on a GPU: equal up to rounding, in fewer passes
+            over memory. Not timed on a GPU yet.
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
@@ -96,6 +99,7 @@ class ImageClassifier(pl.LightningModule):
         position_embedding: int | None = None,
         image_size: int = 224,
         pretrained: str | None = None,
+        fused: bool = False,
         compile: bool = False,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
@@ -177,8 +181,17 @@ class ImageClassifier(pl.LightningModule):
             raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")
         if num_classes < self.hparams.num_classes:
             rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
+        if self.hparams.fused:
+            self._fuse()
         if self.hparams.compile:
             self._compile()
+
+    def _fuse(self) -> None:
+        device = self.trainer.strategy.root_device.type
+        if device != "cuda":
+            rank_zero_warn(f"--model.fused is for GPUs: on this {device} the blocks stay as they are")
+        else:
+            rank_zero_info(f"{fuse(self.backbone)} blocks pool in fused kernels")
 
     def _compile(self) -> None:
         try:  # on two numbers: without a compiler the first step would fail with a page of traceback

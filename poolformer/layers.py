@@ -116,10 +116,14 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        factors = self.factors(x)
+        return x if factors is None else x * factors[:, None, None, None]
+
+    def factors(self, x: Tensor) -> Tensor | None:
+        """Draw the factor (B,) of each sample's branch: 0, or 1 / (1 - rate); None where all are 1."""
         if not self.training or self.rate == 0:
-            return x
-        keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)
-        return x * (keep / (1 - self.rate))
+            return None
+        return x.new_empty(x.shape[0]).bernoulli_(1 - self.rate) / (1 - self.rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import OptionsError
+from .kernels.pool_mix import pool_mix
 from .layers import (
     ACTIVATIONS,
     ChannelMLP,
@@ -70,7 +71,12 @@ class Block(nn.Module):
         token_mixer: Module from (B, C, H, W) to the same shape.
         options: What all blocks share.
         drop_path_rate: Probability of skipping each of the two branches in training.
+
+    Attributes:
+        fused_pool_size: Set by `kernels.fuse` on a block that pools: its first half is one operator then.
     """
+
+    fused_pool_size: int | None = None
 
     def __init__(self, dim: int, token_mixer: nn.Module, options: BlockOptions, drop_path_rate: float):
         super().__init__()
@@ -90,10 +96,18 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        x = self.res_scale1(x) + mixed if self.residual else mixed
+        if self.fused_pool_size is None:
+            mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+            x = self.res_scale1(x) + mixed if self.residual else mixed
+        else:
+            x = self._pool_in_one(x, self.fused_pool_size)
         mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
         return self.res_scale2(x) + mixed if self.residual else mixed
+
+    def _pool_in_one(self, x: Tensor, pool_size: int) -> Tensor:
+        scale = self.layer_scale1.scale if isinstance(self.layer_scale1, Scale) else None
+        weight, bias, eps = self.norm1.weight, self.norm1.bias, self.norm1.eps
+        return pool_mix(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=self.drop_path.factors(x))
 
 
 def _scale(dim: int, init: float | None) -> nn.Module:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-# Options that change neither what is computed nor on what; and those that are warned of on their own.
-_OF_NO_ACCOUNT = {"num_workers", "augment_on", "val", "test", "predict", "pretrained", "compile", "backbone", "mixer"}
+# Options that change neither what is computed nor on what; and, the last two, those that are warned of on their own.
+_OF_NO_ACCOUNT = {
+    *("num_workers", "augment_on", "val", "test", "predict", "pretrained", "compile", "fused"),
+    *("backbone", "mixer"),
+}
 
 
 def seed_draws(*place: int) -> None:

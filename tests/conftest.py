@@ -1,5 +1,6 @@
 """Fixtures for all tests: one seed, one thread, and plugins as pip leaves them on disk."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # comes with hatchling
+
+if not torch.cuda.is_available():
+    # Triton's kernels run in its interpreter, on the CPU; it asks when it is imported, which Lightning does.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

@@ -32,7 +32,7 @@ def tiny(num_classes: int = 10, **options: Any) -> ImageClassifier:
 def quiet_trainer(**options: Any) -> pl.Trainer:
     silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     short = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0}
-    return pl.Trainer(accelerator="cpu", **{"enable_checkpointing": False, **silence, **short, **options})
+    return pl.Trainer(**{"accelerator": "cpu", "enable_checkpointing": False, **silence, **short, **options})
 
 
 class Batches(Callback):
@@ -305,6 +305,21 @@ def test_a_compiled_backbone_trains_like_another_and_keeps_its_names(monkeypatch
     assert list(ours) == list(theirs)
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def test_fused_kernels_are_for_gpus():
+    model = tiny(fused=True)
+    with pytest.warns(UserWarning, match="--model.fused is for GPUs: on this cpu the blocks stay as they are"):
+        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
+    assert not any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_fused_kernels_train_on_a_gpu():
+    model = tiny(fused=True)
+    quiet_trainer(accelerator="gpu", devices=1).fit(model, datamodule=DigitsData(batch_size=6))
+    assert any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
 
 
 def test_a_machine_without_a_compiler_is_told_so_in_a_line(monkeypatch):

@@ -28,13 +28,13 @@ LAYERS = [
     ["backbones", "recipe", "callbacks", "guards", "stopping", "event_log", "data.*", "testing"],
     ["pretrained"],
     ["checkpoint", "checkpoint_io"],
-    ["mixer_rules"],
+    ["mixer_rules", "kernels.fuse"],
     ["metaformer"],
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers"],
     ["registry", "layers", "complexity", "measure", "quiet", "resuming"],
-    ["kernels.*"],
+    ["kernels.pool_mix", "kernels.pool_mix_triton", "kernels.__init__"],
     ["errors"],
 ]
 NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]

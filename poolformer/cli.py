@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         code = _dispatch(argv)
         sys.stdout.flush()
         return code
+    except KeyboardInterrupt:  # of the trainer's verbs, only before they listen to signals themselves
+        print("poolformer: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # poolformer configs | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         return 141  # what a shell makes of SIGPIPE
@@ -69,12 +72,8 @@ def _dispatch(argv: list[str]) -> int:
     command, arguments = _split_command(argv)
     if command in COMMANDS:
         with _cleaning_up_on_sigterm():
-            try:
-                module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
-                return module.main(arguments)
-            except KeyboardInterrupt:
-                print(f"poolformer {command}: interrupted", file=sys.stderr)
-                return 128 + signal.SIGINT
+            module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
+            return module.main(arguments)
 
     from .training_cli import run  # Lightning: 5 s
 

@@ -67,7 +67,7 @@ class StopOnSignal(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._asked(trainer):
-            self._leave(trainer)  # the epoch's end has just been saved, or the run's start
+            self._leave(trainer)  # the epoch's end has just been saved; before the first there is nothing to save
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

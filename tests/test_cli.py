@@ -193,6 +193,14 @@ def test_both_ways_to_start_are_one_command(command, tmp_path):
     assert mistake.stderr.startswith("poolformer: error: there is no command 'fitt'. Did you mean 'fit'?")
 
 
+def test_ctrl_c_while_a_run_is_being_built_is_a_line(call, monkeypatch):
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    assert call("fit") == (130, "", "poolformer: interrupted\n")
+
+
 @pytest.mark.parametrize("arguments", ["fit --model.lrr 1", "fit --model.num_classes 3"])
 @pytest.mark.slow
 def test_a_mistake_ends_the_process_with_code_2_and_a_line(arguments, tmp_path):

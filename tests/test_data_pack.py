@@ -287,7 +287,7 @@ def test_a_killed_pack_leaves_no_file_under_the_final_name(in_the_middle, target
 @pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
 @pytest.mark.parametrize(
     ("signum", "code", "said"),
-    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "poolformer pack: interrupted\n")],
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "poolformer: interrupted\n")],
     ids=["SIGTERM", "SIGINT"],
 )
 def test_a_stopped_pack_leaves_nothing(in_the_middle, target, signum, code, said):

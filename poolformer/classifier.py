@@ -5,7 +5,6 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 """
 
 import copy
-import hashlib
 import inspect
 import os
 from collections.abc import Collection, Mapping
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -30,7 +28,7 @@ from .mixer_spec import as_plain_values
 from .pretrained import compare, explain
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
-from .resuming import changes, seed_draws
+from .resuming import changes, seed_draws, training_set
 
 RUN = "poolformer_run"
 """Where a checkpoint keeps what `resuming.changes` compares beside the hyper-parameters."""
@@ -244,7 +242,7 @@ class ImageClassifier(pl.LightningModule):
             "devices": self.trainer.world_size,
             "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
             "batches_per_epoch": self.trainer.num_training_batches,
-            **_training_set(self.trainer.train_dataloader),
+            **training_set(self.trainer.train_dataloader),
         }
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -416,15 +414,6 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
     classifier.load_state_dict(saved["state_dict"])
     classifier.on_load_checkpoint(saved)
     return classifier.eval()
-
-
-def _training_set(loader: Any) -> dict[str, Any]:
-    """What tells one training set from another: how many images, and a digest of their labels in order."""
-    labels = getattr(loader, "labels", None)
-    if labels is None:
-        return {}
-    digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=4).hexdigest()
-    return {"train_images": len(labels), "train_labels": digest}
 
 
 def _metrics(num_classes: int) -> torch.nn.ModuleDict:

@@ -27,6 +27,15 @@ def seed_draws(*place: int) -> None:
     torch.manual_seed(seed)
 
 
+def training_set(loader: Any) -> dict[str, Any]:
+    """Return what tells one training set from another: how many images, and a digest of their labels in order."""
+    labels = getattr(loader, "labels", None)
+    if labels is None:
+        return {}
+    digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=4).hexdigest()
+    return {"train_images": len(labels), "train_labels": digest}
+
+
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which options a run goes on with that it did not have before, as ``name new (was old)``.
 

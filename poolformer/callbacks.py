@@ -4,6 +4,7 @@ import copy
 import csv
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,11 @@ from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelChe
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from .checkpoint_io import has_saved
 from .complexity import Complexity, count
@@ -80,43 +86,86 @@ class StepCheckpoint(ModelCheckpoint):
 class RunDirectory(Callback):
     """Keeps one run in its directory: moves an earlier one to ``previous/<n>``, then saves ``config.yaml``.
 
+    The directory is locked while the run lasts; the system lets go of it when the process ends, however it does.
+
     It waits until the first batch is due: data, model and checkpoint are loaded and fit, so that a start
     that fails changes nothing.
 
     Args:
         run_dir: The run's directory; what lies there now is the earlier run.
         goes_on: Whether this run continues the one that lies there.
+        from_last: Whether it does so from ``last.ckpt``; otherwise that one is moved away too, and not overwritten.
         save_config: Writes the configuration to a path.
 
     Raises:
-        ConfigError: Nothing can be written there.
+        ConfigError: Nothing can be written there, or another run is writing there now.
     """
 
-    def __init__(self, run_dir: Path, *, goes_on: bool, save_config: Callable[[Path], None]):
-        self.run_dir, self.goes_on, self.save_config = run_dir, goes_on, save_config
+    def __init__(self, run_dir: Path, *, goes_on: bool, from_last: bool = True, save_config: Callable[[Path], None]):
+        self.run_dir, self.goes_on, self.from_last, self.save_config = run_dir, goes_on, from_last, save_config
+        self._lock: int | None = None
         self.started = False
         self.earlier = [path for path in _children(run_dir) if path.name != "previous"]
         existing = next(path for path in [run_dir.absolute(), *run_dir.absolute().parents] if path.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise ConfigError(f"the run cannot be written to '{run_dir}': '{existing}' is no folder to write in")
+        try:
+            tempfile.TemporaryFile(dir=existing).close()
+        except OSError as error:
+            raise ConfigError(
+                f"the run cannot be written to '{run_dir}': '{existing}' is no folder to write in ({error.strerror})"
+            ) from error
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        free = self._take() if trainer.is_global_zero else True
+        if not trainer.strategy.broadcast(free):
+            raise ConfigError(
+                f"another run is writing to '{self.run_dir}': wait for it, stop it, or choose another "
+                "--trainer.default_root_dir"
+            )
+
+    def _take(self) -> bool:
+        if fcntl is None or self._lock is not None or not self.run_dir.is_dir():
+            return True
+        self._lock = os.open(self.run_dir, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            pass
+        return True
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = True
         held_a_run = any(path.name in ("checkpoints", "config.yaml") for path in self.earlier)
         if held_a_run and not self.goes_on:
-            self._move_earlier_run()
+            target = self._set_aside(self.earlier)
+            rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
+        last = self.run_dir / "checkpoints" / "last.ckpt"
+        if self.goes_on and not self.from_last and last.is_file():
+            target = self._set_aside([last])
+            rank_zero_info(f"The run goes on from another checkpoint than last.ckpt, which is now in '{target}'")
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._take()
         self.save_config(self.run_dir / "config.yaml")
 
-    def _move_earlier_run(self) -> None:
+    def _set_aside(self, paths: list[Path]) -> Path:
         previous = self.run_dir / "previous"
         taken = [int(path.name) for path in _children(previous) if path.name.isdigit()]
         target = previous / str(max(taken, default=0) + 1)
-        target.mkdir(parents=True)
-        for path in self.earlier:
-            shutil.move(path, target / path.name)
-        rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
+        for path in paths:
+            place = target / path.relative_to(self.run_dir)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, place)
+        return target
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -138,6 +187,7 @@ class RunDirectory(Callback):
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Remove what the logger wrote for a run that did not start."""
+        self._release()
         if self.started:
             return
         for path in _children(self.run_dir):

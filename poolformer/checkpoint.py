@@ -233,7 +233,8 @@ def locate(name: str, run_dir: str | Path) -> Path:
         return path
     if name not in _NAMES:
         asked = f"'{path}' is a folder" if path.is_dir() else f"no checkpoint at '{path}'"
-        raise CheckpointError(f"{asked}{candidates(path)}")
+        meant = registry.suggestion(name, list(_NAMES))
+        raise CheckpointError(f"{asked}{f'.{meant}' if meant else candidates(path)}")
     earlier = next(filter(_loads, _newest_first(Path(run_dir), f"previous/*/checkpoints/{name}.ckpt")), None)
     moved = f"; the run before it has '{earlier}'" if earlier else ""
     raise CheckpointError(f"the run in '{run_dir}' has no '{name}' checkpoint{candidates(path)}{moved}")

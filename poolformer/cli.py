@@ -28,7 +28,7 @@ COMMANDS = {
     "configs": ("configs", "List the configurations that --config finds by name."),
     "pack": ("pack", "Pack class folders of images into one .beton file."),
     "verify": ("verify", "Check every image of a .beton file."),
-    "bench": ("bench", "Measure this package beside others: bench data."),
+    "bench": ("bench", "Measure this package beside others: bench data, model, train."),
     "ablate": ("ablate", "Train rows of the paper's ablation and compare them: a table, two figures."),
     "cam": ("cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("new_plugin", "Write a package with a token mixer of your own."),

@@ -5,6 +5,7 @@ What is said wins in this order: flags, later configs, earlier configs, the chec
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
-from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
+from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, RunError
 from .event_log import SafeTensorBoardLogger
 from .mixer_spec import resolve
 from .parser import Parser
@@ -311,7 +312,12 @@ class TrainingCLI(LightningCLI):
         )
 
     def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
-        directory = callbacks.RunDirectory(self._run_dir, goes_on=self._goes_on, save_config=self._save_config)
+        directory = callbacks.RunDirectory(
+            self._run_dir,
+            goes_on=self._goes_on,
+            from_last=self._goes_on and self._checkpoint_path.name == "last.ckpt",
+            save_config=self._save_config,
+        )
         folder = self._run_dir / "checkpoints"
         extra = [guards.DiskSpace(folder, goes_on=self._goes_on), WholeSteps(), directory]
         extra += callbacks.checkpoints(self._run_dir, self._options.save_every_n_steps)
@@ -339,6 +345,13 @@ class TrainingCLI(LightningCLI):
         except MisfitError as error:
             path = self._checkpoint_path
             raise CheckpointError(f"'{path}': {error}{candidates(path)}") from error
+        except MisconfigurationException as error:
+            done = re.search(r"checkpoint with current_epoch=(\d+)", str(error))
+            if done is None:
+                raise
+            raise ConfigError(
+                f"'{self._checkpoint_path}' is at {done[1]} epochs already: raise --trainer.max_epochs"
+            ) from error
         except SIGTERMException:  # Lightning's, with exit code 0: a signal that came before our handler
             raise SystemExit(128 + signal.SIGTERM) from None
 
@@ -375,6 +388,8 @@ class TrainingCLI(LightningCLI):
             epochs, steps = self.trainer.current_epoch, self.trainer.global_step
             print(f"'{self._checkpoint_path}' is at {epochs} epochs, {steps} steps already: raise --trainer.max_epochs")
             return
+        if not getattr(self.trainer.strategy.checkpoint_io, "saved", True):
+            raise RunError(f"the end of the run in '{self._run_dir}' could not be saved; its checkpoints are of before")
         config = self._run_dir / "config.yaml"
         print(
             f"\n{self._headline()}\n"

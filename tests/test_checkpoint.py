@@ -374,6 +374,11 @@ def test_a_missing_name_is_an_error_that_names_the_run_and_what_it_has(tmp_path)
         locate("last", tmp_path)
 
 
+def test_a_name_that_is_mistyped_is_guessed(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at 'lastt'. Did you mean 'last'\?$"):
+        locate("lastt", tmp_path)
+
+
 def test_a_missing_name_leads_to_the_run_that_was_here_before(tmp_path):
     for number in (1, 2):
         (tmp_path / "previous" / str(number) / "checkpoints").mkdir(parents=True)

@@ -125,8 +125,8 @@ def fit_while_the_disk_fills(small_disk, monkeypatch, capsys):
         elif self.trainer.current_epoch == 3:
             filler.unlink()
 
-    def fit(if_saving_fails: str) -> tuple[int, Path, str]:
-        options = ["--trainer.max_epochs", "4", "--model.warmup_epochs", "0", "--trainer.accelerator", "cpu"]
+    def fit(if_saving_fails: str, *, epochs: int = 4) -> tuple[int, Path, str]:
+        options = ["--trainer.max_epochs", str(epochs), "--model.warmup_epochs", "0", "--trainer.accelerator", "cpu"]
         options += ["--trainer.default_root_dir", str(small_disk / "run"), "--trainer.enable_progress_bar", "false"]
         code = main(["fit", *options, "--if_saving_fails", if_saving_fails])
         return code, small_disk / "run", capsys.readouterr().err
@@ -160,6 +160,14 @@ def test_a_run_goes_on_over_a_full_disk_where_the_user_chose_that(fit_while_the_
     # Epochs of 22 steps: two were lost, those before and after them are there.
     assert curve(run, "val/top1") == [21, 87]
     assert all(path.stat().st_size for path in run.glob("events.*"))
+
+
+@pytest.mark.slow
+def test_a_run_whose_end_could_not_be_saved_says_so(fit_while_the_disk_fills):
+    with pytest.warns(UserWarning, match="No space left on device"):
+        code, run, said = fit_while_the_disk_fills("continue", epochs=3)
+    assert code == 2
+    assert f"the end of the run in '{run}' could not be saved; its checkpoints are of before" in said
 
 
 @pytest.mark.slow
@@ -201,7 +209,7 @@ def test_a_read_only_disk_is_refused_before_its_first_step(small_disk, capsys):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     run = small_disk / "run"
     assert main(["fit", "--trainer.default_root_dir", str(run)]) == 2
-    refusal = f"the run cannot be written to '{run}': '{small_disk}' is no folder to write in"
+    refusal = f"the run cannot be written to '{run}': '{small_disk}' is no folder to write in (Read-only file system)"
     assert capsys.readouterr().err == f"poolformer: error: {refusal}\n"
 
 

@@ -257,6 +257,39 @@ def test_what_killed_writes_left_is_removed_when_a_run_starts(fit):
 
 
 @pytest.mark.slow
+def test_two_runs_do_not_write_to_one_directory(fit, capsys):
+    class StartAnother(Callback):
+        code = None
+
+        def on_train_epoch_start(self, trainer, *_):
+            if trainer.current_epoch == 1:
+                self.code = fit("run", "--trainer.max_epochs", 2)
+                for signum in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(signum, signal.SIG_DFL)
+
+    another = StartAnother()
+    assert fit("run", callbacks=[another]) == 0
+    assert another.code == 2
+    assert "another run is writing to 'run': wait for it, stop it, or choose another" in capsys.readouterr().err
+    assert not Path("run/previous").exists()
+    assert fit("run", "--trainer.max_epochs", 2) == 0  # the lock is gone with the run
+
+
+@pytest.mark.slow
+def test_going_on_from_the_best_keeps_the_last(fit, whole):
+    shutil.copytree(whole, "run")
+    shutil.copy("run/checkpoints/last.ckpt", "run/checkpoints/best.ckpt")
+    assert fit("run", "--ckpt_path", "best", "--trainer.max_epochs", 4) == 0
+    assert read(Path("run/previous/1/checkpoints/last.ckpt"))["global_step"] == 3 * STEPS
+    assert last("run")["global_step"] == 4 * STEPS
+
+
+def test_fewer_epochs_than_there_were_is_a_line(fit, whole, capsys):
+    assert fit(whole, "--ckpt_path", "last", "--trainer.max_epochs", 1, "--model.warmup_epochs", 0) == 2
+    assert "last.ckpt' is at 2 epochs already: raise --trainer.max_epochs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_slurm_does_not_requeue_with_a_checkpoint_outside_of_the_run(fit, monkeypatch):
     for name in ("SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID"):
         monkeypatch.setenv(name, "1" if name == "SLURM_NTASKS" else "0")

@@ -442,7 +442,8 @@ def test_a_run_goes_on_in_its_directory(call, run_dir, which):
     ckpt_path = run_dir / LAST if which == "file" else which
     done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", ckpt_path, "--trainer.max_epochs", "2")
     assert done.code == 0, done.err
-    assert not (run_dir / "previous").exists()
+    kept = (run_dir / "previous" / "1" / LAST).relative_to(run_dir).as_posix()
+    assert contents(run_dir).get(kept) == (before[Path(LAST).as_posix()] if which == "best" else None)
     events = {name: content for name, content in before.items() if "tfevents" in name}
     assert events.items() <= contents(run_dir).items()  # the old file as it was, a new one beside it
     assert (read(run_dir / LAST)["epoch"], read(run_dir / LAST)["global_step"]) == (1, 4)

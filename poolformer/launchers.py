@@ -173,6 +173,7 @@ class _Requeued:
 
     def __init__(self, function: Function):
         self.function = function
+        self._is_queued_again = False
 
     def __call__(self, job: Any) -> str | None:
         try:
@@ -180,14 +181,16 @@ class _Requeued:
         except SystemExit:
             # A cluster that takes a machine away sends SIGTERM, on which a run saves itself and leaves, before the
             # signal on which submitit queues the job again.
-            time.sleep(_UNTIL_REQUEUED_S)
+            if not self._is_queued_again:
+                time.sleep(_UNTIL_REQUEUED_S)
             raise
 
     def checkpoint(self, job: Any) -> Any:
         """Called by submitit on the signal that comes before the end."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, job)
+        self._is_queued_again = True
+        return DelayedSubmission(_Requeued(self.function), job)
 
 
 def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) -> Any:

@@ -1,6 +1,7 @@
 """How a token mixer is written down, checked and tried out before it goes into a network."""
 
 import functools
+import re
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "kinds"), SPELLINGS, ids=[str(row[0]) for row in SPELLINGS])
+@pytest.mark.parametrize(("spec", "kinds"), SPELLINGS, ids=[re.sub(r" at 0x\w+", "", str(row[0])) for row in SPELLINGS])
 def test_every_spelling_gives_the_mixers_of_the_stages(spec, kinds):
     model = tiny(spec)
     assert [type(mixer).__name__ for mixer in mixers_of(model)] == kinds

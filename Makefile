@@ -12,7 +12,7 @@ fit: setup
 	$(BIN)/poolformer fit $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 audit: $(VENV)/.ready
 	.ci/audit $(BIN)

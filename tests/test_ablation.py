@@ -457,7 +457,7 @@ def test_finished_runs_of_other_settings_end_it_in_one_line(call, finished):
     code, out, err = call(*ROWS, "--", "--trainer.max_epochs", "3")
     assert (code, out) == (2, "")
     assert err.startswith(
-        "poolformer: error: 'out/base/seed-0' was trained with other settings (trainer.max_epochs 100,"
+        "poolformer: error: 'out/base/seed-0' was trained with other settings (trainer.max_epochs 80,"
     )
     assert err.count("\n") == 1
 

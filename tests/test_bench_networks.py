@@ -51,6 +51,7 @@ def test_training_keeps_more_in_fp32_than_in_bf16(measured):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The distutils package is deprecated")  # inductor asks it for the compiler's flags
 def test_a_compiled_network_computes_the_same(measured):
     rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last+compile", "poolformer_tiny:freeze")
     assert all(row["error"] < 2e-6 for row in rows.values())

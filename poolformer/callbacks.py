@@ -4,7 +4,6 @@ import copy
 import csv
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from .checkpoint_io import has_saved
+from .checkpoint_io import existing_folder, has_saved, probe
 from .complexity import Complexity, count
 from .errors import ConfigError
 
@@ -106,9 +105,9 @@ class RunDirectory(Callback):
         self._lock: int | None = None
         self.started = False
         self.earlier = [path for path in _children(run_dir) if path.name != "previous"]
-        existing = next(path for path in [run_dir.absolute(), *run_dir.absolute().parents] if path.exists())
+        existing = existing_folder(run_dir)
         try:
-            tempfile.TemporaryFile(dir=existing).close()
+            probe(existing)
         except OSError as error:
             raise ConfigError(
                 f"the run cannot be written to '{run_dir}': '{existing}' is no folder to write in ({error.strerror})"

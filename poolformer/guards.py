@@ -1,7 +1,6 @@
 """What ends a run that has gone wrong by itself: a loss that is not finite, a disk that takes no checkpoints."""
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from .checkpoint_io import remove_unfinished
+from .checkpoint_io import existing_folder, probe, remove_unfinished
 from .errors import ConfigError, RunError
 
 _STATES = 3  # best, last, and the one that is being written
@@ -43,13 +42,10 @@ class DiskSpace(Callback):
         existing = self.checkpoints
         try:
             remove_unfinished(self.checkpoints)
-            existing = next(path for path in [self.checkpoints, *self.checkpoints.absolute().parents] if path.exists())
+            existing = self.checkpoints if self.checkpoints.exists() else existing_folder(self.checkpoints)
             if shortage := self._shortage(pl_module, existing):
                 return shortage
-            # Tried, not asked: permissions say nothing of a read-only mount below the run's directory, or of quotas.
-            with tempfile.NamedTemporaryFile(dir=existing) as probe:
-                probe.write(b"?")
-                probe.flush()
+            probe(existing)
         except OSError as error:
             return (
                 f"no checkpoint can be written to '{existing}' ({error.strerror}): make it writable, or choose another "

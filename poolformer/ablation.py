@@ -294,8 +294,9 @@ def _fit(run: Run) -> None:
 
 
 def _result(cli: "TrainingCLI") -> Result:
-    from .callbacks import HEADLINE, Throughput
+    from .callbacks import Throughput
     from .complexity import count
+    from .run_directory import HEADLINE
 
     trainer, model = cli.trainer, cli.model
     if HEADLINE not in trainer.callback_metrics:

@@ -25,7 +25,7 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvi
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from . import callbacks, data, data_section, guards
+from . import callbacks, data, data_section, guards, run_directory
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
@@ -312,7 +312,7 @@ class TrainingCLI(LightningCLI):
         )
 
     def _callbacks_of_a_run(self, *, logs: bool) -> list[pl.Callback]:
-        directory = callbacks.RunDirectory(
+        directory = run_directory.RunDirectory(
             self._run_dir,
             goes_on=self._goes_on,
             from_last=self._goes_on and self._checkpoint_path.name == "last.ckpt",
@@ -320,7 +320,7 @@ class TrainingCLI(LightningCLI):
         )
         folder = self._run_dir / "checkpoints"
         extra = [guards.DiskSpace(folder, goes_on=self._goes_on), WholeSteps(), directory]
-        extra += callbacks.checkpoints(self._run_dir, self._options.save_every_n_steps)
+        extra += run_directory.checkpoints(self._run_dir, self._options.save_every_n_steps)
         extra += [callbacks.Throughput(), callbacks.RunSummary()]
         extra += [guards.FiniteTraining(folder), StopOnSignal(folder / "last.ckpt")]
         return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
@@ -376,7 +376,7 @@ class TrainingCLI(LightningCLI):
     @property
     def _has_started(self) -> bool:
         """Whether a batch was due, so that the run's directory holds this run."""
-        directory = next((one for one in self.trainer.callbacks if isinstance(one, callbacks.RunDirectory)), None)
+        directory = next((one for one in self.trainer.callbacks if isinstance(one, run_directory.RunDirectory)), None)
         return directory is not None and directory.started
 
     @rank_zero_only
@@ -405,12 +405,12 @@ class TrainingCLI(LightningCLI):
             )
 
     def _headline(self) -> str:
-        last = self.trainer.callback_metrics.get(callbacks.HEADLINE)
+        last = self.trainer.callback_metrics.get(run_directory.HEADLINE)
         scores = [getattr(callback, "best_model_score", None) for callback in self.trainer.checkpoint_callbacks]
         best = next((score for score in scores if score is not None), None)
         if last is None or best is None:
             return f"{self.trainer.current_epoch} epochs"
-        return f"{callbacks.HEADLINE} {last:.4f} after {self.trainer.current_epoch} epochs, best {best:.4f}"
+        return f"{run_directory.HEADLINE} {last:.4f} after {self.trainer.current_epoch} epochs, best {best:.4f}"
 
     def _another_mixer(self) -> str | None:
         """Return a token mixer to try next, None for a backbone that has none to choose."""

@@ -16,10 +16,11 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from poolformer.callbacks import PredictionWriter, RunDirectory, RunSummary, Throughput, checkpoints
+from poolformer.callbacks import PredictionWriter, RunSummary, Throughput
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, DataError
+from poolformer.run_directory import RunDirectory, checkpoints
 from poolformer.stopping import Stopped
 
 

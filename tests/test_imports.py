@@ -26,7 +26,7 @@ LAYERS = [
     ["commands.*"],
     ["classifier"],
     ["backbones", "recipe", "callbacks", "guards", "stopping", "event_log", "data.*", "testing"],
-    ["pretrained"],
+    ["pretrained", "run_directory"],
     ["checkpoint", "checkpoint_io"],
     ["mixer_rules", "kernels.fuse"],
     ["metaformer"],
@@ -42,7 +42,17 @@ NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(
 # a function anybody may.
 HEAVY = {
     "lightning": [
-        *("training_cli", "parser", "classifier", "callbacks", "guards", "stopping", "event_log", "checkpoint_io"),
+        *(
+            "training_cli",
+            "parser",
+            "classifier",
+            "callbacks",
+            "run_directory",
+            "guards",
+            "stopping",
+            "event_log",
+            "checkpoint_io",
+        ),
         "data.*",
     ],
     "torchvision": ["data.*"],

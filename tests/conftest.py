@@ -1,5 +1,6 @@
 """Fixtures for all tests: one seed, one thread, and plugins as pip leaves them on disk."""
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -33,13 +34,29 @@ def one_thread():
 
 
 @pytest.fixture
-def fake_plugin(tmp_path, monkeypatch) -> Callable[..., Path]:
+def on_path(monkeypatch) -> Callable[[Path], None]:
+    """Put folders first on the path for one test; what it imports from them is forgotten afterwards."""
+    folders = []
+
+    def add(folder: Path) -> None:
+        folders.append(folder)
+        monkeypatch.syspath_prepend(folder)
+
+    yield add
+    for name, module in sys.modules.copy().items():
+        file = getattr(module, "__file__", None) or ""
+        if any(Path(file).is_relative_to(folder) for folder in folders):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def fake_plugin(tmp_path, on_path) -> Callable[..., Path]:
     """Install packages for one test: metadata and modules in a folder that comes first on the path.
 
     Call it as ``fake_plugin(name=..., version=..., entry_points={group: {name: reference}},
     modules={module: source})``. It returns the folder, for the PYTHONPATH of another process.
     """
-    installed = []
+    count = itertools.count()
 
     def install(
         *,
@@ -48,7 +65,7 @@ def fake_plugin(tmp_path, monkeypatch) -> Callable[..., Path]:
         entry_points: Mapping[str, Mapping[str, str]],
         modules: Mapping[str, str] | None = None,
     ) -> Path:
-        folder = tmp_path / f"site-packages-{len(installed)}"
+        folder = tmp_path / f"site-packages-{next(count)}"
         metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir(parents=True)
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -57,12 +74,10 @@ def fake_plugin(tmp_path, monkeypatch) -> Callable[..., Path]:
             file = folder / f"{module.replace('.', '/')}.py"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(source)
-        installed.append(folder)
-        monkeypatch.syspath_prepend(folder)
+        on_path(folder)
         return folder
 
-    yield install
-    _forget_modules_below(installed)
+    return install
 
 
 @pytest.fixture
@@ -90,10 +105,3 @@ def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:
     for group, points in entry_points.items():
         lines += [f"[{group}]", *(f"{name} = {reference}" for name, reference in points.items())]
     return "\n".join(lines) + "\n"
-
-
-def _forget_modules_below(folders: list[Path]) -> None:
-    for name, module in sys.modules.copy().items():
-        file = getattr(module, "__file__", None) or ""
-        if any(Path(file).is_relative_to(folder) for folder in folders):
-            del sys.modules[name]

@@ -144,12 +144,12 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
-def test_sigterm_ends_a_command_as_an_exception_does(tmp_path, monkeypatch, capsys):
+def test_sigterm_ends_a_command_as_an_exception_does(tmp_path, on_path, capsys):
     (tmp_path / "terminated.py").write_text(
         "import os, signal\n\ndef net(num_classes: int):\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
         "    finally:\n        print('cleaned up')\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    on_path(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as left:
         cli.main(["models", "terminated:net"])

@@ -227,10 +227,10 @@ def test_models_prints_a_table(call):
     assert s12.split() == ["poolformer_s12", "11,915,176", "1.823", "G", "77.2", "%", *OURS.split()]
 
 
-def test_models_are_printed_as_they_are_counted(monkeypatch, tmp_path):
+def test_models_are_printed_as_they_are_counted(on_path, tmp_path):
     """The second row cannot be counted, and the first is there."""
     (tmp_path / "stops.py").write_text("def net(num_classes: int):\n    raise KeyboardInterrupt\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    on_path(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert cli.main(["models", "poolformer_tiny", "stops:net"]) == 130

@@ -46,9 +46,9 @@ def test_the_name_is_filled_in_everywhere(tmp_path):
     assert not re.search("my.?mixer", "".join(files.values()), flags=re.IGNORECASE)
 
 
-def test_the_written_mixer_keeps_the_contract(tmp_path, monkeypatch):
+def test_the_written_mixer_keeps_the_contract(tmp_path, on_path):
     write_plugin("gated_conv", tmp_path)
-    monkeypatch.syspath_prepend(tmp_path / "src")
+    on_path(tmp_path / "src")
     check_mixer("gated_conv_plugin:GatedConv")
 
 

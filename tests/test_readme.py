@@ -36,10 +36,8 @@ def test_the_readme_has_commands():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of a run of one step: nothing to log, classes without images
-def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
+def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch, on_path):
     monkeypatch.chdir(tmp_path)
-    for module in ("my_mixer_plugin", "my_idea_plugin"):  # as another test may have left them
-        monkeypatch.delitem(sys.modules, module, raising=False)
     (tmp_path / "plugins").symlink_to(ROOT / "plugins")
     write_images(tmp_path / "imagenet")
     write_images(tmp_path / "pets")
@@ -48,7 +46,7 @@ def test_every_command_runs_in_the_order_of_the_readme(tmp_path, monkeypatch):
     torch.save(create_backbone("poolformer_s12").state_dict(), tmp_path / "poolformer_s12.pth.tar")
     site = tmp_path / "site"
     site.mkdir()
-    monkeypatch.syspath_prepend(str(site))
+    on_path(site)
     for line in COMMANDS:
         run(line, site)
     assert (tmp_path / "runs" / "digits" / "predictions.csv").is_file()

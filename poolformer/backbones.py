@@ -81,7 +81,6 @@ poolformer_xs12 = partial(
     MetaFormer,
     depths=(2, 2, 6, 2),
     dims=(32, 64, 160, 256),
-    layer_scale_init=1.0,
     drop_path_rate=0.1,
     stem=Patch(kernel_size=4, stride=2, padding=1),
 )

@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": ("verify", "Check every image of a .beton file."),
     "bench": ("bench", "Measure this package beside others: bench data, model, train."),
     "ablate": ("ablate", "Train rows of the paper's ablation and compare them: a table, two figures."),
+    "export": ("export", "Write a trained network as ONNX, torch.export or safetensors."),
     "cam": ("cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("new_plugin", "Write a package with a token mixer of your own."),
 }

@@ -27,7 +27,7 @@ class LayerNormChannel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
         normed = centred / torch.sqrt(centred.square().mean(1, keepdim=True) + self.eps)
-        scaled = self.weight[:, None, None] * normed
+        scaled = normed if self.weight is None else self.weight[:, None, None] * normed
         return scaled if self.bias is None else scaled + self.bias[:, None, None]
 
 

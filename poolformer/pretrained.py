@@ -5,6 +5,7 @@ of the authors (sail-sg/poolformer), of timm, mmpretrain and Hugging Face's tran
 checkpoints of our own runs.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -141,12 +142,18 @@ def _from_file(source: str) -> dict[str, Any]:
         )
     if path.suffix != ".safetensors":
         return read(path)
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            exported = (file.metadata() or {}).get(RECORD)
+        saved = json.loads(exported) if exported else None
     except Exception as error:  # as in `read`
         raise CheckpointError(f"'{source}' is not a safetensors file: {describe(error)[:200]}") from error
+    if saved is None:
+        return weights
+    return {"state_dict": {f"backbone.{name}": value for name, value in weights.items()}, RECORD: saved}
 
 
 def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], list[str]]:

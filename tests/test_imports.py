@@ -28,7 +28,7 @@ LAYERS = [
     ["backbones", "recipe", "callbacks", "guards", "stopping", "event_log", "data.*", "testing"],
     ["pretrained", "run_directory"],
     ["checkpoint", "checkpoint_io"],
-    ["mixer_rules", "kernels.fuse"],
+    ["mixer_rules", "kernels.fuse", "folding"],
     ["metaformer"],
     ["mixer_spec"],
     ["mixers"],
@@ -64,6 +64,8 @@ HEAVY = {
     "submitit": [],
     "pytorch_grad_cam": [],
     "onnx": [],
+    "onnxruntime": [],
+    "onnxscript": [],
 }
 # What has to answer at once: `poolformer --help`, `poolformer mixers`.
 LIGHT = ["__init__", "__main__", "cli", "errors", "registry", "commands.__init__", "commands.mixers", "configs"]

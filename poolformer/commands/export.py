@@ -1,0 +1,246 @@
+"""`poolformer export`."""
+
+import argparse
+import contextlib
+import inspect
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import ConfigError, PoolformerError
+from ..registry import describe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ..classifier import ImageClassifier
+
+_OPSET = 20  # the first with GELU
+
+
+def main(argv: list[str]) -> int:
+    """Write the network of a checkpoint for use without this package, and check what was written.
+
+    FILE's ending says what it becomes:
+
+      .onnx         for ONNX Runtime and others; needs pip install 'poolformer[export]'
+      .pt2          for torch.export.load; with --compile a library for this kind of machine, for
+                    torch._inductor.aoti_load_package
+      .safetensors  the weights alone, named as in timm, as they were trained
+
+    .onnx and .pt2 hold the network in its inference form: norms' weights and layer scales are part of the layers
+    beside them. They take images as the network does, float32 (B, 3, H, W) with the mean taken off and divided by the
+    standard deviation, and give logits (B, K). B is free, and so are H and W where the network allows it. What images
+    they want and the classes' names stand in the file ('poolformer' in the metadata, as JSON).
+
+    The written file is loaded again and run beside the original on random images; the largest difference, as a share
+    of the largest logit, is printed. A file appears only if that is at most --tolerance.
+
+      poolformer export runs/s12/checkpoints/best.ckpt
+      poolformer export runs/s12/checkpoints/best.ckpt s12.pt2 --compile
+      poolformer export runs/s12/checkpoints/best.ckpt s12.safetensors
+    """
+    options = _parser().parse_args(argv)
+    target = Path(options.file or Path(options.checkpoint).with_suffix(".onnx"))
+    if target.suffix not in _FORMATS:
+        raise ConfigError(f"'{target}': the name ends in one of {', '.join(_FORMATS)}")
+    if options.compile and target.suffix != ".pt2":
+        raise ConfigError("--compile makes a .pt2 file")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ConfigError(f"--batch_size {options.batch_size}: at least 1")
+    if not target.parent.is_dir():
+        raise ConfigError(f"there is no folder '{target.parent}'")
+    import torch
+
+    from ..classifier import load_classifier
+
+    classifier = load_classifier(options.checkpoint, trusted=options.trust)
+    with torch.no_grad(), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        unfinished = Path(folder, target.name)
+        for line in _FORMATS[target.suffix](classifier, unfinished, options):
+            print(line, flush=True)
+        os.replace(unfinished, target)
+    print(target)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "poolformer export", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint of a run")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="what to write: .onnx, .pt2 or .safetensors (CKPT's name with .onnx)"
+    )
+    parser.add_argument("--batch_size", type=int, help="images of every batch; any number if not given")
+    parser.add_argument("--fixed_size", action="store_true", help="fix H and W to the size that the run evaluated at")
+    parser.add_argument("--compile", action="store_true", help="compile a .pt2 file with AOTInductor")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed (1e-4)")
+    parser.add_argument(
+        "--trust",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="mixer outside the registry that CKPT may import",
+    )
+    return parser
+
+
+class _Exported(NamedTuple):
+    """The inference form of a network, as a program.
+
+    Attributes:
+        program: From images to logits.
+        images: Images that it takes: one batch, and one of every size that is free.
+        logits: What the original network makes of them.
+        said: What it takes, and how far the inference form is from the original.
+    """
+
+    program: "torch.export.ExportedProgram"
+    images: "list[Tensor]"
+    logits: "list[Tensor]"
+    said: list[str]
+
+
+def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Exported:
+    import torch
+
+    network, side = classifier.backbone, classifier.hparams.image_size
+    images = torch.randn(options.batch_size or 2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    free = [0] if options.batch_size is None else []
+    if not options.fixed_size and _takes_other_sizes(network, images):
+        with contextlib.suppress(Exception):  # such as a last map of one token, traced as one that never has more
+            return _trace(network, images, [*free, 2, 3])
+    try:
+        return _trace(network, images, free)
+    except Exception as error:  # whatever a plugin's mixer does
+        raise PoolformerError(f"torch.export cannot trace this network: {describe(error)[:300]}") from error
+
+
+def _trace(network: "nn.Module", images: "Tensor", free: list[int]) -> _Exported:
+    """Trace the inference form with some dimensions of the images free."""
+    import torch
+
+    from ..folding import fold
+
+    folded = fold(network).to(memory_format=torch.contiguous_format)
+    program = torch.export.export(folded, (images,), dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),))
+    batches, unseen = [images], {0: 3, 2: images.shape[2] + 32, 3: images.shape[3] + 64}
+    if free:
+        shape = [unseen[index] if index in free else number for index, number in enumerate(images.shape)]
+        batches.append(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+    logits = [network(batch) for batch in batches]
+    error = _difference([program.module()(batch) for batch in batches], logits)
+    takes = ", ".join("any" if index in free else str(number) for index, number in enumerate(images.shape))
+    return _Exported(program, batches, logits, [f"takes float32 ({takes})", f"inference form: {_largest(error)}"])
+
+
+def _takes_other_sizes(network: "nn.Module", images: "Tensor") -> bool:
+    import torch
+
+    try:
+        network(torch.nn.functional.pad(images[:1], (0, 64, 0, 32)))
+    except (PoolformerError, RuntimeError, AssertionError, ValueError):  # timm's networks assert
+        return False
+    return True
+
+
+def _difference(found: "Sequence[Tensor]", expected: "Sequence[Tensor]") -> float:
+    pairs = zip(found, expected, strict=True)
+    return max(((ours - theirs).abs().max() / theirs.abs().max()).item() for ours, theirs in pairs)
+
+
+def _check(run: "Callable[[Tensor], Tensor]", exported: _Exported, name: str, tolerance: float) -> str:
+    error = _difference([run(images) for images in exported.images], exported.logits)
+    if not error <= tolerance:  # also where it is not a number
+        raise PoolformerError(
+            f"the {name} differs from the network by {error:.1e} of the largest logit, and --tolerance is {tolerance:g}"
+        )
+    return f"{name}: {_largest(error)}"
+
+
+def _largest(error: float) -> str:
+    return f"largest difference {error:.1e}"
+
+
+def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
+    """What one has to know of the weights, as in a checkpoint's record, and of the images."""
+    from ..checkpoint import RECORD, record
+
+    options = classifier.hparams
+    facts = record(backbone=options.backbone, mixer=options.mixer, class_names=classifier.class_names)
+    images = {"image_size": options.image_size, "mean": options.mean, "std": options.std}
+    return {RECORD: json.dumps({**facts, **images})}
+
+
+# ---- formats: each writes a file, and yields what is to be said of it
+
+
+def _pt2(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Sequence[str]:
+    import torch
+
+    exported = _export(classifier, options)
+    yield from exported.said
+    if options.compile:
+        compiled = torch._inductor.aoti_compile_and_package(
+            exported.program,
+            package_path=str(path),
+            inductor_configs={"aot_inductor.metadata": _metadata(classifier)},
+        )
+        yield _check(torch._inductor.aoti_load_package(compiled), exported, "compiled file", options.tolerance)
+    else:
+        torch.export.save(exported.program, path, extra_files=_metadata(classifier))
+        yield _check(torch.export.load(path).module(), exported, "file", options.tolerance)
+
+
+def _onnx(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Sequence[str]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"ONNX needs the extra export: pip install 'poolformer[export]' ({error})") from error
+    import torch
+
+    exported = _export(classifier, options)
+    yield from exported.said
+    logging.getLogger("onnxscript").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.onnx about itself
+        model = torch.onnx.export(
+            exported.program,
+            (exported.images[0],),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    model.model.metadata_props.update(_metadata(classifier))
+    model.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(images: "Tensor") -> "Tensor":
+        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+    yield _check(run, exported, "ONNX Runtime", options.tolerance)
+
+
+def _safetensors(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Sequence[str]:
+    import safetensors.torch
+    import torch
+
+    weights = {name: tensor.contiguous() for name, tensor in classifier.backbone.state_dict().items()}
+    path.write_bytes(safetensors.torch.save(weights, {**_metadata(classifier), "format": "pt"}))
+    read = safetensors.torch.load_file(path)
+    if read.keys() != weights.keys() or not all(torch.equal(read[name], weights[name]) for name in weights):
+        raise PoolformerError(f"'{path.name}' was read back with other weights: the disk may be faulty")
+    yield f"{len(weights)} tensors, {sum(map(torch.numel, weights.values())):,} numbers, equal when read back"
+
+
+_FORMATS = {".onnx": _onnx, ".pt2": _pt2, ".safetensors": _safetensors}

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .errors import OptionsError
 from .kernels.pool_mix import pool_mix
@@ -121,7 +122,12 @@ class Stage(nn.Module):
         downsample: From the map of the stage before to this one's.
         blocks: The blocks.
         position_embedding: Shape (C, H, W) of what is learned and added before the blocks; None for nothing.
+
+    Attributes:
+        grad_checkpointing: Keep only the blocks' inputs for the backward pass, which computes the rest again.
     """
+
+    grad_checkpointing = False
 
     def __init__(
         self, downsample: nn.Module, blocks: Sequence[Block], position_embedding: tuple[int, int, int] | None = None
@@ -136,7 +142,11 @@ class Stage(nn.Module):
         if self.pos_embed is not None:
             check_resolution("the position embedding", x, self.pos_embed.shape[2:])
             x = x + self.pos_embed
-        return self.blocks(x)
+        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+            return self.blocks(x)
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False)
+        return x
 
 
 class Head(nn.Module):
@@ -316,6 +326,19 @@ class MetaFormer(nn.Module):
             if index in wanted:
                 maps.append(self.head.norm_map(x) if norm and index == NUM_STAGES - 1 else x)
         return maps if intermediates_only else (x, maps)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory, as in timm: outputs and gradients stay the same to the bit.
+
+        Raises:
+            OptionsError: The blocks have batch norms, which would count every batch twice.
+        """
+        if enable and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.stages.modules()):
+            raise OptionsError(
+                "blocks with batch norms cannot be computed twice: their statistics would count it twice"
+            )
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer that makes the logits."""

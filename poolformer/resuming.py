@@ -11,7 +11,7 @@ import torch
 
 # Options that change neither what is computed nor on what; and, the last two, those that are warned of on their own.
 _OF_NO_ACCOUNT = {
-    *("num_workers", "augment_on", "val", "test", "predict", "pretrained", "compile", "fused"),
+    *("num_workers", "augment_on", "val", "test", "predict", "pretrained", "compile", "fused", "recompute"),
     *("backbone", "mixer"),
 }
 

@@ -50,6 +50,13 @@ def test_training_keeps_more_in_fp32_than_in_bf16(measured):
     assert saved[0]["saved_bytes"] > saved[1]["saved_bytes"] > 0
 
 
+def test_recomputing_keeps_a_fraction(measured):
+    rows = measured("train", "poolformer_tiny", "poolformer_tiny:recompute")
+    plain, again = rows.values()
+    assert again["saved_bytes"] < 0.3 * plain["saved_bytes"]
+    assert again["error"] < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The distutils package is deprecated")  # inductor asks it for the compiler's flags
 def test_a_compiled_network_computes_the_same(measured):
@@ -63,6 +70,7 @@ def test_a_compiled_network_computes_the_same(measured):
         (["model", "poolformer_tiny:chanels_last"], "there is no 'chanels_last'. Did you mean 'channels_last'?"),
         (["model", "poolformr_tiny"], "Did you mean 'poolformer_tiny'"),
         (["train", "poolformer_tiny:freeze"], "frozen weights cannot be trained"),
+        (["model", "poolformer_tiny:recompute"], "nothing is computed again without a backward pass"),
         (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze and max_autotune"),
         (["model", "poolformer_tiny", "--rounds", "0"], "--rounds: at least 1"),
         (["model", "poolformer_tiny", "--device", "gpu"], "--device gpu: cpu, cuda or cuda:N"),

@@ -322,6 +322,23 @@ def test_fused_kernels_train_on_a_gpu():
     assert any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
 
 
+@pytest.mark.parametrize("backbone", ["poolformer_tiny", "timm/resnet10t"])
+def test_recomputing_changes_no_weight(backbone):
+    weights = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = ImageClassifier(backbone, 10, recompute=recompute, image_size=8, **CONSTANT)
+        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
+        weights.append(list(model.parameters()))
+    assert all(map(torch.equal, *weights))
+
+
+def test_a_backbone_that_cannot_recompute_is_named(monkeypatch):
+    monkeypatch.delattr("poolformer.metaformer.MetaFormer.set_grad_checkpointing")
+    with pytest.raises(ConfigError, match=r"--model\.recompute: backbone 'poolformer_tiny' cannot: AttributeError"):
+        quiet_trainer().fit(tiny(recompute=True), datamodule=DigitsData(batch_size=6))
+
+
 def test_a_machine_without_a_compiler_is_told_so_in_a_line(monkeypatch):
     def nothing_compiles(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("No working C++ compiler found\nand more")

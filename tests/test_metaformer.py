@@ -294,6 +294,23 @@ def test_training_with_drop_path_does_not_repeat_itself():
     assert not torch.equal(model(images), model(images))
 
 
+def test_recomputed_blocks_have_the_same_gradients_to_the_bit():
+    network, images = tiny(drop_path_rate=0.5, mixer="attention").train(), torch.randn(8, 3, 32, 32)
+    gradients = []
+    for again in (False, True):
+        network.set_grad_checkpointing(again)
+        torch.manual_seed(1)
+        network.zero_grad()
+        network(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
+def test_recomputed_blocks_do_not_count_batches_twice():
+    with pytest.raises(OptionsError, match="batch norms cannot be computed twice"):
+        tiny(norm="batch").set_grad_checkpointing()
+
+
 @each_variant
 def test_a_saved_state_dict_loads_into_a_fresh_network(options):
     model, images = tiny(**options), batch(2, 3, 64, 64)

@@ -22,6 +22,7 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What can stand behind a name: the keywords of torch.compile, None where it is not called.
 _WAYS: dict[str, dict[str, Any] | None] = {
     "channels_last": None,
+    "recompute": None,
     "compile": {},
     "freeze": {"options": {"freezing": True}},
     "max_autotune": {"mode": "max-autotune"},
@@ -39,8 +40,9 @@ def model(argv: list[str]) -> int:
     """Measure how fast networks are in inference, beside one another.
 
     A candidate is a backbone, as in --model.backbone, and how it is run: poolformer_s12, timm/resnet50:channels_last,
-    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, compile, freeze (compile with constant
-    weights) and max_autotune. All have the weights of the first one wherever names and shapes agree.
+    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, recompute (of training, as
+    --model.recompute), compile, freeze (compile with constant weights) and max_autotune. All have the weights of the
+    first one wherever names and shapes agree.
 
     Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
     95 % interval. Error: largest difference to the same network in float64 as a share of its largest output. Limit:
@@ -142,6 +144,8 @@ def _parse(text: str, *, training: bool) -> Candidate:
     for way in ways:
         if way not in _WAYS:
             raise ConfigError(f"{text}: there is no {way!r}.{suggestion(way, _WAYS)} Known: {', '.join(_WAYS)}")
+    if not training and "recompute" in ways:
+        raise ConfigError(f"{text}: nothing is computed again without a backward pass")
     if training and "freeze" in ways:
         raise ConfigError(f"{text}: frozen weights cannot be trained")
     if len({"compile", "freeze", "max_autotune"}.intersection(ways)) > 1:
@@ -226,6 +230,8 @@ def _training_step(
     exact = torch.autograd.grad(loss_of(network, images.double()), first)[0].clone()
     network.float()
     shortest_s = 3 * measure.shortest_s(network, images, limits)
+    if "recompute" in ways:
+        network.set_grad_checkpointing(True)
     called, images = _run_as(network, ways, images)
     compiled = called is not network
     saved = None if compiled else measure.saved_bytes(partial(loss_of, called, images), network) / len(images)

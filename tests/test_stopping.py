@@ -101,13 +101,18 @@ def curves(run_dir) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
-def assert_same_run(first, second):
+def assert_same_run(first, second, *, killed=False):
     for name in ("last", "best"):
         one, other = last(first, name), last(second, name)
         assert one["global_step"] == other["global_step"]
         for key, weights in one["state_dict"].items():
             assert torch.equal(weights, other["state_dict"][key]), f"{name}: {key}"
-    assert curves(first) == curves(second)
+    if killed:  # between a validation and the checkpoint after it: both find the same numbers
+        assert {tag: set(points) for tag, points in curves(first).items()} == {
+            tag: set(points) for tag, points in curves(second).items()
+        }
+    else:
+        assert curves(first) == curves(second)
 
 
 @pytest.fixture(scope="module")
@@ -435,4 +440,4 @@ def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, who
     assert process.returncode == 0, said
     assert kills > 1
     print(f"{kills} kills")
-    assert_same_run(whole, run_dir)
+    assert_same_run(whole, run_dir, killed=True)

@@ -50,6 +50,11 @@ def test_training_keeps_more_in_fp32_than_in_bf16(measured):
     assert saved[0]["saved_bytes"] > saved[1]["saved_bytes"] > 0
 
 
+def test_stochastic_depth_is_no_error(measured):
+    rows = measured("train", "poolformer_xs12", "timm/convnext_atto")
+    assert all(row["error"] < 1e-4 for row in rows.values())
+
+
 def test_recomputing_keeps_a_fraction(measured):
     rows = measured("train", "poolformer_tiny", "poolformer_tiny:recompute")
     plain, again = rows.values()

@@ -428,7 +428,7 @@ def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, who
             not (run_dir / "checkpoints/last.ckpt").exists() or last(run_dir)["global_step"] <= before
         ):
             time.sleep(0.02)
-        time.sleep(draw.uniform(0, 0.1))
+        time.sleep(draw.uniform(0, 0.6 / CYCLES))
         process.send_signal(signal.SIGTERM if kills % 2 else signal.SIGKILL)
         process.wait(timeout=120)
         if process.returncode == 0:  # it was done before the signal came

@@ -58,9 +58,10 @@ def model(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     """Measure how fast networks are trained, beside one another: forward, loss, backward, AdamW.
 
-    Candidates are written as for 'poolformer bench model'. bf16 is autocast. Error: of the gradient of the first
-    layer's weights, against the same network in float64. Saved: what the forward pass keeps for the backward pass,
-    an image; empty for compiled networks, which keep it elsewhere. Limit: as in inference, for three times the work.
+    Candidates are written as for 'poolformer bench model'. bf16 is autocast; stochastic depth is off. Error: of the
+    gradient of the first layer's weights, against the same network in float64. Saved: what the forward pass keeps for
+    the backward pass, an image; empty for compiled networks, which keep it elsewhere. Limit: as in inference, for
+    three times the work.
 
       poolformer bench train --precision bf16
     """
@@ -168,6 +169,9 @@ def _steps(
         for candidate in candidates
     ]
     _share_weights(networks)
+    for module in (module for network in networks for module in network.modules()):
+        if type(module).__name__ == "DropPath":  # of ours, timm's or a plugin's; its draws would look like errors
+            module.eval()
     make = _training_step if training else _inference_step
     dtype = _PRECISIONS[options.precision]
     return [

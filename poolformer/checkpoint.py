@@ -95,7 +95,7 @@ def differences(checkpoint: Mapping[str, Any], *, backbone: str, mixer: MixerSpe
             found.append(
                 f"the checkpoint was trained with token mixer {name!r} of {origin}; here is {here['mixers'][name]}"
             )
-    if not found and saved.get("stages", here["stages"]) != here["stages"]:
+    if not found and _in_lists(saved.get("stages", here["stages"])) != _in_lists(here["stages"]):
         found.append(f"the checkpoint was trained with token mixers {saved['stages']}, not {here['stages']}")
     return found
 
@@ -119,6 +119,13 @@ def _is_record(saved: dict[str, Any]) -> bool:
     return all(isinstance(text, str) for text in texts + origins) and all(
         not origin or _ORIGIN.fullmatch(origin) for origin in origins
     )
+
+
+def _in_lists(value: Any) -> Any:
+    """Return a value without tuples, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _in_lists(each) for key, each in value.items()}
+    return [_in_lists(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _is_plain(options: Any) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from .backbones import create_backbone
+from .backbones import create_backbone, recompute
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .kernels.fuse import fuse
@@ -78,6 +78,7 @@ class ImageClassifier(pl.LightningModule):
 
     Attributes:
         seed: Of what a batch draws; a run that goes on keeps the one it started with.
+        trained_as: Record of the checkpoint that the weights are from.
 
     Example:
         >>> model = ImageClassifier("poolformer_tiny", num_classes=10, mixer="identity")
@@ -149,6 +150,7 @@ class ImageClassifier(pl.LightningModule):
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
         self.class_names: list[str] | None = None
+        self.trained_as: dict[str, Any] | None = None
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._before: dict[str, Any] = {}
         self.val_metrics = _metrics(num_classes)
@@ -169,6 +171,7 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             ConfigError: The data has classes that the model does not know, its images grow and the
                 backbone takes one size only, the cosine has no end, or nothing can be compiled here.
+            OptionsError: The backbone cannot be recomputed.
         """
         if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
@@ -185,7 +188,7 @@ class ImageClassifier(pl.LightningModule):
         if self.hparams.fused:
             self._fuse()
         if self.hparams.recompute and stage == "fit":
-            self._recompute()
+            recompute(self.backbone)
         if self.hparams.compile:
             self._compile()
 
@@ -195,14 +198,6 @@ class ImageClassifier(pl.LightningModule):
             rank_zero_warn(f"--model.fused is for GPUs: on this {device} the blocks stay as they are")
         else:
             rank_zero_info(f"{fuse(self.backbone)} blocks pool in fused kernels")
-
-    def _recompute(self) -> None:
-        try:
-            self.backbone.set_grad_checkpointing(True)
-        except Exception as error:  # of a plugin's backbone, or timm's
-            raise ConfigError(
-                f"--model.recompute: backbone {self.hparams.backbone!r} cannot: {describe(error)}"
-            ) from error
 
     def _compile(self) -> None:
         try:  # on two numbers: without a compiler the first step would fail with a page of traceback
@@ -376,7 +371,8 @@ class ImageClassifier(pl.LightningModule):
         """Warn where the weights were made with something else than what is installed or asked for."""
         for warning in differences(checkpoint, backbone=self.hparams.backbone, mixer=self.hparams.mixer):
             rank_zero_warn(warning)
-        trained_with = checkpoint.get(RECORD, {}).get("class_names")
+        self.trained_as = checkpoint.get(RECORD)
+        trained_with = (self.trained_as or {}).get("class_names")
         if trained_with and self.class_names and trained_with != self.class_names:
             rank_zero_warn("the checkpoint's classes are not the data's: labels mean something else to it")
         self.class_names = trained_with or self.class_names

@@ -12,14 +12,11 @@ the mixer is linear and treats each channel alone:
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from .errors import OptionsError
 from .layers import LayerNormChannel, Scale
 from .metaformer import Block, Head, MetaFormer
-from .registry import MIXERS, find
-
-# Linear, and without bias: a factor of a channel can stand before them or behind.
-_LINEAR_BY_CHANNEL = ("pooling", "identity", "random_matrix", "spatial_fc")
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -29,15 +26,20 @@ def fold(network: nn.Module) -> nn.Module:
     attention, is copied as it is. The state dict of the copy is another one, and training it makes no sense.
 
     Args:
-        network: Backbone, in evaluation mode.
+        network: Backbone, in evaluation mode. A mixer whose attribute ``linear_by_channel`` is true is linear, without
+            bias, and treats each channel alone.
+
+    Raises:
+        OptionsError: It is in training mode, in which batch norms do not use what would be folded.
     """
+    if network.training:
+        raise OptionsError("only a network in evaluation mode can be folded: call eval() first")
     folded = copy.deepcopy(network).requires_grad_(False)
     if not isinstance(folded, MetaFormer):
         return folded
-    linear = tuple(find(MIXERS, name).load() for name in _LINEAR_BY_CHANNEL)
     for module in folded.modules():
         if isinstance(module, Block):
-            if type(module.token_mixer) in linear:
+            if getattr(module.token_mixer, "linear_by_channel", False):
                 _fold_token_mixing(module)
             if not isinstance(module.mlp, nn.Identity):
                 _fold_channel_mixing(module)
@@ -69,11 +71,11 @@ def _fold_norm_into(norm: nn.Module, layer: nn.Conv2d | nn.Linear) -> nn.Module:
     """Move what a norm does by channel into the layer behind it; return what is left of the norm."""
     if isinstance(norm, nn.BatchNorm2d):
         factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-        shift = norm.bias.double() - norm.running_mean.double() * factor
+        shift = _bias(norm) - norm.running_mean.double() * factor
         left: nn.Module = nn.Identity()
     elif isinstance(norm, nn.GroupNorm | nn.LayerNorm | LayerNormChannel) and norm.weight is not None:
         factor = norm.weight.double()
-        shift = torch.zeros_like(factor) if norm.bias is None else norm.bias.double()
+        shift = _bias(norm)
         left = norm
         norm.weight = norm.bias = None
     else:
@@ -85,3 +87,7 @@ def _fold_norm_into(norm: nn.Module, layer: nn.Conv2d | nn.Linear) -> nn.Module:
     layer.bias = nn.Parameter(bias.to(layer.weight.dtype), requires_grad=False)
     layer.weight.copy_(weight * factor.reshape(1, -1, *[1] * (weight.ndim - 2)))
     return left
+
+
+def _bias(norm: nn.Module) -> Tensor:
+    return torch.zeros_like(norm.weight).double() if norm.bias is None else norm.bias.double()

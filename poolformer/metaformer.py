@@ -328,15 +328,7 @@ class MetaFormer(nn.Module):
         return maps if intermediates_only else (x, maps)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory, as in timm: outputs and gradients stay the same to the bit.
-
-        Raises:
-            OptionsError: The blocks have batch norms, which would count every batch twice.
-        """
-        if enable and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.stages.modules()):
-            raise OptionsError(
-                "blocks with batch norms cannot be computed twice: their statistics would count it twice"
-            )
+        """Keep the blocks' inputs alone for the backward pass, as in timm; batch norms then count each batch twice."""
         for stage in self.stages:
             stage.grad_checkpointing = enable
 

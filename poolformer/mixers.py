@@ -24,6 +24,8 @@ class Pooling(nn.Module):
         pool_size: Side of the pooling window in tokens; odd.
     """
 
+    linear_by_channel = True
+
     def __init__(self, dim: int, pool_size: int = 3):
         super().__init__()
         if pool_size < 1 or pool_size % 2 == 0:
@@ -40,6 +42,8 @@ class Identity(nn.Module):
     Args:
         dim: Channels C; not used.
     """
+
+    linear_by_channel = True
 
     def __init__(self, dim: int):
         super().__init__()
@@ -108,6 +112,8 @@ class RandomMatrix(nn.Module):
         resolution: Tokens along H and W, which are fixed with this mixer.
     """
 
+    linear_by_channel = True
+
     def __init__(self, dim: int, *, resolution: tuple[int, int]):
         super().__init__()
         self.resolution = resolution
@@ -127,6 +133,8 @@ class SpatialFC(nn.Module):
         dim: Channels C; not used.
         resolution: Tokens along H and W, which are fixed with this mixer.
     """
+
+    linear_by_channel = True
 
     def __init__(self, dim: int, *, resolution: tuple[int, int]):
         super().__init__()

@@ -148,11 +148,14 @@ def _from_file(source: str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
             exported = (file.metadata() or {}).get(RECORD)
-        saved = json.loads(exported) if exported else None
     except Exception as error:  # as in `read`
         raise CheckpointError(f"'{source}' is not a safetensors file: {describe(error)[:200]}") from error
-    if saved is None:
+    if exported is None:
         return weights
+    try:
+        saved = json.loads(exported)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{source}': its record is not one that poolformer export writes") from error
     return {"state_dict": {f"backbone.{name}": value for name, value in weights.items()}, RECORD: saved}
 
 

@@ -15,10 +15,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import normalize
 
+from poolformer.backbones import recompute
 from poolformer.checkpoint import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
-from poolformer.errors import ConfigError
+from poolformer.errors import ConfigError, OptionsError
 from poolformer.recipe import Schedule
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
@@ -322,21 +323,30 @@ def test_fused_kernels_train_on_a_gpu():
     assert any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
 
 
-@pytest.mark.parametrize("backbone", ["poolformer_tiny", "timm/resnet10t"])
-def test_recomputing_changes_no_weight(backbone):
+@pytest.mark.parametrize(("backbone", "side"), [("poolformer_tiny", 8), ("timm/vit_tiny_patch16_224", 16)])
+def test_recomputing_changes_no_weight(backbone, side):
     weights = []
-    for recompute in (False, True):
+    for again in (False, True):
         torch.manual_seed(0)
-        model = ImageClassifier(backbone, 10, recompute=recompute, image_size=8, **CONSTANT)
-        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
-        weights.append(list(model.parameters()))
-    assert all(map(torch.equal, *weights))
+        model = ImageClassifier(backbone, 10, recompute=again, image_size=side, **CONSTANT)
+        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6, image_size=side))
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
 
 
-def test_a_backbone_that_cannot_recompute_is_named(monkeypatch):
-    monkeypatch.delattr("poolformer.metaformer.MetaFormer.set_grad_checkpointing")
-    with pytest.raises(ConfigError, match=r"--model\.recompute: backbone 'poolformer_tiny' cannot: AttributeError"):
-        quiet_trainer().fit(tiny(recompute=True), datamodule=DigitsData(batch_size=6))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "batch"}, "they would count each batch twice"),
+        ({"backbone": "timm/resnet10t"}, "they would count each batch twice"),
+        ({"backbone": "timm/vgg11"}, "cannot be recomputed: AssertionError"),
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_recomputed_is_refused(options, message):
+    model = ImageClassifier(**{"backbone": "poolformer_tiny", "num_classes": 10, "image_size": 8, **options})
+    with pytest.raises(OptionsError, match=message):
+        recompute(model.backbone)
 
 
 def test_a_machine_without_a_compiler_is_told_so_in_a_line(monkeypatch):

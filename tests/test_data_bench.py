@@ -81,5 +81,5 @@ def test_a_stopped_benchmark_leaves_no_process(folder):
         time.sleep(0.05)
         family = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    assert process.wait(timeout=60) == 143  # what PyTorch's workers print as their parent goes is theirs
     assert psutil.wait_procs(family, timeout=10)[1] == []

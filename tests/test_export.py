@@ -1,15 +1,19 @@
 """`poolformer export`: what it writes gives the network's logits, elsewhere and at other sizes."""
 
 import json
+import math
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 
+from poolformer.backbones import create_backbone
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import main
 from poolformer.commands import export
-from poolformer.errors import ConfigError, PoolformerError
+from poolformer.errors import CheckpointError, ConfigError, PoolformerError
+from poolformer.mixers import Identity
 
 SIDE = 64
 
@@ -65,6 +69,57 @@ def test_torch_export(checkpoint, tmp_path):
     assert json.loads(extra["poolformer"])["backbone"] == "poolformer_tiny"
 
 
+@pytest.mark.parametrize("values", [[0.0, float("nan")], [float("nan"), 0.0]])
+def test_no_difference_hides_behind_another(values):
+    found = [torch.tensor([1.0, 2.0 + value]) for value in values]
+    assert math.isnan(export._difference(found, [torch.tensor([1.0, 2.0])] * 2))
+
+
+def test_onnx_in_two_files_does_not_appear(checkpoint, tmp_path, monkeypatch):
+    def in_two(classifier, path, options):
+        path.write_text("graph")
+        path.with_name("weights").write_text("data")
+        yield "takes anything"
+
+    monkeypatch.setitem(export._FORMATS, ".onnx", in_two)
+    with pytest.raises(PoolformerError, match=r"so many weights in one file: write a \.pt2 file"):
+        export.main([checkpoint])
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_converted_is_said_in_a_line(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(Identity, "forward", lambda self, x: x * torch.linalg.eigvalsh(x @ x.mT)[..., :1, None])
+    monkeypatch.setattr(Identity, "linear_by_channel", False)
+    assert main(["export", saved(tmp_path, mixer="identity"), "--fixed_size"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("poolformer: error: ONNX cannot express this network: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("record", ["v1", "[]", "false", "[" * 100_000, "9" * 6000, '{"backbone": 3}'])
+def test_a_foreign_record_is_refused(tmp_path, record):
+    weights = create_backbone("poolformer_tiny", num_classes=3).state_dict()
+    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+    safetensors.torch.save_file(weights, tmp_path / "net.safetensors", {"poolformer": record})
+    with pytest.raises(CheckpointError, match="record is not one"):
+        create_backbone("poolformer_tiny", num_classes=3, pretrained=tmp_path / "net.safetensors")
+
+
+def test_options_that_are_tuples_stay_the_same(tmp_path, fake_plugin, recwarn):
+    source = "from torch import nn\nclass Mixer(nn.Conv2d):\n    linear_by_channel = False\n"
+    source += "    def __init__(self, dim, kernel: tuple[int, int] = (3, 3)):\n"
+    source += "        super().__init__(dim, dim, kernel, padding='same', groups=dim)\n"
+    fake_plugin(entry_points={"poolformer.mixers": {"tall": "tall_plugin:Mixer"}}, modules={"tall_plugin": source})
+    mixer = {"name": "tall", "kernel": (5, 3)}
+    assert main(["export", saved(tmp_path, mixer=mixer), f"{tmp_path}/net.safetensors"]) == 0
+    ImageClassifier(
+        "poolformer_tiny", num_classes=3, image_size=SIDE, mixer=mixer, pretrained=f"{tmp_path}/net.safetensors"
+    )
+    assert [str(warning.message) for warning in recwarn if "trained with" in str(warning.message)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of inductor
@@ -105,7 +160,8 @@ def test_a_file_that_differs_does_not_appear(checkpoint, tmp_path, monkeypatch):
         (["net.tflite"], "the name ends in one of .onnx, .pt2, .safetensors"),
         (["net.onnx", "--compile"], "--compile makes a .pt2 file"),
         (["net.onnx", "--batch_size", "0"], "--batch_size 0: at least 1"),
-        (["nowhere/net.onnx"], "there is no folder 'nowhere'"),
+        (["net.safetensors", "--fixed_size"], "weights alone fit any batch"),
+        (["nowhere/net.onnx"], "'nowhere/net.onnx' cannot be written: there is no such folder"),
     ],
     ids=lambda words: words[-1] if isinstance(words, list) else "",
 )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from poolformer.backbones import create_backbone
+from poolformer.errors import OptionsError
 from poolformer.folding import fold
 from poolformer.layers import Scale
 
@@ -47,6 +48,8 @@ def test_outputs_stay_the_same(mixer, norm):
         {"act": "silu"},
         {"name": "poolformerv2_s12"},
         {"name": "identityformer_s12"},
+        {"name": "poolformerv2_s12", "norm": "batch"},
+        {"name": "poolformerv2_s12", "norm": "group"},
         {"mixer": ["pooling", "pooling", "attention", "attention"], "norm": "layer", "position_embedding": 3},
     ],
     ids=str,
@@ -76,6 +79,11 @@ def test_a_mixer_with_a_bias_keeps_its_scale():
     scales = [name for name, module in fold(drawn(mixer="depthwise")).named_modules() if isinstance(module, Scale)]
     assert scales
     assert all(name.endswith("layer_scale1") for name in scales)
+
+
+def test_a_network_in_training_is_refused():
+    with pytest.raises(OptionsError, match=r"call eval\(\) first"):
+        fold(drawn().train())
 
 
 @torch.no_grad()

@@ -306,11 +306,6 @@ def test_recomputed_blocks_have_the_same_gradients_to_the_bit():
     assert all(map(torch.equal, *gradients))
 
 
-def test_recomputed_blocks_do_not_count_batches_twice():
-    with pytest.raises(OptionsError, match="batch norms cannot be computed twice"):
-        tiny(norm="batch").set_grad_checkpointing()
-
-
 @each_variant
 def test_a_saved_state_dict_loads_into_a_fresh_network(options):
     model, images = tiny(**options), batch(2, 3, 64, 64)

@@ -107,12 +107,11 @@ def assert_same_run(first, second, *, killed=False):
         assert one["global_step"] == other["global_step"]
         for key, weights in one["state_dict"].items():
             assert torch.equal(weights, other["state_dict"][key]), f"{name}: {key}"
-    if killed:  # between a validation and the checkpoint after it: both find the same numbers
-        assert {tag: set(points) for tag, points in curves(first).items()} == {
-            tag: set(points) for tag, points in curves(second).items()
-        }
-    else:
-        assert curves(first) == curves(second)
+    one, other = curves(first), curves(second)
+    for tag in {tag for tag in one if killed and (tag.startswith("val/") or tag == "epoch")}:
+        # Killed between a validation and the checkpoint after it: it was done again, and found the same.
+        assert set(one.pop(tag)) == set(other.pop(tag)), tag
+    assert one == other
 
 
 @pytest.fixture(scope="module")
@@ -427,17 +426,17 @@ def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, who
         while process.poll() is None and (
             not (run_dir / "checkpoints/last.ckpt").exists() or last(run_dir)["global_step"] <= before
         ):
-            time.sleep(0.02)
+            time.sleep(0.05)
         time.sleep(draw.uniform(0, 0.6 / CYCLES))
         process.send_signal(signal.SIGTERM if kills % 2 else signal.SIGKILL)
-        process.wait(timeout=120)
+        said = process.communicate(timeout=120)[1]
         if process.returncode == 0:  # it was done before the signal came
             break
-        assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM)
+        assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM), said
         kills += 1
         process = poolformer(*base, "--ckpt_path", "last")
-    said = process.communicate(timeout=120)[1]
+    else:
+        said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
     assert kills > 1
-    print(f"{kills} kills")
     assert_same_run(whole, run_dir, killed=True)

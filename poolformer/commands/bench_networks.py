@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import measure
-from ..backbones import create_backbone
-from ..errors import ConfigError
+from ..backbones import create_backbone, recompute
+from ..errors import ConfigError, OptionsError
 from ..recipe import parameter_groups
 from ..registry import suggestion
 
@@ -164,20 +164,25 @@ def _steps(
 ) -> list[Step]:
     torch.manual_seed(0)
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=device)
-    networks = [
-        create_backbone(candidate.backbone, num_classes=1000, image_size=options.image_size).to(device).train(training)
-        for candidate in candidates
-    ]
+    networks = [_build(candidate.backbone, options.image_size).to(device).train(training) for candidate in candidates]
     _share_weights(networks)
-    for module in (module for network in networks for module in network.modules()):
-        if type(module).__name__ == "DropPath":  # of ours, timm's or a plugin's; its draws would look like errors
-            module.eval()
+    for network, candidate in zip(networks, candidates, strict=True):
+        if "recompute" in candidate.ways:
+            recompute(network)
     make = _training_step if training else _inference_step
     dtype = _PRECISIONS[options.precision]
     return [
         make(network, candidate.ways, images, dtype, limits)
         for network, candidate in zip(networks, candidates, strict=True)
     ]
+
+
+def _build(name: str, image_size: int) -> nn.Module:
+    """Build a network without stochastic depth, whose draws would look like errors."""
+    try:
+        return create_backbone(name, num_classes=1000, image_size=image_size, drop_path_rate=0.0)
+    except OptionsError:  # it knows none
+        return create_backbone(name, num_classes=1000, image_size=image_size)
 
 
 def _share_weights(networks: list[nn.Module]) -> None:
@@ -234,8 +239,6 @@ def _training_step(
     exact = torch.autograd.grad(loss_of(network, images.double()), first)[0].clone()
     network.float()
     shortest_s = 3 * measure.shortest_s(network, images, limits)
-    if "recompute" in ways:
-        network.set_grad_checkpointing(True)
     called, images = _run_as(network, ways, images)
     compiled = called is not network
     saved = None if compiled else measure.saved_bytes(partial(loss_of, called, images), network) / len(images)

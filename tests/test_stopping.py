@@ -438,5 +438,5 @@ def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, who
     else:
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
-    assert kills > 1
+    assert kills > 0
     assert_same_run(whole, run_dir, killed=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
+from .arguments import add_checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "poolformer cam", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint of a run")
+    add_checkpoint(parser)
     parser.add_argument("image", metavar="IMAGE", nargs="+", help="image files")
     parser.add_argument("--beside", metavar="CKPT", action="append", default=[], help="another checkpoint; repeatable")
     parser.add_argument(
@@ -78,13 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--crop_pct", type=float, default=0.9, help="as --data.crop_pct of the run")
     parser.add_argument("--out", default="cam.png", help="the picture to write: .png, .pdf or .svg")
     parser.add_argument("--dpi", type=int, default=150, help="dots an inch of a picture of 3 inches")
-    parser.add_argument(
-        "--trust",
-        metavar="MODULE:NAME",
-        action="append",
-        default=[],
-        help="mixer outside the registry that CKPT may import",
-    )
     return parser
 
 

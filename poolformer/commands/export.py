@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError, PoolformerError
 from ..registry import describe
+from .arguments import add_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "poolformer export", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint of a run")
+    add_checkpoint(parser)
     parser.add_argument(
         "file", metavar="FILE", nargs="?", help="what to write: .onnx, .pt2 or .safetensors (CKPT's name with .onnx)"
     )
@@ -86,13 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fixed_size", action="store_true", help="fix H and W to the size that the run evaluated at")
     parser.add_argument("--compile", action="store_true", help="compile a .pt2 file with AOTInductor")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed (1e-4)")
-    parser.add_argument(
-        "--trust",
-        metavar="MODULE:NAME",
-        action="append",
-        default=[],
-        help="mixer outside the registry that CKPT may import",
-    )
     return parser
 
 

@@ -129,6 +129,15 @@ def test_compiled(checkpoint, tmp_path):
     torch.testing.assert_close(program(images), logits(checkpoint, images), rtol=0, atol=1e-5)
 
 
+def test_a_checkpoint_without_a_record_gets_one(tmp_path):
+    content = torch.load(saved(tmp_path), weights_only=True)
+    del content["poolformer"]
+    torch.save(content, tmp_path / "plain.ckpt")
+    with pytest.warns(UserWarning, match="does not say which backbone"):
+        assert main(["export", f"{tmp_path}/plain.ckpt", f"{tmp_path}/net.safetensors"]) == 0
+    create_backbone("poolformer_tiny", num_classes=3, pretrained=tmp_path / "net.safetensors")
+
+
 def test_safetensors_start_another_run(checkpoint, tmp_path):
     assert main(["export", checkpoint, str(tmp_path / "net.safetensors")]) == 0
     other = ImageClassifier("poolformer_tiny", num_classes=3, image_size=SIDE, pretrained=f"{tmp_path}/net.safetensors")

@@ -180,11 +180,14 @@ def _largest(error: float) -> str:
 
 def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
     """What one has to know of the weights, as in a checkpoint's record, and of the images."""
-    from ..checkpoint import RECORD
+    from ..checkpoint import RECORD, record
 
     options = classifier.hparams
+    facts = classifier.trained_as or record(
+        backbone=options.backbone, mixer=options.mixer, class_names=classifier.class_names
+    )
     images = {"image_size": options.image_size, "mean": options.mean, "std": options.std}
-    return {RECORD: json.dumps({**classifier.trained_as, **images})}
+    return {RECORD: json.dumps({**facts, **images})}
 
 
 # ---- formats: each writes a file, and yields what is to be said of it

@@ -71,7 +71,8 @@ def test_nothing_to_measure_is_refused(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
-def test_a_stopped_benchmark_leaves_no_process(folder):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_benchmark_leaves_no_process(folder, signum):
     arguments = ["bench", "data", str(folder), "--images=200", "--batch_size=4", "--num_workers=1"]
     process = subprocess.Popen([sys.executable, "-m", "poolformer", *arguments])
     family, end = [], time.monotonic() + 120
@@ -80,6 +81,6 @@ def test_a_stopped_benchmark_leaves_no_process(folder):
         assert time.monotonic() < end
         time.sleep(0.05)
         family = psutil.Process(process.pid).children()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143  # what PyTorch's workers print as their parent goes is theirs
+    process.send_signal(signum)
+    assert process.wait(timeout=60) == 128 + signum  # what PyTorch's workers print as their parent goes is theirs
     assert psutil.wait_procs(family, timeout=10)[1] == []

@@ -4,10 +4,15 @@ import argparse
 import inspect
 import io
 import json
+import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
@@ -33,19 +38,43 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--images, --rounds and --batch_size: at least 1")
     contestants = _contestants(options)
     best: dict[str, dict[str, float]] = {}
-    for name, epoch in contestants.items():
-        epoch()  # compiled kernels are loaded, files come into memory
-        best[name] = {"images_per_s": 0.0, "core_ms": float("inf")}
-    for _ in range(options.rounds):
+    with _ending_at_once():
         for name, epoch in contestants.items():
-            images, wall_s, core_s = _timed(epoch)
-            best[name]["images_per_s"] = max(best[name]["images_per_s"], images / wall_s)
-            best[name]["core_ms"] = min(best[name]["core_ms"], 1000 * core_s / images)
+            epoch()  # compiled kernels are loaded, files come into memory
+            best[name] = {"images_per_s": 0.0, "core_ms": float("inf")}
+        for _ in range(options.rounds):
+            for name, epoch in contestants.items():
+                images, wall_s, core_s = _timed(epoch)
+                best[name]["images_per_s"] = max(best[name]["images_per_s"], images / wall_s)
+                best[name]["core_ms"] = min(best[name]["core_ms"], 1000 * core_s / images)
     for name, figures in best.items():
         rival = "evaluation: timm" if name.startswith("evaluation") else "training: timm"
         figures["of_timm"] = figures["core_ms"] / best[rival]["core_ms"]
     _report(best, options)
     return 0
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C end this process and its workers there and then; there is nothing to clean up.
+
+    An exception could come while PyTorch's loader holds the lock of a queue, which its own clean-up then waits for.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
+        yield
+        return
+    before = {signum: signal.signal(signum, _end) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(128 + signum)
 
 
 def _parser() -> argparse.ArgumentParser:

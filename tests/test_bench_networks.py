@@ -63,7 +63,6 @@ def test_recomputing_keeps_a_fraction(measured):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The distutils package is deprecated")  # inductor asks it for the compiler's flags
 def test_a_compiled_network_computes_the_same(measured):
     rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last+compile", "poolformer_tiny:freeze")
     assert all(row["error"] < 2e-6 for row in rows.values())

@@ -1,6 +1,6 @@
 """The packages of ``plugins/``: found, built, installed and run as a user's own would be."""
 
-import importlib.util
+import importlib.metadata
 import os
 import re
 import shutil
@@ -216,7 +216,8 @@ def _install(project: Path, folder: Path) -> dict[str, str]:
 
 
 def _installer() -> list[str]:
-    if importlib.util.find_spec("pip"):
+    # Not by find_spec: to look for pip's module has setuptools leave distutils alone, and then fail to import.
+    if any(importlib.metadata.distributions(name="pip")):
         return [sys.executable, "-m", "pip", "install"]
     if shutil.which("uv"):
         return ["uv", "pip", "install", "--python", sys.executable]

@@ -87,20 +87,6 @@ poolformer_xs12 = partial(
 )
 
 
-def recompute(network: nn.Module) -> None:
-    """Have the backward pass compute a network's blocks again from their inputs: less memory, the same numbers.
-
-    Raises:
-        OptionsError: It has batch norms, whose statistics would count each batch twice, or no blocks to recompute.
-    """
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-        raise OptionsError("a network with batch norms cannot be recomputed: they would count each batch twice")
-    try:
-        network.set_grad_checkpointing(True)
-    except Exception as error:  # of a plugin's backbone, or timm's
-        raise OptionsError(f"this network cannot be recomputed: {describe(error)}") from error
-
-
 def resmlp_b24(*, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224) -> nn.Module:
     """ResMLP-B24 with patches of 16 pixels (arXiv 2105.03404), which the paper compares with.
 
@@ -212,6 +198,22 @@ def create_backbone(
         for note in notes:
             warnings.warn(note, stacklevel=2)
     return backbone
+
+
+def recompute(network: nn.Module) -> None:
+    """Have the backward pass compute a network's blocks again from their inputs, which is less memory.
+
+    The numbers are the same up to rounding.
+
+    Raises:
+        OptionsError: It has batch norms, whose statistics would count each batch twice, or no blocks to recompute.
+    """
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        raise OptionsError("a network with batch norms cannot be recomputed: they would count each batch twice")
+    try:
+        network.set_grad_checkpointing(True)
+    except Exception as error:  # of a plugin's backbone, or timm's
+        raise OptionsError(f"this network cannot be recomputed: {describe(error)}") from error
 
 
 def _without_empty_mapping(mixer: MixerSpec) -> MixerSpec:

@@ -56,10 +56,10 @@ class ImageClassifier(pl.LightningModule):
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
             download them. Not read with --ckpt_path, which has weights of its own.
-        fused: Whether blocks that pool run in fused Triton kernels on a GPU: equal up to rounding, in fewer passes
-            over memory. Not timed on a GPU yet.
-        recompute: Whether the backward pass computes the blocks again from their inputs, which takes more time and
-            a fraction of the memory; the numbers stay the same.
+        fused: Whether blocks run in fused operators on a GPU, where what they are made of has one: equal up to
+            rounding, in fewer passes over memory, of which less than half is kept. Not timed on a GPU yet.
+        recompute: Whether the backward pass computes most blocks again from their inputs, which takes a seventh more
+            time and a fifth of the memory; equal up to rounding.
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
@@ -197,7 +197,11 @@ class ImageClassifier(pl.LightningModule):
         if device != "cuda":
             rank_zero_warn(f"--model.fused is for GPUs: on this {device} the blocks stay as they are")
         else:
-            rank_zero_info(f"{fuse(self.backbone)} blocks pool in fused kernels")
+            fused = fuse(self.backbone)
+            rank_zero_info(
+                f"fused operators mix the tokens of {fused.token_mixing} blocks and the channels of "
+                f"{fused.channel_mixing}"
+            )
 
     def _compile(self) -> None:
         try:  # on two numbers: without a compiler the first step would fail with a page of traceback

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import OptionsError, ResolutionError
@@ -148,8 +149,19 @@ class ChannelMLP(nn.Module):
         init_linear(self.fc1)
         init_linear(self.fc2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Mix the channels of each token.
+
+        Args:
+            x: (B, C, H, W).
+            scale: Factor (C,) of the output, as part of fc2's weights: then nothing behind fc2 needs what it made, and
+                a backward pass that computes this again can stop before it.
+        """
+        hidden = self.act(self.fc1(x))
+        if scale is None:
+            return self.fc2(hidden)
+        bias = None if self.fc2.bias is None else scale * self.fc2.bias
+        return F.conv2d(hidden, scale[:, None, None, None] * self.fc2.weight, bias)
 
 
 class PatchEmbedding(nn.Module):

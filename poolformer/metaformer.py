@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .errors import OptionsError
+from .kernels.channel_mix import channel_mix
 from .kernels.pool_mix import pool_mix
 from .layers import (
     ACTIVATIONS,
@@ -74,10 +75,14 @@ class Block(nn.Module):
         drop_path_rate: Probability of skipping each of the two branches in training.
 
     Attributes:
+        recompute: Keep only the block's input for the backward pass, which computes the rest again.
         fused_pool_size: Set by `kernels.fuse` on a block that pools: its first half is one operator then.
+        fused_mlp: Set by `kernels.fuse` where the second half is one operator.
     """
 
+    recompute = False
     fused_pool_size: int | None = None
+    fused_mlp = False
 
     def __init__(self, dim: int, token_mixer: nn.Module, options: BlockOptions, drop_path_rate: float):
         super().__init__()
@@ -97,18 +102,48 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self._mix_channels(self._mix_tokens(x))
+        if not self.fused_mlp:
+            return checkpoint(lambda x: self._mix_channels(self._mix_tokens(x)), x, use_reentrant=False)
         if self.fused_pool_size is None:
-            mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-            x = self.res_scale1(x) + mixed if self.residual else mixed
+            return self._mix_channels(checkpoint(self._mix_tokens, x, use_reentrant=False))
+        return self._mix_channels(self._mix_tokens(x))  # the operators do it
+
+    def _mix_tokens(self, x: Tensor) -> Tensor:
+        if self.fused_pool_size is not None:
+            return self._pool_in_one(x, self.fused_pool_size)
+        mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        return self.res_scale1(x) + mixed if self.residual else mixed
+
+    def _mix_channels(self, x: Tensor) -> Tensor:
+        if self.fused_mlp:
+            return self._channels_in_one(x)
+        if self.recompute and isinstance(self.layer_scale2, Scale) and isinstance(self.mlp, ChannelMLP):
+            mixed = self.drop_path(self.mlp(self.norm2(x), self.layer_scale2.scale))
         else:
-            x = self._pool_in_one(x, self.fused_pool_size)
-        mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+            mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
         return self.res_scale2(x) + mixed if self.residual else mixed
 
     def _pool_in_one(self, x: Tensor, pool_size: int) -> Tensor:
         scale = self.layer_scale1.scale if isinstance(self.layer_scale1, Scale) else None
         weight, bias, eps = self.norm1.weight, self.norm1.bias, self.norm1.eps
         return pool_mix(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=self.drop_path.factors(x))
+
+    def _channels_in_one(self, x: Tensor) -> Tensor:
+        return channel_mix(
+            x,
+            self.norm2.weight,
+            self.norm2.bias,
+            self.mlp.fc1.weight.flatten(1),
+            self.mlp.fc1.bias,
+            self.mlp.fc2.weight.flatten(1),
+            self.mlp.fc2.bias,
+            eps=self.norm2.eps,
+            scale=self.layer_scale2.scale if isinstance(self.layer_scale2, Scale) else None,
+            keep=self.drop_path.factors(x),
+            recompute=self.recompute or not torch.is_grad_enabled(),
+        )
 
 
 def _scale(dim: int, init: float | None) -> nn.Module:
@@ -122,12 +157,7 @@ class Stage(nn.Module):
         downsample: From the map of the stage before to this one's.
         blocks: The blocks.
         position_embedding: Shape (C, H, W) of what is learned and added before the blocks; None for nothing.
-
-    Attributes:
-        grad_checkpointing: Keep only the blocks' inputs for the backward pass, which computes the rest again.
     """
-
-    grad_checkpointing = False
 
     def __init__(
         self, downsample: nn.Module, blocks: Sequence[Block], position_embedding: tuple[int, int, int] | None = None
@@ -142,11 +172,7 @@ class Stage(nn.Module):
         if self.pos_embed is not None:
             check_resolution("the position embedding", x, self.pos_embed.shape[2:])
             x = x + self.pos_embed
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
-            return self.blocks(x)
-        for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False)
-        return x
+        return self.blocks(x)
 
 
 class Head(nn.Module):
@@ -328,9 +354,14 @@ class MetaFormer(nn.Module):
         return maps if intermediates_only else (x, maps)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep the blocks' inputs alone for the backward pass, as in timm; batch norms then count each batch twice."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
+        """Keep the blocks' inputs alone for the backward pass, as in timm; batch norms then count each batch twice.
+
+        Blocks of the last stage are left out: they keep a twentieth of the memory, and computing them again would be an
+        eighth of the work.
+        """
+        for stage in self.stages[:-1]:
+            for block in stage.blocks:
+                block.recompute = enable
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer that makes the logits."""

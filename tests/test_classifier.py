@@ -324,14 +324,14 @@ def test_fused_kernels_train_on_a_gpu():
 
 
 @pytest.mark.parametrize(("backbone", "side"), [("poolformer_tiny", 8), ("timm/vit_tiny_patch16_224", 16)])
-def test_recomputing_changes_no_weight(backbone, side):
+def test_recomputing_changes_no_weight_but_by_rounding(backbone, side):
     weights = []
     for again in (False, True):
         torch.manual_seed(0)
         model = ImageClassifier(backbone, 10, recompute=again, image_size=side, **CONSTANT)
         quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6, image_size=side))
         weights.append(model.state_dict())
-    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(

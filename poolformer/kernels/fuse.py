@@ -1,37 +1,51 @@
 """Which blocks of a network can run in fused operators, and having them do so."""
 
+from typing import NamedTuple
+
 from torch import nn
 
 from ..errors import OptionsError
+from ..layers import ChannelMLP
 from ..metaformer import Block
 from ..registry import MIXERS, find
 from .pool_mix import has_triton
 
 
-def fuse(network: nn.Module) -> int:
-    """Have the blocks of a network run in fused operators where they can, in place, and return how many do.
+class Fused(NamedTuple):
+    """How many blocks have which half in a fused operator."""
 
-    A block can whose token mixer is the built-in pooling, whose norm is a group norm of one group, and which has its
-    residual connection without a scale. Its outputs and gradients stay the same up to rounding, its state dict as it
-    is; hooks on the modules inside its token-mixing half are not called any more.
+    token_mixing: int
+    channel_mixing: int
+
+
+def fuse(network: nn.Module) -> Fused:
+    """Have the blocks of a network run in fused operators where they can, in place.
+
+    The first half of a block can where the token mixer is the built-in pooling, the second where the channel MLP has
+    GELU and biases, whatever the mixer; the norm before either is a group norm of one group, and the residual
+    connection has no scale. Outputs and gradients stay the same up to rounding, the state dict as it is; hooks on the
+    modules inside are not called any more.
 
     Raises:
         OptionsError: Triton is not installed.
     """
     if not has_triton():
         raise OptionsError("fused operators need Triton, which PyTorch brings along on Linux: pip install triton")
-    blocks = [block for block in network.modules() if isinstance(block, Block) and _can(block)]
+    pooling = find(MIXERS, "pooling").load()
+    blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]
     for block in blocks:
-        block.fused_pool_size = block.token_mixer.pool.kernel_size
-    return len(blocks)
+        if type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1):
+            block.fused_pool_size = block.token_mixer.pool.kernel_size
+        biases = getattr(block.norm2, "bias", None) is not None
+        block.fused_mlp = biases and _plain(block.norm2, block.res_scale2) and _has_gelu(block.mlp)
+    return Fused(sum(block.fused_pool_size is not None for block in blocks), sum(block.fused_mlp for block in blocks))
 
 
-def _can(block: Block) -> bool:
-    norm, mixer = block.norm1, block.token_mixer
-    plain_norm = type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
-    return (
-        plain_norm
-        and type(mixer) is find(MIXERS, "pooling").load()
-        and block.residual
-        and isinstance(block.res_scale1, nn.Identity)
-    )
+def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
+    known = type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
+    return known and isinstance(residual_scale, nn.Identity)
+
+
+def _has_gelu(mlp: nn.Module) -> bool:
+    known = type(mlp) is ChannelMLP and type(mlp.act) is nn.GELU and mlp.act.approximate == "none"
+    return known and mlp.fc1.bias is not None

@@ -80,7 +80,7 @@ def has_triton() -> bool:
     return True
 
 
-def _runs_kernels(x: Tensor) -> bool:
+def runs_kernels(x: Tensor) -> bool:
     if x.dtype == torch.float64 or not has_triton():
         return False
     import triton
@@ -95,7 +95,7 @@ def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) ->
     flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)
     variance, mean = torch.var_mean(flat.to(a.dtype), 1, correction=0)
     rstd = torch.rsqrt(variance + eps)
-    if _runs_kernels(x):
+    if runs_kernels(x):
         from . import pool_mix_triton
 
         return pool_mix_triton.forward(x, a, keep * rstd, pool_size), mean, rstd
@@ -121,7 +121,7 @@ def _pool_mix_backward(
         d x = gradient + k a rstd (P^T - I) gradient - d rstd * rstd^3 / N * (x - mean)
     """
     gradient = gradient.contiguous(memory_format=torch.channels_last)
-    kernels = _runs_kernels(x)
+    kernels = runs_kernels(x)
     if kernels:
         from . import pool_mix_triton
 

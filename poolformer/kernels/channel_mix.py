@@ -1,0 +1,249 @@
+"""The channel-mixing half of a block as one operator, and its definition in plain PyTorch.
+
+With n the norm without its weights, which only centres and scales each sample, the weights of the norm and the layer
+scale s become part of the layers beside them, as in an inference form (see `poolformer.folding`):
+
+    x + k s fc2(gelu(fc1(weight n(x) + bias)))  =  x + k (W2' gelu(W1' n(x) + b1') + b2')
+
+    W1' = W1 weight,  b1' = b1 + W1 bias,  W2' = s W2,  b2' = s b2
+
+What is left reads and writes as few maps as the matrix products of a library allow, and keeps two for the backward
+pass, n(x) and the input of GELU; with ``recompute`` n(x) alone, a fifth. The gradients of the norm's weights and of the
+layer scale follow from those of W1' and W2', without a pass over the map.
+
+Shapes: x (B, C, H, W), channels last in memory; w1 (hidden, C); w2 (C, hidden); keep and rstd (B,). Inside the
+operators a map is (B, H W, C).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .pool_mix import runs_kernels
+
+
+def channel_mix(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    eps: float,
+    scale: Tensor | None = None,
+    keep: Tensor | None = None,
+    recompute: bool = False,
+) -> Tensor:
+    """Return ``x + keep * scale * fc2(gelu(fc1(norm(x))))`` in one operator; norm is a group norm of one group.
+
+    Args:
+        x: (B, C, H, W).
+        weight: Of the norm, (C,).
+        bias: Of the norm, (C,).
+        w1: Of fc1, (hidden, C).
+        b1: Of fc1, (hidden,).
+        w2: Of fc2, (C, hidden).
+        b2: Of fc2, (C,).
+        eps: Added to the variance.
+        scale: Layer scale (C,); None for none.
+        keep: Factor of each sample (B,): 0 where the branch is dropped; None for no stochastic depth.
+        recompute: Compute fc1 again in the backward pass instead of keeping what it made.
+
+    Returns:
+        (B, C, H, W), channels last; float32 under autocast, whose type the matrix products have.
+    """
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        dtype, x = torch.get_autocast_dtype(x.device.type), x.float()
+    if dtype == torch.float16:  # the product of weights and a layer scale of 1e-5 would be zero
+        return definition(x, weight, bias, w1, b1, w2, b2, eps=eps, scale=scale, keep=keep)
+    scale = torch.ones_like(b2) if scale is None else scale
+    keep = x.new_ones(len(x)) if keep is None else keep.to(x.dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x.device.type, enabled=False):  # it reaches into operators
+        return torch.ops.poolformer.channel_mix(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)[0]
+
+
+def definition(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    eps: float,
+    scale: Tensor | None = None,
+    keep: Tensor | None = None,
+) -> Tensor:
+    """Return what `channel_mix` returns, step by step as in the paper."""
+    hidden = F.conv2d(F.group_norm(x, 1, weight, bias, eps), w1[:, :, None, None], b1)
+    mixed = F.conv2d(F.gelu(hidden), w2[:, :, None, None], b2)
+    if scale is not None:
+        mixed = scale[:, None, None] * mixed
+    return x + (mixed if keep is None else keep[:, None, None, None] * mixed)
+
+
+@torch.library.custom_op("poolformer::channel_mix", mutates_args=())
+def _channel_mix(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    scale: Tensor,
+    keep: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+    recompute: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the output, n(x), rstd, and the input of GELU, which is empty with ``recompute``."""
+    tokens = _tokens(x)
+    variance, mean = torch.var_mean(tokens.flatten(1), 1, correction=0)
+    rstd = torch.rsqrt(variance + eps)
+    kernels = runs_kernels(x)
+    if kernels:
+        from . import channel_mix_triton
+
+        normed = channel_mix_triton.normalise(tokens, mean, rstd, dtype)
+    else:
+        normed = ((tokens - _each(mean)) * _each(rstd)).to(dtype)
+    hidden = _hidden(normed, weight, bias, w1, b1)
+    mixed = F.linear(F.gelu(hidden), (scale[:, None] * w2).to(dtype), (scale * b2).to(dtype))
+    y = channel_mix_triton.add(tokens, mixed, keep) if kernels else tokens + _each(keep) * mixed
+    return _map(y, x), normed, rstd, hidden.new_empty(0) if recompute else hidden
+
+
+@_channel_mix.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    scale: Tensor,
+    keep: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+    recompute: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    samples, channels, height, width = x.shape
+    normed = x.new_empty(samples, height * width, channels, dtype=dtype)
+    hidden = x.new_empty(0 if recompute else (samples, height * width, len(w1)), dtype=dtype)
+    return torch.empty_like(x), normed, x.new_empty(samples), hidden
+
+
+@torch.library.custom_op("poolformer::channel_mix_backward", mutates_args=())
+def _channel_mix_backward(
+    gradient: Tensor,
+    normed: Tensor,
+    rstd: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    scale: Tensor,
+    keep: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight, bias, w1, b1, w2, b2 and scale."""
+    dtype, into = normed.dtype, _tokens(gradient.contiguous(memory_format=torch.channels_last))
+    if not hidden.numel():
+        hidden = _hidden(normed, weight, bias, w1, b1)
+    back = (scale[:, None] * w2).to(dtype)
+    kernels = runs_kernels(gradient)
+    if kernels:
+        from . import channel_mix_triton
+
+        d_mixed, sum_mixed = channel_mix_triton.scale(into, keep, dtype)
+        d_hidden, active, sum_hidden = channel_mix_triton.gelu_backward(d_mixed @ back, hidden)
+    else:
+        d_mixed = _each(keep) * into
+        sum_mixed, d_mixed = d_mixed.sum((0, 1)), d_mixed.to(dtype)
+        active = F.gelu(hidden)
+        d_hidden = torch.ops.aten.gelu_backward(d_mixed @ back, hidden)
+        sum_hidden = d_hidden.sum((0, 1), dtype=into.dtype)
+    along_w2 = (d_mixed.flatten(0, 1).T @ active.flatten(0, 1)).to(w2.dtype)
+    del d_mixed, active
+    along_w1 = (d_hidden.flatten(0, 1).T @ normed.flatten(0, 1)).to(w1.dtype)
+    d_normed = d_hidden @ (w1 * weight).to(dtype)
+    del d_hidden
+    if kernels:
+        d_x = channel_mix_triton.norm_backward(into, d_normed, normed, rstd)
+    else:
+        wide = d_normed.to(into.dtype)
+        mean, along = wide.mean((1, 2)), (wide * normed).mean((1, 2))
+        d_x = into + _each(rstd) * (wide - _each(mean) - _each(along) * normed)
+    sum_mixed, sum_hidden = sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
+    return (
+        _map(d_x, gradient),
+        (along_w1 * w1).sum(0),
+        sum_hidden @ w1,
+        along_w1 * weight + sum_hidden[:, None] * bias,
+        sum_hidden,
+        scale[:, None] * along_w2,
+        scale * sum_mixed,
+        (along_w2 * w2).sum(1) + b2 * sum_mixed,
+    )
+
+
+@_channel_mix_backward.register_fake
+def _(
+    gradient: Tensor,
+    normed: Tensor,
+    rstd: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    scale: Tensor,
+    keep: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    d_x = torch.empty_like(gradient, memory_format=torch.channels_last)
+    return d_x, *map(torch.empty_like, (weight, bias, w1, b1, w2, b2, scale))
+
+
+def _keep_for_backward(ctx, inputs, output) -> None:
+    _, *parameters, keep, _, _, _ = inputs
+    _, normed, rstd, hidden = output
+    ctx.save_for_backward(normed, rstd, hidden, *parameters, keep)
+    ctx.mark_non_differentiable(normed, rstd, hidden)
+
+
+def _backward(ctx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    with torch.autocast(gradient.device.type, enabled=False):
+        return *torch.ops.poolformer.channel_mix_backward(gradient, *ctx.saved_tensors), None, None, None, None
+
+
+_channel_mix.register_autograd(_backward, setup_context=_keep_for_backward)
+
+
+def _hidden(normed: Tensor, weight: Tensor, bias: Tensor, w1: Tensor, b1: Tensor) -> Tensor:
+    return F.linear(normed, (w1 * weight).to(normed.dtype), (b1 + w1 @ bias).to(normed.dtype))
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """View a map (B, C, H, W) that lies channels last as (B, H W, C)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _map(tokens: Tensor, like: Tensor) -> Tensor:
+    samples, channels, height, width = like.shape
+    return tokens.view(samples, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _each(factors: Tensor) -> Tensor:
+    """A number for each sample, (B,), to be multiplied with (B, H W, C)."""
+    return factors[:, None, None]

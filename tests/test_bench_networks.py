@@ -1,6 +1,7 @@
 """`poolformer bench model` and `poolformer bench train`: what is compared with what."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -62,10 +63,39 @@ def test_recomputing_keeps_a_fraction(measured):
     assert again["error"] < 1e-5
 
 
+def test_fused_operators_compute_the_same(measured, monkeypatch):
+    rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last+fused")
+    plain, fused = rows.values()
+    assert fused["error"] < 2e-6
+    assert fused["of_limit"] == pytest.approx(plain["of_limit"] * fused["images_per_s"] / plain["images_per_s"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_computes_the_same(measured, engine):
+    pytest.importorskip(engine)
+    row = measured("model", f"poolformer_tiny:{engine}")[f"poolformer_tiny:{engine}"]
+    assert 0 < row["error"] < 2e-6
+    assert row["images_per_s"] > 0
+
+
+@pytest.mark.slow
+def test_openvino_computes_in_bf16(measured):
+    pytest.importorskip("openvino")
+    (row,) = measured("model", "poolformer_tiny:openvino", "--precision", "bf16").values()
+    assert row["error"] > 1e-4
+
+
 @pytest.mark.slow
 def test_a_compiled_network_computes_the_same(measured):
     rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last+compile", "poolformer_tiny:freeze")
     assert all(row["error"] < 2e-6 for row in rows.values())
+
+
+def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main(["bench", "model", "poolformer_tiny:openvino", *SHORT]) == 2
+    assert "openvino needs the extra bench: pip install 'poolformer[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -76,7 +106,13 @@ def test_a_compiled_network_computes_the_same(measured):
         (["train", "poolformer_tiny:freeze"], "frozen weights cannot be trained"),
         (["model", "poolformer_tiny:recompute"], "nothing is computed again without a backward pass"),
         (["train", "timm/resnet10t:recompute"], "they would count each batch twice"),
-        (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze and max_autotune"),
+        (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze, max_autotune"),
+        (["train", "poolformer_tiny:openvino"], "openvino cannot be trained"),
+        (["model", "poolformer_tiny:channels_last+onnxruntime"], "onnxruntime chooses layout and kernels itself"),
+        (
+            ["model", "poolformer_tiny:onnxruntime", "--precision", "bf16", *SHORT],
+            "computes these networks in fp32 alone",
+        ),
         (["model", "poolformer_tiny", "--rounds", "0"], "--rounds: at least 1"),
         (["model", "poolformer_tiny", "--device", "gpu"], "--device gpu: cpu, cuda or cuda:N"),
     ],

@@ -15,18 +15,20 @@ from torch import Tensor, nn
 from .. import measure
 from ..backbones import create_backbone, recompute
 from ..errors import ConfigError, OptionsError
+from ..kernels.fuse import fuse
 from ..recipe import parameter_groups
 from ..registry import suggestion
+from . import bench_engines
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# What can stand behind a name: the keywords of torch.compile, None where it is not called.
-_WAYS: dict[str, dict[str, Any] | None] = {
-    "channels_last": None,
-    "recompute": None,
+# What can stand behind a name: how the network itself is changed, the keywords of torch.compile, other engines.
+_COMPILED: dict[str, dict[str, Any]] = {
     "compile": {},
     "freeze": {"options": {"freezing": True}},
     "max_autotune": {"mode": "max-autotune"},
 }
+_ENGINES = {"onnxruntime": bench_engines.onnxruntime, "openvino": bench_engines.openvino}
+_WAYS = ("channels_last", "fused", "recompute", *_COMPILED, *_ENGINES)
 _CANDIDATES = (
     "timm/poolformer_s12:channels_last+compile",
     "timm/poolformer_s12",
@@ -40,9 +42,10 @@ def model(argv: list[str]) -> int:
     """Measure how fast networks are in inference, beside one another.
 
     A candidate is a backbone, as in --model.backbone, and how it is run: poolformer_s12, timm/resnet50:channels_last,
-    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, recompute (of training, as
-    --model.recompute), compile, freeze (compile with constant weights) and max_autotune. All have the weights of the
-    first one wherever names and shapes agree.
+    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, fused and recompute (as --model.fused
+    and --model.recompute), compile, freeze (compile with constant weights), max_autotune, and the engines onnxruntime
+    and openvino, which are given the inference form that 'poolformer export' writes. All have the weights of the first
+    one wherever names and shapes agree.
 
     Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
     95 % interval. Error: largest difference to the same network in float64 as a share of its largest output. Limit:
@@ -145,12 +148,15 @@ def _parse(text: str, *, training: bool) -> Candidate:
     for way in ways:
         if way not in _WAYS:
             raise ConfigError(f"{text}: there is no {way!r}.{suggestion(way, _WAYS)} Known: {', '.join(_WAYS)}")
+    engines = [way for way in ways if way in _ENGINES]
     if not training and "recompute" in ways:
         raise ConfigError(f"{text}: nothing is computed again without a backward pass")
-    if training and "freeze" in ways:
-        raise ConfigError(f"{text}: frozen weights cannot be trained")
-    if len({"compile", "freeze", "max_autotune"}.intersection(ways)) > 1:
-        raise ConfigError(f"{text}: one of compile, freeze and max_autotune")
+    if training and ("freeze" in ways or engines):
+        raise ConfigError(f"{text}: {'frozen weights' if not engines else engines[0]} cannot be trained")
+    if len([way for way in ways if way in _COMPILED]) > 1:
+        raise ConfigError(f"{text}: one of {', '.join(_COMPILED)}")
+    if engines and len(ways) > 1:
+        raise ConfigError(f"{text}: {engines[0]} chooses layout and kernels itself")
     return Candidate(text, backbone, ways)
 
 
@@ -166,9 +172,6 @@ def _steps(
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=device)
     networks = [_build(candidate.backbone, options.image_size).to(device).train(training) for candidate in candidates]
     _share_weights(networks)
-    for network, candidate in zip(networks, candidates, strict=True):
-        if "recompute" in candidate.ways:
-            recompute(network)
     make = _training_step if training else _inference_step
     dtype = _PRECISIONS[options.precision]
     return [
@@ -200,11 +203,15 @@ def _share_weights(networks: list[nn.Module]) -> None:
 
 def _run_as(network: nn.Module, ways: list[str], images: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """Return the network as it is to be called, and images in its layout."""
+    if "fused" in ways:
+        fuse(network)
+    if "recompute" in ways:
+        recompute(network)
     if "channels_last" in ways:
         network, images = (each.to(memory_format=torch.channels_last) for each in (network, images))
     for way in ways:
-        if _WAYS[way] is not None:
-            return torch.compile(network, **_WAYS[way]), images
+        if way in _COMPILED:
+            return torch.compile(network, **_COMPILED[way]), images
     return network, images
 
 
@@ -213,8 +220,10 @@ def _inference_step(
 ) -> Step:
     with torch.no_grad():
         exact = network.double()(images.double())
-    network, images = network.to(dtype), images.to(dtype)
-    shortest_s = measure.shortest_s(network, images, limits)
+    shortest_s = measure.shortest_s(network.to(dtype), images.to(dtype), limits)
+    if ways and ways[0] in _ENGINES:
+        return Step(_ENGINES[ways[0]](network.float(), images, dtype), exact, None, shortest_s)
+    images = images.to(dtype)
     called, images = _run_as(network, ways, images)
 
     def run() -> Tensor:

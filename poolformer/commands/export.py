@@ -221,17 +221,8 @@ def _onnx(classifier: "ImageClassifier", path: Path, options: argparse.Namespace
 
     exported = _export(classifier, options)
     yield from exported.said
-    with _in_a_line("ONNX cannot express this network"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"torch\.onnx|onnxscript|copyreg")  # about themselves
-        model = torch.onnx.export(
-            exported.program,
-            (exported.images[0],),
-            dynamo=True,
-            opset_version=_OPSET,
-            input_names=["images"],
-            output_names=["logits"],
-            verbose=False,
-        )
+    with _in_a_line("ONNX cannot express this network"):
+        model = to_onnx(exported.program, exported.images[0])
     model.model.metadata_props.update(_metadata(classifier))
     model.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -240,6 +231,23 @@ def _onnx(classifier: "ImageClassifier", path: Path, options: argparse.Namespace
         return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
     yield _check(run, exported, "ONNX Runtime", options.tolerance)
+
+
+def to_onnx(program: "torch.export.ExportedProgram", images: "Tensor") -> "torch.onnx.ONNXProgram":
+    """Translate a program from images, of which these are some, to logits."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch\.onnx|onnxscript|copyreg")  # about themselves
+        return torch.onnx.export(
+            program,
+            (images,),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
 
 
 def _safetensors(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Iterator[str]:

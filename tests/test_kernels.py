@@ -233,6 +233,30 @@ def test_a_fused_network_trains_like_another(way, mixer, fused, again):
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+def test_a_fused_network_is_compiled_in_one_graph(again):
+    network, images = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0), torch.randn(2, 3, 16, 16)
+    fuse(network)
+    network.set_grad_checkpointing(again)
+    gradients = []
+    for called in (network, torch.compile(network, backend="aot_eager", fullgraph=True)):
+        network.zero_grad()
+        called(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for compiled, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain)
+
+
+def test_a_fused_network_is_exported_for_any_batch():
+    network, images = create_backbone("poolformer_tiny", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    expected = network(images[:1]).detach()
+    fuse(network)
+    program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    assert all(f"poolformer.{operator}.default" in str(program) for operator in ("pool_mix", "channel_mix"))
+    torch.testing.assert_close(program.module()(images[:1]).detach(), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_a_fused_network_keeps_less_than_half(monkeypatch, precision):
     if DEVICE == "cpu":  # the interpreter would take a quarter of a minute

@@ -60,7 +60,7 @@ def channel_mix(
     if dtype == torch.float16:  # the product of weights and a layer scale of 1e-5 would be zero
         return definition(x, weight, bias, w1, b1, w2, b2, eps=eps, scale=scale, keep=keep)
     scale = torch.ones_like(b2) if scale is None else scale
-    keep = x.new_ones(len(x)) if keep is None else keep.to(x.dtype)
+    keep = x.new_ones(x.shape[0]) if keep is None else keep.to(x.dtype)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(x.device.type, enabled=False):  # it reaches into operators
         return torch.ops.poolformer.channel_mix(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)[0]
@@ -136,7 +136,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     samples, channels, height, width = x.shape
     normed = x.new_empty(samples, height * width, channels, dtype=dtype)
-    hidden = x.new_empty(0 if recompute else (samples, height * width, len(w1)), dtype=dtype)
+    hidden = x.new_empty(0 if recompute else (samples, height * width, w1.shape[0]), dtype=dtype)
     return torch.empty_like(x), normed, x.new_empty(samples), hidden
 
 

@@ -47,7 +47,7 @@ def pool_mix(
     if bias is not None:  # in the graph with factor zero: DDP waits for the gradient of every parameter
         a = a + 0.0 * bias
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
-    keep = torch.ones(len(x), device=x.device) if keep is None else keep
+    keep = torch.ones(x.shape[0], device=x.device) if keep is None else keep
     x = x.contiguous(memory_format=torch.channels_last)
     return torch.ops.poolformer.pool_mix(x, a.to(accumulate), keep.to(accumulate), eps, pool_size)[0]
 
@@ -92,7 +92,7 @@ def runs_kernels(x: Tensor) -> bool:
 def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, mean and rstd."""
     # One sample lies in one piece, so this is a view and a reduction along memory.
-    flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)
+    flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
     variance, mean = torch.var_mean(flat.to(a.dtype), 1, correction=0)
     rstd = torch.rsqrt(variance + eps)
     if runs_kernels(x):
@@ -106,7 +106,7 @@ def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) ->
 
 @_pool_mix.register_fake
 def _(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), *(x.new_empty(len(x), dtype=a.dtype) for _ in range(2))
+    return torch.empty_like(x), *(x.new_empty(x.shape[0], dtype=a.dtype) for _ in range(2))
 
 
 @torch.library.custom_op("poolformer::pool_mix_backward", mutates_args=())

@@ -60,7 +60,8 @@ def channel_mix(
     if dtype == torch.float16:  # the product of weights and a layer scale of 1e-5 would be zero
         return definition(x, weight, bias, w1, b1, w2, b2, eps=eps, scale=scale, keep=keep)
     scale = torch.ones_like(b2) if scale is None else scale
-    keep = x.new_ones(x.shape[0]) if keep is None else keep.to(x.dtype)
+    accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
+    keep = x.new_ones(x.shape[0], dtype=accumulate) if keep is None else keep.to(accumulate)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(x.device.type, enabled=False):  # it reaches into operators
         return torch.ops.poolformer.channel_mix(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)[0]
@@ -104,7 +105,7 @@ def _channel_mix(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the output, n(x), rstd, and the input of GELU, which is empty with ``recompute``."""
     tokens = _tokens(x)
-    variance, mean = torch.var_mean(tokens.flatten(1), 1, correction=0)
+    variance, mean = torch.var_mean(tokens.flatten(1).to(keep.dtype), 1, correction=0)
     rstd = torch.rsqrt(variance + eps)
     kernels = runs_kernels(x)
     if kernels:
@@ -115,7 +116,7 @@ def _channel_mix(
         normed = ((tokens - _each(mean)) * _each(rstd)).to(dtype)
     hidden = _hidden(normed, weight, bias, w1, b1)
     mixed = F.linear(F.gelu(hidden), (scale[:, None] * w2).to(dtype), (scale * b2).to(dtype))
-    y = channel_mix_triton.add(tokens, mixed, keep) if kernels else tokens + _each(keep) * mixed
+    y = channel_mix_triton.add(tokens, mixed, keep) if kernels else (tokens + _each(keep) * mixed).to(x.dtype)
     return _map(y, x), normed, rstd, hidden.new_empty(0) if recompute else hidden
 
 
@@ -137,7 +138,7 @@ def _(
     samples, channels, height, width = x.shape
     normed = x.new_empty(samples, height * width, channels, dtype=dtype)
     hidden = x.new_empty(0 if recompute else (samples, height * width, w1.shape[0]), dtype=dtype)
-    return torch.empty_like(x), normed, x.new_empty(samples), hidden
+    return torch.empty_like(x), normed, torch.empty_like(keep), hidden
 
 
 @torch.library.custom_op("poolformer::channel_mix_backward", mutates_args=())
@@ -180,9 +181,9 @@ def _channel_mix_backward(
     if kernels:
         d_x = channel_mix_triton.norm_backward(into, d_normed, normed, rstd)
     else:
-        wide = d_normed.to(into.dtype)
+        wide = d_normed.to(rstd.dtype)
         mean, along = wide.mean((1, 2)), (wide * normed).mean((1, 2))
-        d_x = into + _each(rstd) * (wide - _each(mean) - _each(along) * normed)
+        d_x = (into + _each(rstd) * (wide - _each(mean) - _each(along) * normed)).to(gradient.dtype)
     sum_mixed, sum_hidden = sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
     return (
         _map(d_x, gradient),

@@ -56,10 +56,11 @@ class ImageClassifier(pl.LightningModule):
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
             download them. Not read with --ckpt_path, which has weights of its own.
-        fused: Whether blocks run in fused operators on a GPU, where what they are made of has one: equal up to
-            rounding, in fewer passes over memory, of which less than half is kept. Not timed on a GPU yet.
-        recompute: Whether the backward pass computes most blocks again from their inputs, which takes a seventh more
-            time and a fifth of the memory; equal up to rounding.
+        fused: Whether blocks run in fused operators on a GPU, where there is one for what they are made of: equal up
+            to rounding, with fewer passes over memory and less than half of it kept for the backward pass. Not
+            timed on a GPU yet.
+        recompute: Whether the backward pass computes most blocks again from their inputs: a fifth of the memory, an
+            eighth more time in fp32 and a fifth more in bf16 (on a CPU); equal up to rounding.
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
@@ -198,10 +199,12 @@ class ImageClassifier(pl.LightningModule):
             rank_zero_warn(f"--model.fused is for GPUs: on this {device} the blocks stay as they are")
         else:
             fused = fuse(self.backbone)
-            rank_zero_info(
-                f"fused operators mix the tokens of {fused.token_mixing} blocks and the channels of "
-                f"{fused.channel_mixing}"
-            )
+            if not any(fused):
+                rank_zero_warn(
+                    "--model.fused changes nothing: there is no fused operator for the blocks of this backbone"
+                )
+            tokens, channels = fused
+            rank_zero_info(f"fused operators mix the tokens of {tokens} blocks and the channels of {channels}")
 
     def _compile(self) -> None:
         try:  # on two numbers: without a compiler the first step would fail with a page of traceback

@@ -39,6 +39,7 @@ def fold(network: nn.Module) -> nn.Module:
         return folded
     for module in folded.modules():
         if isinstance(module, Block):
+            module.fused_pool_size, module.fused_mlp = None, False  # their operators want the norms' weights
             if getattr(module.token_mixer, "linear_by_channel", False):
                 _fold_token_mixing(module)
             if not isinstance(module.mlp, nn.Identity):

@@ -154,8 +154,10 @@ class ChannelMLP(nn.Module):
 
         Args:
             x: (B, C, H, W).
-            scale: Factor (C,) of the output, as part of fc2's weights: then nothing behind fc2 needs what it made, and
-                a backward pass that computes this again can stop before it.
+            scale: Factor (C,) of each output channel, applied to fc2's weights rather than to what it returns.
+
+        Returns:
+            (B, C, H, W).
         """
         hidden = self.act(self.fc1(x))
         if scale is None:

@@ -75,7 +75,8 @@ class Block(nn.Module):
         drop_path_rate: Probability of skipping each of the two branches in training.
 
     Attributes:
-        recompute: Keep only the block's input for the backward pass, which computes the rest again.
+        recompute: Keep only the block's input for the backward pass, which computes the rest again; in fused operators
+            also the normed input of the channel MLP.
         fused_pool_size: Set by `kernels.fuse` on a block that pools: its first half is one operator then.
         fused_mlp: Set by `kernels.fuse` where the second half is one operator.
     """
@@ -102,13 +103,9 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.recompute and torch.is_grad_enabled()):
-            return self._mix_channels(self._mix_tokens(x))
-        if not self.fused_mlp:
-            return checkpoint(lambda x: self._mix_channels(self._mix_tokens(x)), x, use_reentrant=False)
-        if self.fused_pool_size is None:
-            return self._mix_channels(checkpoint(self._mix_tokens, x, use_reentrant=False))
-        return self._mix_channels(self._mix_tokens(x))  # the operators do it
+        if self.recompute and torch.is_grad_enabled():
+            return self._recomputed(x)
+        return self._mix_channels(self._mix_tokens(x))
 
     def _mix_tokens(self, x: Tensor) -> Tensor:
         if self.fused_pool_size is not None:
@@ -118,11 +115,33 @@ class Block(nn.Module):
 
     def _mix_channels(self, x: Tensor) -> Tensor:
         if self.fused_mlp:
-            return self._channels_in_one(x)
-        if self.recompute and isinstance(self.layer_scale2, Scale) and isinstance(self.mlp, ChannelMLP):
-            mixed = self.drop_path(self.mlp(self.norm2(x), self.layer_scale2.scale))
+            return self._channels_in_one(x, recompute=not torch.is_grad_enabled())
+        mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        return self.res_scale2(x) + mixed if self.residual else mixed
+
+    def _recomputed(self, x: Tensor) -> Tensor:
+        """Do what `forward` does, and keep little of it for the backward pass."""
+        if not self.fused_mlp:
+            return checkpoint(self._mix_with_scaled_weights, x, use_reentrant=False)
+        if self.fused_pool_size is None:
+            x = checkpoint(self._mix_tokens, x, use_reentrant=False)
         else:
-            mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+            x = self._mix_tokens(x)  # keeps x alone by itself
+        return self._channels_in_one(x, recompute=True)
+
+    def _mix_with_scaled_weights(self, x: Tensor) -> Tensor:
+        """Mix tokens and channels, with the second layer scale as part of fc2's weights where that is the same.
+
+        The gradient of a layer scale behind fc2 needs fc2's output. Without it a checkpoint, which stops at the last
+        tensor that it needs, stops before fc2.
+        """
+        scale, mlp, x = self.layer_scale2, self.mlp, self._mix_tokens(x)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        plain = type(mlp) is ChannelMLP and type(mlp.fc2) is nn.Conv2d and isinstance(scale, Scale)
+        if not plain or dtype == torch.float16:  # in which weights times a layer scale of 1e-5 are zero
+            return self._mix_channels(x)
+        mixed = self.drop_path(mlp(self.norm2(x), scale.scale))
         return self.res_scale2(x) + mixed if self.residual else mixed
 
     def _pool_in_one(self, x: Tensor, pool_size: int) -> Tensor:
@@ -130,19 +149,19 @@ class Block(nn.Module):
         weight, bias, eps = self.norm1.weight, self.norm1.bias, self.norm1.eps
         return pool_mix(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=self.drop_path.factors(x))
 
-    def _channels_in_one(self, x: Tensor) -> Tensor:
+    def _channels_in_one(self, x: Tensor, *, recompute: bool) -> Tensor:
         return channel_mix(
             x,
-            self.norm2.weight,
-            self.norm2.bias,
-            self.mlp.fc1.weight.flatten(1),
-            self.mlp.fc1.bias,
-            self.mlp.fc2.weight.flatten(1),
-            self.mlp.fc2.bias,
+            weight=self.norm2.weight,
+            bias=self.norm2.bias,
+            w1=self.mlp.fc1.weight,
+            b1=self.mlp.fc1.bias,
+            w2=self.mlp.fc2.weight,
+            b2=self.mlp.fc2.bias,
             eps=self.norm2.eps,
             scale=self.layer_scale2.scale if isinstance(self.layer_scale2, Scale) else None,
             keep=self.drop_path.factors(x),
-            recompute=self.recompute or not torch.is_grad_enabled(),
+            recompute=recompute,
         )
 
 
@@ -356,8 +375,8 @@ class MetaFormer(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep the blocks' inputs alone for the backward pass, as in timm; batch norms then count each batch twice.
 
-        Blocks of the last stage are left out: they keep a twentieth of the memory, and computing them again would be an
-        eighth of the work.
+        Blocks of the last stage are left out: they hold a twentieth of the memory, and would be an eighth of what is
+        computed again. Hooks on a block's second layer scale and on fc2 are not called in training.
         """
         for stage in self.stages[:-1]:
             for block in stage.blocks:

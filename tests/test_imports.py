@@ -34,13 +34,8 @@ LAYERS = [
     ["mixers"],
     ["configs", "launchers"],
     ["registry", "layers", "complexity", "measure", "quiet", "resuming"],
-    [
-        "kernels.channel_mix",
-        "kernels.channel_mix_triton",
-        "kernels.pool_mix",
-        "kernels.pool_mix_triton",
-        "kernels.__init__",
-    ],
+    ["kernels.pool_mix", "kernels.pool_mix_triton", "kernels.channel_mix", "kernels.channel_mix_triton"],
+    ["kernels.availability", "kernels.__init__"],
     ["errors"],
 ]
 NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]

@@ -26,6 +26,7 @@ SHORT = (
     "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 "
     "--trainer.accelerator cpu --trainer.devices 1"
 )
+ON_A_CPU = "--image_size 32 --batch_size 2 --rounds 1 --device cpu"
 ON_IMAGES = "--data.batch_size 2 --data.num_workers 0 --data.image_size 64"
 
 
@@ -57,7 +58,7 @@ def run(line: str, site: Path) -> None:
     program, *words = shlex.split(line)
     if program in ("poolformer", ".venv/bin/poolformer"):
         extra = SHORT.split() if words[0] in ("fit", "ablate") else []
-        extra += "--image_size 32 --batch_size 2 --rounds 1 --device cpu".split() if words[0] == "bench" else []
+        extra += ON_A_CPU.split() if words[0] == "bench" else []
         extra += ON_IMAGES.split() if {"--data.train", "--data.val"} & {*words} else []
         extra = ["--", *extra] if words[0] == "ablate" and "--" not in words else extra
         assert main([*words, *extra]) == 0, line

@@ -8,18 +8,30 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..folding import fold
-from .export import to_onnx
+from .export import in_a_line, to_onnx
+
+
+def check(engine: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Ask for an engine before anything is built.
+
+    Raises:
+        ConfigError: It is not installed, or is not for this device or type.
+    """
+    for package in ("onnx", "onnxscript", engine):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ConfigError(f"{engine} needs the extra bench: pip install 'poolformer[bench]' ({error})") from error
+    if device.type != "cpu":
+        raise ConfigError(f"{engine} is measured on the CPU: --device cpu")
+    if engine == "onnxruntime" and dtype != torch.float32:
+        raise ConfigError("onnxruntime: its CPU engine computes these networks in fp32 alone")
 
 
 def onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
-    """Return one run of ONNX Runtime on a batch of images (B, 3, H, W).
+    """Return one run of ONNX Runtime on a batch of images (B, 3, H, W), in float32."""
+    import onnxruntime as ort
 
-    Raises:
-        ConfigError: It is not installed, or was asked for another type than float32 or device than the CPU.
-    """
-    ort = _engine("onnxruntime")
-    if dtype != torch.float32:
-        raise ConfigError("onnxruntime: its CPU engine computes these networks in fp32 alone")
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(_onnx(network, images), settings, providers=["CPUExecutionProvider"])
@@ -28,12 +40,9 @@ def onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Calla
 
 
 def openvino(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
-    """Return one run of OpenVINO on a batch of images (B, 3, H, W); its logits are float32.
+    """Return one run of OpenVINO on a batch of images (B, 3, H, W), in float32 or bf16; its logits are float32."""
+    import openvino as ov
 
-    Raises:
-        ConfigError: It is not installed, or was asked for another device than the CPU.
-    """
-    ov = _engine("openvino")
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
@@ -44,17 +53,7 @@ def openvino(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable
     return lambda: torch.from_numpy(compiled(array)[0])
 
 
-def _engine(name: str):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"{name} needs the extra bench: pip install 'poolformer[bench]' ({error})") from error
-
-
 def _onnx(network: nn.Module, images: Tensor) -> bytes:
-    if images.device.type != "cpu":
-        raise ConfigError("onnxruntime and openvino are measured on the CPU: --device cpu")
-    for name in ("onnx", "onnxscript"):
-        _engine(name)
-    program = torch.export.export(fold(network.to(memory_format=torch.contiguous_format)), (images,))
-    return to_onnx(program, images).model_proto.SerializeToString()
+    with in_a_line("this network cannot be exported for other engines"):
+        program = torch.export.export(fold(network.to(memory_format=torch.contiguous_format)), (images,))
+        return to_onnx(program, images).model_proto.SerializeToString()

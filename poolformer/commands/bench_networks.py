@@ -42,10 +42,10 @@ def model(argv: list[str]) -> int:
     """Measure how fast networks are in inference, beside one another.
 
     A candidate is a backbone, as in --model.backbone, and how it is run: poolformer_s12, timm/resnet50:channels_last,
-    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, fused and recompute (as --model.fused
-    and --model.recompute), compile, freeze (compile with constant weights), max_autotune, and the engines onnxruntime
-    and openvino, which are given the inference form that 'poolformer export' writes. All have the weights of the first
-    one wherever names and shapes agree.
+    poolformer_s12:channels_last+compile. Behind the colon stand channels_last, fused (as --model.fused), compile,
+    freeze (compile with constant weights), max_autotune, and the engines onnxruntime and openvino, which are given the
+    inference form that 'poolformer export' writes. All have the weights of the first one wherever names and shapes
+    agree.
 
     Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
     95 % interval. Error: largest difference to the same network in float64 as a share of its largest output. Limit:
@@ -61,10 +61,10 @@ def model(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     """Measure how fast networks are trained, beside one another: forward, loss, backward, AdamW.
 
-    Candidates are written as for 'poolformer bench model'. bf16 is autocast; stochastic depth is off. Error: of the
-    gradient of the first layer's weights, against the same network in float64. Saved: what the forward pass keeps for
-    the backward pass, an image; empty for compiled networks, which keep it elsewhere. Limit: as in inference, for
-    three times the work.
+    Candidates are written as for 'poolformer bench model', without freeze and engines; recompute is --model.recompute.
+    bf16 is autocast; stochastic depth is off. Error: of the gradient of the first layer's weights, against the same
+    network in float64. Saved: what the forward pass keeps for the backward pass, an image; empty for compiled networks,
+    which keep it elsewhere. Limit: as in inference, for three times the work.
 
       poolformer bench train --precision bf16
     """
@@ -102,7 +102,11 @@ def _main(subject: str, described: Callable, argv: list[str]) -> int:
     device = _device(options.device)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     candidates = [_parse(text, training=subject == "train") for text in options.candidate or _CANDIDATES]
+    for way in {way for candidate in candidates for way in candidate.ways if way in _ENGINES}:
+        bench_engines.check(way, device, _PRECISIONS[options.precision])
     limits = measure.limits(device, _PRECISIONS[options.precision])
     steps = _steps(candidates, options, device, limits, training=subject == "train")
     times = measure.interleaved([step.run for step in steps], rounds=options.rounds, device=device)
@@ -203,8 +207,8 @@ def _share_weights(networks: list[nn.Module]) -> None:
 
 def _run_as(network: nn.Module, ways: list[str], images: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """Return the network as it is to be called, and images in its layout."""
-    if "fused" in ways:
-        fuse(network)
+    if "fused" in ways and not any(fuse(network)):
+        raise ConfigError("there is no fused operator for the blocks of this network: leave 'fused' out")
     if "recompute" in ways:
         recompute(network)
     if "channels_last" in ways:
@@ -220,10 +224,11 @@ def _inference_step(
 ) -> Step:
     with torch.no_grad():
         exact = network.double()(images.double())
-    shortest_s = measure.shortest_s(network.to(dtype), images.to(dtype), limits)
-    if ways and ways[0] in _ENGINES:
-        return Step(_ENGINES[ways[0]](network.float(), images, dtype), exact, None, shortest_s)
-    images = images.to(dtype)
+    engine = _ENGINES[ways[0]](network.float(), images, dtype) if ways and ways[0] in _ENGINES else None
+    network, images = network.to(dtype), images.to(dtype)
+    shortest_s = measure.shortest_s(network, images, limits)
+    if engine:
+        return Step(engine, exact, None, shortest_s)
     called, images = _run_as(network, ways, images)
 
     def run() -> Tensor:

@@ -120,12 +120,12 @@ def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Expo
             return _trace(network, folded, images, [*free, 2, 3])
         except Exception as error:  # such as a last map of one token, traced as one that never has more
             print(f"images of one size only: {describe(error)[:80]}")
-    with _in_a_line("torch.export cannot trace this network"):
+    with in_a_line("torch.export cannot trace this network"):
         return _trace(network, folded, images, free)
 
 
 @contextlib.contextmanager
-def _in_a_line(what: str) -> Iterator[None]:
+def in_a_line(what: str) -> Iterator[None]:
     """Say in one line what a mixer's operations, or this machine, cannot do."""
     try:
         yield
@@ -199,7 +199,7 @@ def _pt2(classifier: "ImageClassifier", path: Path, options: argparse.Namespace)
     exported = _export(classifier, options)
     yield from exported.said
     if options.compile:
-        with _in_a_line("PyTorch cannot compile here"):
+        with in_a_line("PyTorch cannot compile here"):
             compiled = torch._inductor.aoti_compile_and_package(
                 exported.program,
                 package_path=str(path),
@@ -221,7 +221,7 @@ def _onnx(classifier: "ImageClassifier", path: Path, options: argparse.Namespace
 
     exported = _export(classifier, options)
     yield from exported.said
-    with _in_a_line("ONNX cannot express this network"):
+    with in_a_line("ONNX cannot express this network"):
         model = to_onnx(exported.program, exported.images[0])
     model.model.metadata_props.update(_metadata(classifier))
     model.save(path)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 _TILE_T, _TILE_C = 32, 64
 _FLAT = 2048
+# Triton 3.9 warns where it is not said, and 3.10 turns it off.
+_OPTIONS = {"enable_fp_fusion": True}
 
 
 @triton.jit
@@ -86,14 +88,14 @@ def _norm_backward(G, D, N, RSTD, MEAN, ALONG, DX, SIZE, TILE: tl.constexpr):
 def normalise(x: Tensor, mean: Tensor, rstd: Tensor, dtype: torch.dtype) -> Tensor:
     """Return ``(x - mean) * rstd``; mean and rstd are numbers a sample."""
     normed = torch.empty_like(x, dtype=dtype)
-    _normalise[_grid(x)](x, mean, rstd, normed, *_sizes(x), x.shape[1], _TILE_T, _TILE_C)
+    _normalise[_grid(x)](x, mean, rstd, normed, *_sizes(x), x.shape[1], _TILE_T, _TILE_C, **_OPTIONS)
     return normed
 
 
 def add(x: Tensor, mixed: Tensor, keep: Tensor) -> Tensor:
     """Return ``x + keep * mixed``."""
     y = torch.empty_like(x)
-    _add[_grid(x)](x, mixed, keep, y, *_sizes(x), x.shape[1], _TILE_T, _TILE_C)
+    _add[_grid(x)](x, mixed, keep, y, *_sizes(x), x.shape[1], _TILE_T, _TILE_C, **_OPTIONS)
     return y
 
 
@@ -101,7 +103,7 @@ def scale(x: Tensor, factor: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor
     """Return ``factor * x`` and its sums over all tokens, (C,)."""
     grid, y = _grid(x), torch.empty_like(x, dtype=dtype)
     parts = x.new_empty(grid[0], x.shape[2], dtype=torch.float32)
-    _scale[grid](x, factor, y, parts, *_sizes(x), x.shape[1], _TILE_T, _TILE_C)
+    _scale[grid](x, factor, y, parts, *_sizes(x), x.shape[1], _TILE_T, _TILE_C, **_OPTIONS)
     return y, parts.sum(0)
 
 
@@ -112,19 +114,19 @@ def gelu_backward(gradient: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Ten
     """
     grid, active = _grid(hidden), torch.empty_like(hidden)
     parts = hidden.new_empty(grid[0], hidden.shape[2], dtype=torch.float32)
-    _gelu_backward[grid](gradient, hidden, gradient, active, parts, *_sizes(hidden), _TILE_T, _TILE_C)
+    _gelu_backward[grid](gradient, hidden, gradient, active, parts, *_sizes(hidden), _TILE_T, _TILE_C, **_OPTIONS)
     return gradient, active, parts.sum(0)
 
 
 def norm_backward(gradient: Tensor, d_normed: Tensor, normed: Tensor, rstd: Tensor) -> Tensor:
     """Return ``gradient + rstd * (d - mean(d) - mean(d * normed) * normed)`` with d the gradient of ``normed``."""
-    size = normed[0].numel()
+    size = normed.shape[1:].numel()
     grid = (len(normed), triton.cdiv(size, _FLAT))
     parts = normed.new_empty(*grid, 2, dtype=torch.float32)
-    _norm_sums[grid](d_normed, normed, parts, size, _FLAT)
+    _norm_sums[grid](d_normed, normed, parts, size, _FLAT, **_OPTIONS)
     mean, along = (parts.sum(1) / size).T.contiguous()
     d_x = torch.empty_like(gradient)
-    _norm_backward[grid](gradient, d_normed, normed, rstd, mean, along, d_x, size, _FLAT)
+    _norm_backward[grid](gradient, d_normed, normed, rstd, mean, along, d_x, size, _FLAT, **_OPTIONS)
     return d_x
 
 

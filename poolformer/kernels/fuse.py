@@ -8,7 +8,7 @@ from ..errors import OptionsError
 from ..layers import ChannelMLP
 from ..metaformer import Block
 from ..registry import MIXERS, find
-from .pool_mix import has_triton
+from .availability import has_triton
 
 
 class Fused(NamedTuple):
@@ -34,8 +34,8 @@ def fuse(network: nn.Module) -> Fused:
     pooling = find(MIXERS, "pooling").load()
     blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]
     for block in blocks:
-        if type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1):
-            block.fused_pool_size = block.token_mixer.pool.kernel_size
+        pools = type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1)
+        block.fused_pool_size = block.token_mixer.pool.kernel_size if pools else None
         biases = getattr(block.norm2, "bias", None) is not None
         block.fused_mlp = biases and _plain(block.norm2, block.res_scale2) and _has_gelu(block.mlp)
     return Fused(sum(block.fused_pool_size is not None for block in blocks), sum(block.fused_mlp for block in blocks))
@@ -47,5 +47,5 @@ def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
 
 
 def _has_gelu(mlp: nn.Module) -> bool:
-    known = type(mlp) is ChannelMLP and type(mlp.act) is nn.GELU and mlp.act.approximate == "none"
-    return known and mlp.fc1.bias is not None
+    known = type(mlp) is ChannelMLP and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d and type(mlp.act) is nn.GELU
+    return known and mlp.act.approximate == "none" and mlp.fc1.bias is not None

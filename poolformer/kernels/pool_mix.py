@@ -10,11 +10,11 @@ separate operators take a dozen, and the backward pass needs x alone.
 Shapes: x (B, C, H, W), channels last in memory; a (C,); keep, mean and rstd (B,).
 """
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .availability import runs_kernels
 
 
 def pool_mix(
@@ -70,24 +70,6 @@ def definition(
     return x + (mixed if keep is None else keep[:, None, None, None] * mixed)
 
 
-@functools.cache
-def has_triton() -> bool:
-    """Return whether Triton is installed."""
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def runs_kernels(x: Tensor) -> bool:
-    if x.dtype == torch.float64 or not has_triton():
-        return False
-    import triton
-
-    return x.is_cuda or triton.knobs.runtime.interpret
-
-
 @torch.library.custom_op("poolformer::pool_mix", mutates_args=())
 def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, mean and rstd."""
@@ -98,7 +80,8 @@ def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) ->
     if runs_kernels(x):
         from . import pool_mix_triton
 
-        return pool_mix_triton.forward(x, a, keep * rstd, pool_size), mean, rstd
+        with torch.cuda.device_of(x):  # Triton launches on the current device
+            return pool_mix_triton.forward(x, a, keep * rstd, pool_size), mean, rstd
     factor = (keep * rstd)[:, None, None, None] * a[:, None, None]
     y = x + factor * _pool_minus_input(x.to(a.dtype), pool_size)
     return y.to(x.dtype).contiguous(memory_format=torch.channels_last), mean, rstd
@@ -125,14 +108,16 @@ def _pool_mix_backward(
     if kernels:
         from . import pool_mix_triton
 
-        sums = pool_mix_triton.gradient_sums(gradient, x, pool_size)
+        with torch.cuda.device_of(x):
+            sums = pool_mix_triton.gradient_sums(gradient, x, pool_size)
     else:
         sums = (gradient * _pool_minus_input(x.to(a.dtype), pool_size)).sum((2, 3))
     d_a = ((keep * rstd)[:, None] * sums).sum(0)
     d_rstd = keep * (a * sums).sum(1)
-    slope = d_rstd * rstd**3 / x[0].numel()
+    slope = d_rstd * rstd**3 / x.shape[1:].numel()
     if kernels:
-        return pool_mix_triton.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
+        with torch.cuda.device_of(x):
+            return pool_mix_triton.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
     branch = (keep * rstd)[:, None, None, None] * a[:, None, None] * gradient
     d_x = gradient + _pool_transposed(branch, pool_size) - branch
     d_x = d_x - slope[:, None, None, None] * (x - mean[:, None, None, None])
@@ -151,9 +136,12 @@ def _keep_for_backward(ctx, inputs, output) -> None:
     _, mean, rstd = output
     ctx.save_for_backward(x, a, keep, mean, rstd)
     ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 5
     d_x, d_a = torch.ops.poolformer.pool_mix_backward(gradient, *ctx.saved_tensors, ctx.pool_size)
     return d_x, d_a, None, None, None
 

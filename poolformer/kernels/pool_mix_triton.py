@@ -10,6 +10,8 @@ import triton.language as tl
 from torch import Tensor
 
 _TILE_H, _TILE_W, _TILE_C = 4, 8, 32
+# Triton 3.9 warns where it is not said, and 3.10 turns it off.
+_OPTIONS = {"enable_fp_fusion": True}
 
 
 @triton.jit
@@ -99,7 +101,7 @@ def _backward(
 def forward(x: Tensor, a: Tensor, factor: Tensor, pool_size: int) -> Tensor:
     """Return ``x + factor * a * (P - I)(x)``; factor is a number a sample, (B,)."""
     y = torch.empty_like(x)
-    _forward[_grid(x)](x, a, factor, y, *_sides(x), pool_size, *_TILES)
+    _forward[_grid(x)](x, a, factor, y, *_sides(x), pool_size, *_TILES, **_OPTIONS)
     return y
 
 
@@ -108,7 +110,7 @@ def gradient_sums(gradient: Tensor, x: Tensor, pool_size: int) -> Tensor:
     grid = _grid(x)
     # A number for each tile, added up by PyTorch: atomic additions would come in any order.
     parts = x.new_empty(grid[0], grid[1], x.shape[1], dtype=torch.float32)
-    _sums[grid](gradient, x, parts, *_sides(x), pool_size, *_TILES)
+    _sums[grid](gradient, x, parts, *_sides(x), pool_size, *_TILES, **_OPTIONS)
     return parts.sum(1)
 
 
@@ -117,7 +119,7 @@ def backward(
 ) -> Tensor:
     """Return ``gradient + factor * a * (P^T - I)(gradient) - slope * (x - mean)``."""
     d_x = torch.empty_like(x)
-    _backward[_grid(x)](gradient, x, a, factor, mean, slope, d_x, *_sides(x), pool_size, *_TILES)
+    _backward[_grid(x)](gradient, x, a, factor, mean, slope, d_x, *_sides(x), pool_size, *_TILES, **_OPTIONS)
     return d_x
 
 

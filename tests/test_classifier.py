@@ -4,6 +4,7 @@ import logging
 import re
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,6 +21,7 @@ from poolformer.checkpoint import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError
+from poolformer.kernels.fuse import Fused
 from poolformer.recipe import Schedule
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
@@ -315,6 +317,14 @@ def test_fused_kernels_are_for_gpus():
     assert not any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
 
 
+def test_a_backbone_without_fused_operators_is_said(monkeypatch):
+    monkeypatch.setattr("poolformer.classifier.fuse", lambda network: Fused(0, 0))
+    model, trainer = tiny(fused=True), SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    model.trainer = trainer
+    with pytest.warns(UserWarning, match="--model.fused changes nothing"):
+        model._fuse()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_fused_kernels_train_on_a_gpu():
@@ -324,14 +334,20 @@ def test_fused_kernels_train_on_a_gpu():
 
 
 @pytest.mark.parametrize(("backbone", "side"), [("poolformer_tiny", 8), ("timm/vit_tiny_patch16_224", 16)])
-def test_recomputing_changes_no_weight_but_by_rounding(backbone, side):
+def test_recomputing_trains_the_same_network(backbone, side):
     weights = []
     for again in (False, True):
         torch.manual_seed(0)
-        model = ImageClassifier(backbone, 10, recompute=again, image_size=side, **CONSTANT)
+        model = ImageClassifier(backbone, 10, recompute=again, image_size=side, lr=0.01, lr_batch_size=None, **CONSTANT)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6, image_size=side))
-        weights.append(model.state_dict())
-    torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
+        weights.append({name: tensor - before[name] for name, tensor in model.state_dict().items()})
+    for name, moved in weights[0].items():
+        if not name.endswith("norm1.bias"):  # before pooling its gradient is rounding, whose sign Adam follows
+            # Where a gradient is nearly zero its sign may turn.
+            share = (weights[1][name] - moved).abs().gt(0.002).double().mean()
+            assert share < 0.01, name
+    assert max(moved.abs().max() for moved in weights[0].values()) > 0.005
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import OptionsError
+from .kernels.execution import Execution
 from .layers import LayerNormChannel, Scale
 from .metaformer import Block, Head, MetaFormer
 
@@ -39,7 +40,7 @@ def fold(network: nn.Module) -> nn.Module:
         return folded
     for module in folded.modules():
         if isinstance(module, Block):
-            module.fused_pool_size, module.fused_mlp = None, False  # their operators want the norms' weights
+            module.execution = Execution()  # fused operators want the norms' weights
             if getattr(module.token_mixer, "linear_by_channel", False):
                 _fold_token_mixing(module)
             if not isinstance(module.mlp, nn.Identity):

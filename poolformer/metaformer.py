@@ -13,11 +13,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .errors import OptionsError
-from .kernels.channel_mix import channel_mix
-from .kernels.pool_mix import pool_mix
+from .kernels.execution import Execution, run
 from .layers import (
     ACTIVATIONS,
     ChannelMLP,
@@ -75,15 +73,11 @@ class Block(nn.Module):
         drop_path_rate: Probability of skipping each of the two branches in training.
 
     Attributes:
-        recompute: Keep only the block's input for the backward pass, which computes the rest again; in fused operators
-            also the normed input of the channel MLP.
-        fused_pool_size: Set by `kernels.fuse` on a block that pools: its first half is one operator then.
-        fused_mlp: Set by `kernels.fuse` where the second half is one operator.
+        execution: How the block is computed where that is not step by step; see `kernels.fuse` and
+            `MetaFormer.set_grad_checkpointing`.
     """
 
-    recompute = False
-    fused_pool_size: int | None = None
-    fused_mlp = False
+    execution = Execution()
 
     def __init__(self, dim: int, token_mixer: nn.Module, options: BlockOptions, drop_path_rate: float):
         super().__init__()
@@ -103,66 +97,19 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return self._recomputed(x)
-        return self._mix_channels(self._mix_tokens(x))
+        if any(self.execution):
+            return run(self, x)
+        return self.mix_channels(self.mix_tokens(x))
 
-    def _mix_tokens(self, x: Tensor) -> Tensor:
-        if self.fused_pool_size is not None:
-            return self._pool_in_one(x, self.fused_pool_size)
+    def mix_tokens(self, x: Tensor) -> Tensor:
+        """The first half of the block, of (B, C, H, W)."""
         mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
         return self.res_scale1(x) + mixed if self.residual else mixed
 
-    def _mix_channels(self, x: Tensor) -> Tensor:
-        if self.fused_mlp:
-            return self._channels_in_one(x, recompute=not torch.is_grad_enabled())
+    def mix_channels(self, x: Tensor) -> Tensor:
+        """The second half."""
         mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
         return self.res_scale2(x) + mixed if self.residual else mixed
-
-    def _recomputed(self, x: Tensor) -> Tensor:
-        """Do what `forward` does, and keep little of it for the backward pass."""
-        if not self.fused_mlp:
-            return checkpoint(self._mix_with_scaled_weights, x, use_reentrant=False)
-        if self.fused_pool_size is None:
-            x = checkpoint(self._mix_tokens, x, use_reentrant=False)
-        else:
-            x = self._mix_tokens(x)  # keeps x alone by itself
-        return self._channels_in_one(x, recompute=True)
-
-    def _mix_with_scaled_weights(self, x: Tensor) -> Tensor:
-        """Mix tokens and channels, with the second layer scale as part of fc2's weights where that is the same.
-
-        The gradient of a layer scale behind fc2 needs fc2's output. Without it a checkpoint, which stops at the last
-        tensor that it needs, stops before fc2.
-        """
-        scale, mlp, x = self.layer_scale2, self.mlp, self._mix_tokens(x)
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        plain = type(mlp) is ChannelMLP and type(mlp.fc2) is nn.Conv2d and isinstance(scale, Scale)
-        if not plain or dtype == torch.float16:  # in which weights times a layer scale of 1e-5 are zero
-            return self._mix_channels(x)
-        mixed = self.drop_path(mlp(self.norm2(x), scale.scale))
-        return self.res_scale2(x) + mixed if self.residual else mixed
-
-    def _pool_in_one(self, x: Tensor, pool_size: int) -> Tensor:
-        scale = self.layer_scale1.scale if isinstance(self.layer_scale1, Scale) else None
-        weight, bias, eps = self.norm1.weight, self.norm1.bias, self.norm1.eps
-        return pool_mix(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=self.drop_path.factors(x))
-
-    def _channels_in_one(self, x: Tensor, *, recompute: bool) -> Tensor:
-        return channel_mix(
-            x,
-            weight=self.norm2.weight,
-            bias=self.norm2.bias,
-            w1=self.mlp.fc1.weight,
-            b1=self.mlp.fc1.bias,
-            w2=self.mlp.fc2.weight,
-            b2=self.mlp.fc2.bias,
-            eps=self.norm2.eps,
-            scale=self.layer_scale2.scale if isinstance(self.layer_scale2, Scale) else None,
-            keep=self.drop_path.factors(x),
-            recompute=recompute,
-        )
 
 
 def _scale(dim: int, init: float | None) -> nn.Module:
@@ -380,7 +327,7 @@ class MetaFormer(nn.Module):
         """
         for stage in self.stages[:-1]:
             for block in stage.blocks:
-                block.recompute = enable
+                block.execution = block.execution._replace(recompute=enable)
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer that makes the logits."""

@@ -314,7 +314,7 @@ def test_fused_kernels_are_for_gpus():
     model = tiny(fused=True)
     with pytest.warns(UserWarning, match="--model.fused is for GPUs: on this cpu the blocks stay as they are"):
         quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
-    assert not any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
+    assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
 
 
 def test_a_backbone_without_fused_operators_is_said(monkeypatch):
@@ -330,7 +330,7 @@ def test_a_backbone_without_fused_operators_is_said(monkeypatch):
 def test_fused_kernels_train_on_a_gpu():
     model = tiny(fused=True)
     quiet_trainer(accelerator="gpu", devices=1).fit(model, datamodule=DigitsData(batch_size=6))
-    assert any(getattr(layer, "fused_pool_size", None) for layer in model.modules())
+    assert any(any(getattr(layer, "execution", ())) for layer in model.modules())
 
 
 @pytest.mark.parametrize(("backbone", "side"), [("poolformer_tiny", 8), ("timm/vit_tiny_patch16_224", 16)])

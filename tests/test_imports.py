@@ -32,7 +32,7 @@ LAYERS = [
     ["metaformer"],
     ["mixer_spec"],
     ["mixers"],
-    ["configs", "launchers"],
+    ["configs", "launchers", "kernels.execution"],
     ["registry", "layers", "complexity", "measure", "quiet", "resuming"],
     ["kernels.pool_mix", "kernels.pool_mix_triton", "kernels.channel_mix", "kernels.channel_mix_triton"],
     ["kernels.availability", "kernels.__init__"],

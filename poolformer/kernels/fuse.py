@@ -35,10 +35,15 @@ def fuse(network: nn.Module) -> Fused:
     blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]
     for block in blocks:
         pools = type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1)
-        block.fused_pool_size = block.token_mixer.pool.kernel_size if pools else None
         biases = getattr(block.norm2, "bias", None) is not None
-        block.fused_mlp = biases and _plain(block.norm2, block.res_scale2) and _has_gelu(block.mlp)
-    return Fused(sum(block.fused_pool_size is not None for block in blocks), sum(block.fused_mlp for block in blocks))
+        block.execution = block.execution._replace(
+            pool_size=block.token_mixer.pool.kernel_size if pools else None,
+            fused_mlp=biases and _plain(block.norm2, block.res_scale2) and _has_gelu(block.mlp),
+        )
+    return Fused(
+        token_mixing=sum(block.execution.pool_size is not None for block in blocks),
+        channel_mixing=sum(block.execution.fused_mlp for block in blocks),
+    )
 
 
 def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:

@@ -110,12 +110,15 @@ def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
         (["model", "poolformer_tiny:recompute"], "nothing is computed again without a backward pass"),
         (["train", "timm/resnet10t:recompute"], "they would count each batch twice"),
         (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze, max_autotune"),
-        (["model", "timm/resnet10t:fused", *SHORT], "there is no fused operator for the blocks of this network"),
+        (
+            ["model", "timm/resnet10t:fused", *SHORT],
+            "timm/resnet10t:fused: there is no fused operator for the blocks of this network",
+        ),
         (["train", "poolformer_tiny:openvino"], "openvino cannot be trained"),
         (["model", "poolformer_tiny:channels_last+onnxruntime"], "onnxruntime chooses layout and kernels itself"),
         (
             ["model", "poolformer_tiny:onnxruntime", "--precision", "bf16", *SHORT],
-            "computes these networks in fp32 alone",
+            "computes these networks in fp32 alone: leave it out",
         ),
         (["model", "poolformer_tiny", "--rounds", "0"], "--rounds: at least 1"),
         (["model", "poolformer_tiny", "--device", "gpu"], "--device gpu: cpu, cuda or cuda:N"),

@@ -80,8 +80,7 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
 
     rows, unfit = _that_fit(asked, runs, ablation.fit_arguments(configs, ablation.Row(ablation.BASE), flags))
     runs = [run for run in runs if run.row not in unfit]
-    if not options.rows:
-        _print_reasons("left out, as they do not fit:", unfit)
+    _print_reasons("left out, as they do not fit:", unfit)
     failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
     _report(_lines(rows, runs), failures, out)
     return 1 if failures else 0

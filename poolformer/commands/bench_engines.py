@@ -25,7 +25,7 @@ def check(engine: str, device: torch.device, dtype: torch.dtype) -> None:
     if device.type != "cpu":
         raise ConfigError(f"{engine} is measured on the CPU: --device cpu")
     if engine == "onnxruntime" and dtype != torch.float32:
-        raise ConfigError("onnxruntime: its CPU engine computes these networks in fp32 alone")
+        raise ConfigError("onnxruntime computes these networks in fp32 alone: leave it out with --precision bf16")
 
 
 def onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:

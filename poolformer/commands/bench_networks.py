@@ -1,9 +1,11 @@
 """`poolformer bench model` and `poolformer bench train`."""
 
 import argparse
+import copy
 import inspect
 import json
 import platform
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,7 +52,7 @@ def model(argv: list[str]) -> int:
     Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
     95 % interval. Error: largest difference to the same network in float64 as a share of its largest output. Limit:
     share of the speed that the device's matrix products and memory, measured too, would allow its convolutions and
-    linear layers.
+    linear layers; above 100 % something else ran while those were measured.
 
       poolformer bench model
       poolformer bench model timm/poolformer_s36 poolformer_s36:channels_last --precision bf16
@@ -63,8 +65,9 @@ def train(argv: list[str]) -> int:
 
     Candidates are written as for 'poolformer bench model', without freeze and engines; recompute is --model.recompute.
     bf16 is autocast; stochastic depth is off. Error: of the gradient of the first layer's weights, against the same
-    network in float64. Saved: what the forward pass keeps for the backward pass, an image; empty for compiled networks,
-    which keep it elsewhere. Limit: as in inference, for three times the work.
+    network in float64. Saved: what the forward pass keeps for the backward pass, divided by the images; in bf16 also
+    copies of the weights, which weigh less in larger batches; empty for compiled networks, which keep it elsewhere.
+    Limit: as in inference, for three times the work.
 
       poolformer bench train --precision bf16
     """
@@ -125,10 +128,10 @@ def _parser(subject: str, described: Callable) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("candidate", nargs="*", metavar="CANDIDATE", help="the first one is the baseline of the ratios")
-    parser.add_argument("--precision", choices=_PRECISIONS, default="fp32")
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="fp32", help="(%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=16, help="images of a step (%(default)s)")
+    parser.add_argument("--image_size", type=int, default=224, help="side of the images in pixels (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate (%(default)s)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; the GPU where there is one")
     parser.add_argument("--num_threads", type=int, help="of the CPU; one a core by default")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -177,11 +180,20 @@ def _steps(
     networks = [_build(candidate.backbone, options.image_size).to(device).train(training) for candidate in candidates]
     _share_weights(networks)
     make = _training_step if training else _inference_step
-    dtype = _PRECISIONS[options.precision]
-    return [
-        make(network, candidate.ways, images, dtype, limits)
-        for network, candidate in zip(networks, candidates, strict=True)
-    ]
+    steps = []
+    for network, candidate in zip(networks, candidates, strict=True):
+        _say(f"preparing {candidate.name}")
+        if "fused" in candidate.ways and not any(fuse(copy.deepcopy(network))):
+            raise ConfigError(f"{candidate.name}: there is no fused operator for the blocks of this network")
+        steps.append(make(network, candidate.ways, images, _PRECISIONS[options.precision], limits))
+    _say(f"measuring in {options.rounds} rounds")
+    return steps
+
+
+def _say(what: str) -> None:
+    """Tell who waits at a terminal what takes so long."""
+    if sys.stderr.isatty():
+        print(f"{what} ...", file=sys.stderr)
 
 
 def _build(name: str, image_size: int) -> nn.Module:
@@ -207,8 +219,8 @@ def _share_weights(networks: list[nn.Module]) -> None:
 
 def _run_as(network: nn.Module, ways: list[str], images: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """Return the network as it is to be called, and images in its layout."""
-    if "fused" in ways and not any(fuse(network)):
-        raise ConfigError("there is no fused operator for the blocks of this network: leave 'fused' out")
+    if "fused" in ways:
+        fuse(network)
     if "recompute" in ways:
         recompute(network)
     if "channels_last" in ways:

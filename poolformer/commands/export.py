@@ -118,8 +118,8 @@ def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Expo
     if not options.fixed_size and _takes_other_sizes(network, images):
         try:
             return _trace(network, folded, images, [*free, 2, 3])
-        except Exception as error:  # such as a last map of one token, traced as one that never has more
-            print(f"images of one size only: {describe(error)[:80]}")
+        except Exception:  # such as a last map of one token, traced as one that never has more
+            print(f"images of {side} x {side} only: it cannot be traced for others")
     with in_a_line("torch.export cannot trace this network"):
         return _trace(network, folded, images, free)
 

@@ -1,7 +1,8 @@
 """An ablation: rows, the runs that they are trained in, and what came of them.
 
-A row is a base configuration under an overlay of a few lines (``configs/ablation``). A run is a row trained by
-``poolformer fit`` with one seed, in a directory of its own; its ``result.json`` appears when it is finished.
+A row is a base configuration under an overlay of a few lines (``configs/ablation``), or with another mixer. A run is a
+row trained by ``poolformer fit`` with one seed, in a directory of its own; its ``result.json`` appears when it is
+finished.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .configs import config_names, find_config, read_config
 from .errors import ConfigError, PoolformerError, one_line
-from .registry import describe, suggestion
+from .registry import MIXERS, describe, listing, suggestion
 
 if TYPE_CHECKING:
     from .training_cli import TrainingCLI
@@ -42,16 +43,18 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: The overlay's name, or ``base`` for the base configuration itself.
-        overlay: Its file; None for ``base``.
+        name: The overlay's name, a mixer's, or ``base`` for the base configuration itself.
+        overlay: Its file, if it has one.
         paper_top1: The paper's ImageNet-1k top-1 in percent for this change of PoolFormer-S12, if it has one.
         of_mixers: Whether the row chooses the token mixer.
+        mixer: Its name where that is all the row changes, without an overlay.
     """
 
     name: str
     overlay: Path | None = None
     paper_top1: float | None = None
     of_mixers: bool = True
+    mixer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,10 @@ def row_names() -> list[str]:
 
 
 def find_row(given: str) -> Row:
-    """Return the row that a name or an overlay of the user's stands for.
+    """Return the row that a name, an overlay of the user's or a mixer stands for, looked for in this order.
 
     Raises:
-        ConfigError: There is no such row or file, or it is no configuration.
+        ConfigError: There is no such row, file or mixer, or the file is no configuration.
     """
     if given == BASE:
         return Row(BASE)
@@ -150,8 +153,13 @@ def find_row(given: str) -> Row:
         return _overlay_row(given, find_config(f"{_FOLDER}{given}"))
     if Path(given).is_file():
         return _overlay_row(Path(given).stem, Path(given))
-    near = suggestion(given, row_names())
-    raise ConfigError(f"there is no row '{given}' and no file of that name.{near} Rows: {', '.join(row_names())}.")
+    mixers = listing(MIXERS)
+    if given in mixers:
+        return Row(given, mixer=given)
+    near = suggestion(given, [*row_names(), *mixers])
+    raise ConfigError(
+        f"there is no row, file or mixer '{given}'.{near} Rows: {', '.join(row_names())}; mixers: {', '.join(mixers)}."
+    )
 
 
 def _overlay_row(name: str, overlay: Path) -> Row:
@@ -204,7 +212,9 @@ def check_builds(settings: dict[str, Any]) -> None:
 def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> list[str]:
     """Return the arguments of ``poolformer fit`` that a row is trained with, whatever the seed."""
     files = [*configs, *([str(row.overlay)] if row.overlay else [])]
-    return [*(word for file in files for word in ("--config", file)), "--trainer.enable_progress_bar", "false", *flags]
+    mixer = ["--model.mixer", row.mixer] if row.mixer else []
+    configured = [word for file in files for word in ("--config", file)]
+    return [*configured, *mixer, "--trainer.enable_progress_bar", "false", *flags]
 
 
 def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str]) -> Run:

@@ -134,6 +134,21 @@ def test_the_paper_s_figure_is_read_from_the_header(work, header, expected):
     assert ablation.find_row("own.yaml") == Row("own", Path("own.yaml"), expected, of_mixers=False)
 
 
+def test_a_mixer_is_a_row(work, monkeypatch):
+    monkeypatch.setattr(ablation, "listing", lambda group: {"my_idea": None, "identity": None, "relu.yaml": None})
+    assert ablation.find_row("my_idea") == Row("my_idea", mixer="my_idea")
+    assert ablation.find_row("identity").overlay, "a packaged row of the paper comes first"
+    assert ablation.find_row("relu.yaml").overlay, "and a file"
+
+
+def test_the_row_of_a_mixer_is_the_base_with_it():
+    chosen, plain = (
+        settings("fit", ablation.fit_arguments(["digits"], ablation.find_row(name), [])) for name in ("attention", BASE)
+    )
+    assert chosen["model"]["mixer"] == "attention"
+    assert {**chosen, "model": {**chosen["model"], "mixer": plain["model"]["mixer"]}} == plain
+
+
 def test_a_row_of_mixers_is_one_that_chooses_the_mixer(work):
     assert ablation.find_row("identity.yaml").of_mixers
     assert not ablation.find_row("relu.yaml").of_mixers
@@ -143,8 +158,8 @@ def test_a_row_of_mixers_is_one_that_chooses_the_mixer(work):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("bass", r"there is no row 'bass' and no file of that name\. Did you mean 'base'\? Rows: base"),
-        ("own/row.yaml", r"there is no row 'own/row.yaml' and no file of that name\. Rows: base"),
+        ("bass", r"there is no row, file or mixer 'bass'\. Did you mean 'base'\? Rows: base"),
+        ("own/row.yaml", r"there is no row, file or mixer 'own/row.yaml'\. Rows: base.*; mixers: attention, "),
     ],
 )
 def test_an_unknown_row_is_said_with_the_nearest(work, given, message):
@@ -389,7 +404,7 @@ def test_a_result_that_cannot_be_read_is_named(work, content):
 
 
 MISTAKES = [
-    (["--rows", "bass"], "there is no row 'bass' and no file of that name. Did you mean 'base'?"),
+    (["--rows", "bass"], "there is no row, file or mixer 'bass'. Did you mean 'base'?"),
     (["--rows", "base", "base"], "--rows: base more than once"),
     (["--config", "digts"], "there is no file 'digts'"),
     (["--jobs", "0"], "--jobs 0: at least one run at a time"),
@@ -435,7 +450,7 @@ def test_finished_runs_are_not_run_again_but_shown(call, finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     code, out, err = call(*ROWS)
     assert (code, err) == (0, "")
-    assert out.startswith("6 runs in out, 6 of them finished before\n")
+    assert out.startswith("runs in out: 6, finished before: 6\n")
     table = (finished / "table.md").read_text()
     assert table in out + "\n"
     assert "| base | 77.2 | 71.00 ± 1.41 (n=2) | 309,178 | 0.93 M | 100 | 2 s |" in table

@@ -107,6 +107,11 @@ def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
     ("arguments", "message"),
     [
         (["model", "poolformer_tiny:chanels_last"], "there is no 'chanels_last'. Did you mean 'channels_last'?"),
+        (
+            ["model", "poolformer_tiny:"],
+            "there is no ''. Known: channels_last, fused, compile, freeze, max_autotune, onnx",
+        ),
+        (["train", "poolformer_tiny:fast"], "Known: channels_last, fused, recompute, compile, max_autotune\n"),
         (["model", "poolformr_tiny"], "Did you mean 'poolformer_tiny'"),
         (["train", "poolformer_tiny:freeze"], "frozen weights cannot be trained"),
         (["model", "poolformer_tiny:recompute"], "nothing is computed again without a backward pass"),
@@ -133,11 +138,18 @@ def test_mistakes_are_a_line(capsys, arguments, message):
     assert said.count("\n") == 1
 
 
+def test_what_is_saved_is_in_the_table_of_training(capsys):
+    assert main(["bench", "train", "poolformer_tiny", *SHORT]) == 0
+    *_, header, line = capsys.readouterr().out.splitlines()
+    assert header.endswith("saved MiB")
+    assert float(line.split()[-1]) > 0
+
+
 def test_a_table_has_a_line_for_each_candidate(capsys):
     threads = torch.get_num_threads()
     assert main(["bench", "model", "poolformer_tiny", "timm/resnet10t", *SHORT, "--num_threads", "1"]) == 0
     torch.set_num_threads(threads)
     machine, _, header, *lines = capsys.readouterr().out.splitlines()
     assert "1 threads" in machine
-    assert header.split() == ["images/s", "ratio", "95", "%", "error", "limit", "saved", "MiB"]
+    assert header.split() == ["images/s", "ratio", "95", "%", "error", "limit"]
     assert [line.split()[0] for line in lines] == ["poolformer_tiny", "timm/resnet10t"]

@@ -31,9 +31,10 @@ _OURS = {
 def main(argv: list[str]) -> int:
     """Train rows of the paper's ablation on a base configuration, and compare them in a table and two figures.
 
-    A row is the base under an overlay of a few lines: configs/ablation/NAME.yaml, a file of your own, or 'base', the
-    base as it is. Every row is trained with every seed by 'poolformer fit', in OUT/ROW/seed-N with its log beside it;
-    'tensorboard --logdir OUT' shows them side by side. What stands behind '--' goes to each fit.
+    A row is the base under an overlay of a few lines, configs/ablation/NAME.yaml or a file of your own; the base with
+    another mixer, also a plugin's, by its name; or 'base', the base as it is. Every row is trained with every seed by
+    'poolformer fit', in OUT/ROW/seed-N with its log beside it; 'tensorboard --logdir OUT' shows them side by side. What
+    stands behind '--' goes to each fit.
 
     The same command again trains only what is missing: finished runs are kept and interrupted ones go on from their
     last epoch. A row that fails does not stop the others; it is named at the end, and the exit code is 1.
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
       poolformer ablate
       poolformer ablate --config digits --rows base identity depthwise --seeds 0 1 2 --jobs 2
       poolformer ablate --config s12 -- --data.train train.beton --data.val val.beton
-      poolformer ablate --config s12 --rows base my_row.yaml --jobs 8 -- --trainer.max_epochs 30 ...
+      poolformer ablate --config s12 --rows base my_mixer my_row.yaml --jobs 8 -- --trainer.max_epochs 30 ...
 
     OUT gets table.md, table.csv, and (with matplotlib: pip install 'poolformer[plots]') top1-macs.png and
     top1-params.png. The paper's column is PoolFormer-S12 on ImageNet-1k, whatever the base is.
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", action="append", metavar="BASE", help="base; repeat to lay one over another (digits)"
     )
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"all that fit by default: {rows}; or YAML files")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"all that fit by default: {rows}; YAML files; mixers")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="seeds of each row (0)")
     parser.add_argument("--out", type=Path, help="directory of all runs and the table (runs/ablation/BASE)")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at once (1; on SLURM as many as it gives)")
@@ -150,7 +151,7 @@ def _that_fit(asked: list["Row"], runs: list["Run"], base_arguments: list[str]) 
             continue
         for run in of_row:
             ablation.check_settings(run, now)
-        rows.append(ablation.as_in_paper(row, base) if row.overlay is None else row)
+        rows.append(ablation.as_in_paper(row, base) if row.name == ablation.BASE else row)
     return rows, unfit
 
 
@@ -159,7 +160,7 @@ def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Na
     from ..ablation_table import duration
 
     todo = [run for run in runs if run.result() is None]
-    print(f"{len(runs)} runs in {out}, {len(runs) - len(todo)} of them finished before", flush=True)
+    print(f"runs in {out}: {len(runs)}, finished before: {len(runs) - len(todo)}", flush=True)
     if todo:
         print(f"look at them  tensorboard --logdir {out}", flush=True)
     failures, done = {}, 0

@@ -117,7 +117,7 @@ def _main(subject: str, described: Callable, argv: list[str]) -> int:
         _row(candidate, step, own, times[0], options.batch_size)
         for candidate, step, own in zip(candidates, steps, times, strict=True)
     ]
-    _report(rows, limits, device, options)
+    _report(rows, limits, device, options, training=subject == "train")
     return 0
 
 
@@ -150,11 +150,13 @@ def _device(name: str | None) -> torch.device:
 
 
 def _parse(text: str, *, training: bool) -> Candidate:
-    backbone, _, behind = text.partition(":")
-    ways = behind.split("+") if behind else []
+    backbone, colon, behind = text.partition(":")
+    ways = behind.split("+") if colon else []
+    not_here = {"freeze", *_ENGINES} if training else {"recompute"}
+    known = [way for way in _WAYS if way not in not_here]
     for way in ways:
         if way not in _WAYS:
-            raise ConfigError(f"{text}: there is no {way!r}.{suggestion(way, _WAYS)} Known: {', '.join(_WAYS)}")
+            raise ConfigError(f"{text}: there is no {way!r}.{suggestion(way, known)} Known: {', '.join(known)}")
     engines = [way for way in ways if way in _ENGINES]
     if not training and "recompute" in ways:
         raise ConfigError(f"{text}: nothing is computed again without a backward pass")
@@ -296,7 +298,12 @@ def _row(
 
 
 def _report(
-    rows: list[dict[str, Any]], limits: measure.Limits, device: torch.device, options: argparse.Namespace
+    rows: list[dict[str, Any]],
+    limits: measure.Limits,
+    device: torch.device,
+    options: argparse.Namespace,
+    *,
+    training: bool,
 ) -> None:
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     machine = {"device": hardware, "threads": torch.get_num_threads(), "torch": torch.__version__, **limits._asdict()}
@@ -308,7 +315,8 @@ def _report(
         f"{hardware}, {machine['threads']} threads, torch {torch.__version__}: {limits.flops / 1e9:,.0f} GFLOP/s, "
         f"{limits.bytes / 1e9:,.1f} GB/s in {options.precision}\n"
     )
-    print(f"{'':{width}}{'images/s':>10}{'ratio':>8}  {'95 %':<14}{'error':>9}{'limit':>7}{'saved MiB':>11}")
+    saves = f"{'saved MiB':>11}" if training else ""
+    print(f"{'':{width}}{'images/s':>10}{'ratio':>8}  {'95 %':<14}{'error':>9}{'limit':>7}{saves}")
     for row in rows:
         saved = "" if row["saved_bytes"] is None else f"{row['saved_bytes'] / 2**20:11.1f}"
         interval = f"{row['low']:.2f} to {row['high']:.2f}"

@@ -13,12 +13,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .configs import config_names, find_config, read_config
-from .errors import ConfigError, PoolformerError, one_line
-from .registry import MIXERS, describe, listing, suggestion
+from .errors import ConfigError, PoolformerError, UnknownNameError, one_line
+from .registry import MIXERS, describe, find, listing, suggestion
 
 if TYPE_CHECKING:
     from .training_cli import TrainingCLI
@@ -47,7 +48,7 @@ class Row:
         overlay: Its file, if it has one.
         paper_top1: The paper's ImageNet-1k top-1 in percent for this change of PoolFormer-S12, if it has one.
         of_mixers: Whether the row chooses the token mixer.
-        mixer: Its name where that is all the row changes, without an overlay.
+        mixer: Its name, as for ``--model.mixer``, where that is all the row changes, without an overlay.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Result:
         macs: Multiply-accumulates of one image.
         images_per_s: Training images of all devices a second, loading included, evaluation not.
         train_s: Seconds from the first step to the end, evaluation included; over restarts the sum.
+        devices: That trained it; their number scales the whole batch and with it the learning rate.
     """
 
     top1: float
@@ -80,6 +82,7 @@ class Result:
     macs: int
     images_per_s: float
     train_s: float
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Run:
             return Result(**json.loads(self._result_file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ConfigError(
-                f"'{self._result_file}' cannot be read ({describe(error)}): delete it, and the run is evaluated again"
+                f"'{self._result_file}' cannot be read ({describe(error)}): delete it, and it is written again"
             ) from error
 
     def save(self, result: Result) -> None:
@@ -146,20 +149,35 @@ def find_row(given: str) -> Row:
 
     Raises:
         ConfigError: There is no such row, file or mixer, or the file is no configuration.
+        AmbiguousNameError: Two plugins have a mixer of that name.
     """
     if given == BASE:
         return Row(BASE)
-    if given in row_names():
-        return _overlay_row(given, find_config(f"{_FOLDER}{given}"))
+    for name in (given, given.replace("_", "-")):  # random_matrix is the mixer of the row random-matrix
+        if name in row_names() and not Path(given).is_file():
+            return _overlay_row(name, find_config(f"{_FOLDER}{name}"))
     if Path(given).is_file():
         return _overlay_row(Path(given).stem, Path(given))
-    mixers = listing(MIXERS)
-    if given in mixers:
-        return Row(given, mixer=given)
-    near = suggestion(given, [*row_names(), *mixers])
-    raise ConfigError(
-        f"there is no row, file or mixer '{given}'.{near} Rows: {', '.join(row_names())}; mixers: {', '.join(mixers)}."
-    )
+    try:
+        find(MIXERS, given)
+    except UnknownNameError as error:
+        mixers = sorted(listing(MIXERS))
+        near = suggestion(given, [*row_names(), *mixers])
+        known = f"Rows: {', '.join(row_names())}; mixers: {', '.join(mixers)}."
+        raise ConfigError(f"there is no row, file or mixer '{given}'.{near} {known}") from error
+    return Row(given, mixer=given)
+
+
+def replaced(row: Row, flags: Sequence[str]) -> str | None:
+    """Return the flag that would replace what the row changes, if one of those for every run does."""
+    changes = ["model.mixer"] if row.mixer else list(_flat(read_config(row.overlay))) if row.overlay else []
+    for flag in flags:
+        option = flag.partition("=")[0].removeprefix("--")
+        if flag.startswith("--") and any(
+            f"{change}.".startswith(f"{option}.") or option.startswith(f"{change}.") for change in changes
+        ):
+            return f"--{option}"
+    return None
 
 
 def _overlay_row(name: str, overlay: Path) -> Row:
@@ -219,7 +237,7 @@ def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> lis
 
 def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str]) -> Run:
     """Return the run of a row with a seed below a directory."""
-    directory = out / row.name / f"seed-{seed}"
+    directory = out / re.sub(r"[/:]", "-", row.name) / f"seed-{seed}"  # package/mixer, module:factory
     place = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(directory))
     return Run(row.name, seed, directory, (*arguments, *place))
 
@@ -295,8 +313,9 @@ def _fit(run: Run) -> None:
 
     goes_on = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
     arguments = [*run.arguments, *goes_on]
-    # With several devices Lightning starts the other ranks by this line.
+    # By these Lightning starts the other ranks, where there are several devices.
     sys.argv[1:] = ["fit", *arguments]
+    sys.modules["__main__"].__spec__ = find_spec("poolformer.__main__")
     cli = training_cli.run("fit", arguments)
     result = _result(cli)
     if cli.trainer.is_global_zero:
@@ -309,16 +328,16 @@ def _result(cli: "TrainingCLI") -> Result:
     from .run_directory import HEADLINE
 
     trainer, model = cli.trainer, cli.model
-    if HEADLINE not in trainer.callback_metrics:
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    if HEADLINE not in metrics:
         # The run was killed between its last checkpoint and its result: nothing was left to train.
-        trainer.validate(model, datamodule=cli.datamodule, verbose=False)
-    metrics = trainer.callback_metrics
+        metrics = model.saved_metrics
     for name in ("train/loss", "val/loss"):
-        if name in metrics and not math.isfinite(metrics[name]):
-            raise PoolformerError(f"{name} is {metrics[name].item()} after {trainer.current_epoch} epochs")
+        if not math.isfinite(metrics.get(name, 0.0)):
+            raise PoolformerError(f"{name} is {metrics[name]} after {trainer.current_epoch} epochs")
     if HEADLINE not in metrics:
         raise PoolformerError(f"{HEADLINE} was not measured: no epoch was evaluated")
-    top1 = metrics[HEADLINE].item()
+    top1 = metrics[HEADLINE]
     scores = [callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == HEADLINE]
     throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
     complexity = count(model.backbone, image_size=model.hparams.image_size)
@@ -331,4 +350,5 @@ def _result(cli: "TrainingCLI") -> Result:
         macs=complexity.macs,
         images_per_s=throughput.images / throughput.steps_s if throughput.steps_s else 0.0,
         train_s=throughput.train_s,
+        devices=trainer.world_size,
     )

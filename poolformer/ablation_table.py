@@ -1,11 +1,13 @@
 """What an ablation shows: a table as Markdown and CSV, the rank correlation with the paper, two figures."""
 
 import csv
+import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from .ablation import Result, Row
 from .errors import ConfigError
@@ -18,6 +20,7 @@ COLUMNS = (
 # What a figure has along x: the column, its name, and how it is scaled.
 FIGURES = {"top1-macs": ("macs", "MACs of an image, millions"), "top1-params": ("parameters", "parameters, millions")}
 _LABEL_INCHES = 0.25
+_PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,22 @@ def write_csv(lines: Sequence[Line], path: Path) -> None:
             rows.writerow([line.row.name, line.row.paper_top1, *top1, len(line.results), *sizes, *speeds])
 
 
-def rank_correlation(lines: Sequence[Line]) -> tuple[float, int] | None:
-    """Return Spearman's rank correlation of our top-1 with the paper's over the rows of mixers, and their number.
+class RankCorrelation(NamedTuple):
+    """Spearman's rank correlation with the paper.
+
+    Attributes:
+        rho: The correlation.
+        p: How often an order drawn at random correlates as much or more, in either direction.
+        rows: How many rows it is of.
+    """
+
+    rho: float
+    p: float
+    rows: int
+
+
+def rank_correlation(lines: Sequence[Line]) -> RankCorrelation | None:
+    """Return the rank correlation of our top-1 with the paper's over the rows of mixers.
 
     None for less than three rows, or where either side has one value only.
     """
@@ -102,7 +119,11 @@ def rank_correlation(lines: Sequence[Line]) -> tuple[float, int] | None:
     paper, ours = (_ranks(side) for side in zip(*pairs, strict=True))
     if len(set(paper)) == 1 or len(set(ours)) == 1:
         return None
-    return statistics.correlation(paper, ours), len(pairs)
+    rho, orders = statistics.correlation(paper, ours), random.Random(0)
+    drawn = [abs(statistics.correlation(paper, orders.sample(ours, len(ours)))) for _ in range(_PERMUTATIONS)]
+    # The order that was found counts as one of those drawn, so that p is never zero.
+    p = (1 + sum(each >= abs(rho) - 1e-9 for each in drawn)) / (1 + len(drawn))
+    return RankCorrelation(rho, p, len(pairs))
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

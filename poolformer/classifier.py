@@ -31,6 +31,7 @@ from .registry import describe
 from .resuming import changes, seed_draws, training_set
 
 RUN = "poolformer_run"
+METRICS = "poolformer_metrics"
 """Where a checkpoint keeps what `resuming.changes` compares beside the hyper-parameters."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -80,6 +81,7 @@ class ImageClassifier(pl.LightningModule):
     Attributes:
         seed: Of what a batch draws; a run that goes on keeps the one it started with.
         trained_as: Record of the checkpoint that the weights are from.
+        saved_metrics: What had been logged last when that checkpoint was saved.
 
     Example:
         >>> model = ImageClassifier("poolformer_tiny", num_classes=10, mixer="identity")
@@ -152,6 +154,7 @@ class ImageClassifier(pl.LightningModule):
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
         self.class_names: list[str] | None = None
         self.trained_as: dict[str, Any] | None = None
+        self.saved_metrics: dict[str, float] = {}
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._before: dict[str, Any] = {}
         self.val_metrics = _metrics(num_classes)
@@ -373,12 +376,14 @@ class ImageClassifier(pl.LightningModule):
         )
         if self._trainer is not None:
             checkpoint[RUN] = self._facts()
+            checkpoint[METRICS] = {name: value.item() for name, value in self._trainer.callback_metrics.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Warn where the weights were made with something else than what is installed or asked for."""
         for warning in differences(checkpoint, backbone=self.hparams.backbone, mixer=self.hparams.mixer):
             rank_zero_warn(warning)
         self.trained_as = checkpoint.get(RECORD)
+        self.saved_metrics = checkpoint.get(METRICS, {})
         trained_with = (self.trained_as or {}).get("class_names")
         if trained_with and self.class_names and trained_with != self.class_names:
             rank_zero_warn("the checkpoint's classes are not the data's: labels mean something else to it")

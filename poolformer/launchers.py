@@ -46,7 +46,8 @@ def warm_up(modules: Sequence[str]) -> None:
 def run_here(function: Function, jobs: Sequence[Any], *, at_once: int, report: Report) -> None:
     """Do jobs in processes of their own, a number of them at once, and end them all if this one is ended.
 
-    Where CUDA has several devices and there are several jobs at once, the devices are dealt out to them.
+    Where CUDA has several devices and there are several jobs at once, each gets as many of them as the others: what a
+    number of devices does to the batch and the learning rate must not depend on which job comes first.
 
     Args:
         function: What to do with a job; importable by name.
@@ -90,7 +91,8 @@ def _devices_of_slots(at_once: int) -> list[str | None]:
         return [None] * at_once
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = given.split(",")[:count] if given else [str(device) for device in range(count)]
-    return [",".join(visible[slot % count :: at_once]) for slot in range(at_once)]
+    share = max(1, count // at_once)
+    return [",".join(visible[first : first + share]) for first in (slot * share % count for slot in range(at_once))]
 
 
 def _do(function: Function, job: Any, outcome: Connection, devices: str | None) -> None:

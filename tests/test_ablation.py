@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,7 @@ from poolformer import ablation, cli
 from poolformer.ablation import BASE, Result, Row, Run
 from poolformer.backbones import PAPER_TOP1
 from poolformer.configs import config_names
-from poolformer.errors import ConfigError, PoolformerError
+from poolformer.errors import AmbiguousNameError, ConfigError, PoolformerError
 from poolformer.training_cli import settings
 
 SHORT = [
@@ -134,11 +135,35 @@ def test_the_paper_s_figure_is_read_from_the_header(work, header, expected):
     assert ablation.find_row("own.yaml") == Row("own", Path("own.yaml"), expected, of_mixers=False)
 
 
-def test_a_mixer_is_a_row(work, monkeypatch):
-    monkeypatch.setattr(ablation, "listing", lambda group: {"my_idea": None, "identity": None, "relu.yaml": None})
-    assert ablation.find_row("my_idea") == Row("my_idea", mixer="my_idea")
-    assert ablation.find_row("identity").overlay, "a packaged row of the paper comes first"
-    assert ablation.find_row("relu.yaml").overlay, "and a file"
+def test_a_mixer_is_a_row_by_each_of_its_names(work, fake_plugin):
+    for package in ("a-dist", "b-dist"):
+        fake_plugin(
+            name=package,
+            entry_points={"poolformer.mixers": {"shared": "x:Y", f"of_{package[0]}": "x:Y", "relu.yaml": "x:Y"}},
+        )
+    for name in ("of_a", "a-dist/shared", "broken:Crash", "attention"):
+        assert ablation.find_row(name) == Row(name, mixer=name)
+    with pytest.raises(AmbiguousNameError, match="write 'a-dist/shared' or 'b-dist/shared'"):
+        ablation.find_row("shared")
+    assert ablation.find_row("relu.yaml").overlay, "a file comes before a mixer"
+    for name in ("identity", "random_matrix"):
+        assert ablation.find_row(name).paper_top1, "and a row of the paper, however its mixer is spelled"
+
+
+@pytest.mark.parametrize("name", ["a-dist/shared", "broken:Crash"])
+def test_the_runs_of_a_row_lie_in_one_folder(work, fake_plugin, name):
+    fake_plugin(name="a-dist", entry_points={"poolformer.mixers": {"shared": "x:Y"}})
+    run = ablation.plan_run(ablation.find_row(name), 0, Path("out"), [])
+    assert run.directory.parent.parent == Path("out")
+
+
+def test_a_file_called_base_is_not_the_base(call, work):
+    Path("base.yaml").write_text(OVERLAYS["relu"])
+    run = ablation.plan_run(
+        row := ablation.find_row("base.yaml"), 0, Path("out"), ablation.fit_arguments(["digits"], row, [])
+    )
+    made(run)
+    assert "| base | 76.4 |" in call("--rows", "base.yaml", "--out", "out")[1]
 
 
 def test_the_row_of_a_mixer_is_the_base_with_it():
@@ -413,6 +438,10 @@ MISTAKES = [
     (["--", "--config", "s12"], "--config is not for every fit; use --config before '--', or a row of your own"),
     (["--", "--seed_everything=1"], "--seed_everything is not for every fit; use --seeds"),
     (["--", "--trainer.default_root_dir", "x"], "--trainer.default_root_dir is not for every fit; use --out"),
+    (["--", "--model.mixer=attention"], "--model.mixer replaces what the row depthwise changes; name the rows it goes"),
+    (["--rows", "relu.yaml", "--", "--model", "{act: silu}"], "--model replaces what the row relu changes"),
+    (["--rows", "identity.yaml", "--", "--model.mixer.name", "pooling"], "--model.mixer.name replaces what the row"),
+    (["--rows", "attention", "--", "--model.mixer.head_dim", "8"], "--model.mixer.head_dim replaces what the row"),
     (["--", "--trainer.fast_dev_run", "true"], "--trainer.fast_dev_run is not for every fit; use --trainer.max_ep"),
 ]
 
@@ -485,8 +514,23 @@ def test_a_row_that_was_asked_for_and_cannot_be_built_is_a_failure_beside_the_ot
     assert failed.splitlines()[1].startswith("  even: token mixer 'pooling' cannot be built")
 
 
+def test_no_row_that_fits_is_a_failure(call, work):
+    code, out, err = call("--rows", "even.yaml")
+    assert code == 2
+    assert err == "poolformer: error: no row fits\n"
+    assert "even: token mixer 'pooling' cannot be built" in out
+
+
+def test_runs_on_other_numbers_of_devices_are_told(call, finished):
+    run = planned("identity.yaml")
+    run.save(replace(run.result(), devices=4))
+    _, out, _ = call(*ROWS)
+    assert "not under equal conditions: runs on 1 and 4 devices" in out
+    assert "not under" not in call(*ROWS, "--rows", "base", "relu.yaml")[1]
+
+
 def test_what_is_wrong_with_the_base_ends_it_in_one_line(call, finished):
-    code, out, err = call(*ROWS, "--", "--model.act", "gelo")
+    code, out, err = call(*ROWS, "--rows", "base", "--", "--model.act", "gelo")
     assert (code, out) == (2, "")
     assert err.startswith("poolformer: error: --model.act got 'gelo', but takes gelu or relu or silu")
 
@@ -522,6 +566,23 @@ def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
     assert any(line.endswith("its process was killed by signal 9") for line in failed)
     for name in ("table.md", "table.csv", "top1-macs.png", "top1-params.png"):
         assert (folder / "out" / name).stat().st_size > 100
+
+
+@pytest.mark.slow
+def test_runs_on_several_devices_are_trained_and_have_their_result_after_a_kill(tmp_path):
+    folder = write_files(tmp_path / "work")
+    devices = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--num_threads", "1"]
+    arguments = ["--out", "out", "--rows", "base", "--", *ONE_EPOCH, *devices]
+    file = folder / "out/base/seed-0/result.json"
+    results = []
+    for _ in range(2):
+        process = command(*arguments, folder=folder)
+        _, err = process.communicate(timeout=200)
+        assert (process.returncode, err) == (0, "")
+        results.append(json.loads(file.read_text()))
+        file.unlink()  # as if killed before it was written
+    assert results[0]["devices"] == 2
+    assert results[1] == {**results[0], "train_s": pytest.approx(results[0]["train_s"], rel=0.5)}
 
 
 @pytest.mark.slow

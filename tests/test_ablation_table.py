@@ -77,9 +77,18 @@ RANKS = [
 def test_rank_correlation_is_spearman_s(paper, ours, expected):
     lines = [line(str(index), top1, paper=figure) for index, (figure, top1) in enumerate(zip(paper, ours, strict=True))]
     others = [line("norm", 0.9, paper=1.0, of_mixers=False), line("own", 0.95), line("lost", paper=2.0)]
-    found, rows = rank_correlation([*lines, *others])
-    assert found == pytest.approx(expected)
-    assert rows == len(paper)
+    found = rank_correlation([*lines, *others])
+    assert found.rho == pytest.approx(expected)
+    assert found.rows == len(paper)
+
+
+# Of the n! orders, those that correlate as much or more in either direction.
+@pytest.mark.parametrize(
+    ("ours", "expected"), [([1, 2, 3, 4], 2 / 24), ([4, 3, 2, 1], 2 / 24), ([1, 3, 2, 4], 8 / 24), ([2, 4, 1, 3], 1.0)]
+)
+def test_the_p_of_a_rank_correlation_is_the_share_of_orders_as_far_from_none(ours, expected):
+    found = rank_correlation([line(str(index), top1 / 10, paper=index) for index, top1 in enumerate(ours)])
+    assert found.p == pytest.approx(expected, abs=0.04)
 
 
 @pytest.mark.parametrize("ours", [[], [0.5, 0.6], [0.5, 0.5, 0.5]])

@@ -83,11 +83,13 @@ def test_jobs_end_with_the_process_that_started_them(tmp_path, sign):
         (None, 0, 3, [None, None, None]),
         (None, 1, 2, [None, None]),
         (None, 4, 1, [None]),
-        (None, 4, 2, ["0,2", "1,3"]),
+        (None, 4, 2, ["0,1", "2,3"]),
+        (None, 4, 3, ["0", "1", "2"]),
+        (None, 8, 3, ["0,1", "2,3", "4,5"]),
         (None, 4, 4, ["0", "1", "2", "3"]),
         (None, 2, 5, ["0", "1", "0", "1", "0"]),
         ("5,7", 2, 2, ["5", "7"]),
-        ("GPU-a,GPU-b,GPU-c", 3, 2, ["GPU-a,GPU-c", "GPU-b"]),
+        ("GPU-a,GPU-b,GPU-c", 3, 2, ["GPU-a", "GPU-b"]),
     ],
 )
 def test_devices_are_dealt_out_to_the_jobs_at_once(monkeypatch, visible, count, at_once, expected):

@@ -32,12 +32,13 @@ def main(argv: list[str]) -> int:
     """Train rows of the paper's ablation on a base configuration, and compare them in a table and two figures.
 
     A row is the base under an overlay of a few lines, configs/ablation/NAME.yaml or a file of your own; the base with
-    another mixer, also a plugin's, by its name; or 'base', the base as it is. Every row is trained with every seed by
-    'poolformer fit', in OUT/ROW/seed-N with its log beside it; 'tensorboard --logdir OUT' shows them side by side. What
-    stands behind '--' goes to each fit.
+    another mixer, also a plugin's, by its name as for --model.mixer; or 'base', the base as it is. Every row is trained
+    with every seed by 'poolformer fit', in OUT/ROW/seed-N with its log beside it; 'tensorboard --logdir OUT' shows them
+    side by side. What stands behind '--' goes to each fit.
 
     The same command again trains only what is missing: finished runs are kept and interrupted ones go on from their
-    last epoch. A row that fails does not stop the others; it is named at the end, and the exit code is 1.
+    last epoch. It compares options, not code: delete OUT/ROW after changing a mixer's. A row that fails does not stop
+    the others; it is named at the end, and the exit code is 1.
 
       poolformer ablate
       poolformer ablate --config digits --rows base identity depthwise --seeds 0 1 2 --jobs 2
@@ -71,6 +72,9 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     names = [row.name for row in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--rows: {', '.join(twice)} more than once")
+    for row in asked:
+        if flag := ablation.replaced(row, flags):
+            raise ConfigError(f"{flag} replaces what the row {row.name} changes; name the rows it goes with in --rows")
     runs = [
         ablation.plan_run(row, seed, out, ablation.fit_arguments(configs, row, flags))
         for seed in dict.fromkeys(options.seeds)  # seed by seed, so that there is a whole table early
@@ -82,6 +86,8 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     rows, unfit = _that_fit(asked, runs, ablation.fit_arguments(configs, ablation.Row(ablation.BASE), flags))
     runs = [run for run in runs if run.row not in unfit]
     _print_reasons("left out, as they do not fit:", unfit)
+    if not rows:
+        raise ConfigError("no row fits")
     failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
     _report(_lines(rows, runs), failures, out)
     return 1 if failures else 0
@@ -116,7 +122,7 @@ def _parameter(text: str) -> tuple[str, int | str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return name, int(value) if value.isdecimal() else value
+    return name, int(value) if value.isdecimal() and str(int(value)) == value else value  # account=007
 
 
 def _check(options: argparse.Namespace, flags: list[str]) -> None:
@@ -151,7 +157,7 @@ def _that_fit(asked: list["Row"], runs: list["Run"], base_arguments: list[str]) 
             continue
         for run in of_row:
             ablation.check_settings(run, now)
-        rows.append(ablation.as_in_paper(row, base) if row.name == ablation.BASE else row)
+        rows.append(ablation.as_in_paper(row, base) if row == ablation.Row(ablation.BASE) else row)
     return rows, unfit
 
 
@@ -201,9 +207,17 @@ def _write(lines: list["Line"], out: Path) -> str:
     """Write the table as it is now; return what table.md says."""
     from ..ablation_table import markdown, rank_correlation, write_csv
 
-    text = markdown(lines)
+    text = f"{markdown(lines)}\n\nours: val/top1 after the last epoch, mean ± standard deviation over n seeds"
     if found := rank_correlation(lines):
-        text += f"\n\nSpearman's rank correlation with the paper over {found[1]} rows of mixers: {found[0]:.2f}"
+        text += (
+            f"\nSpearman's rank correlation with the paper over {found.rows} rows of mixers: {found.rho:.2f} "
+            f"(p = {found.p:.2g})"
+        )
+    if len(devices := sorted({result.devices for line in lines for result in line.results})) > 1:
+        text += (
+            f"\nnot under equal conditions: runs on {' and '.join(map(str, devices))} devices, whose number scales "
+            "the batch and the learning rate"
+        )
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(f"{text}\n", encoding="utf-8")
     write_csv(lines, out / "table.csv")

@@ -72,6 +72,7 @@ class Result:
         images_per_s: Training images of all devices a second, loading included, evaluation not.
         train_s: Seconds from the first step to the end, evaluation included; over restarts the sum.
         devices: That trained it; their number scales the whole batch and with it the learning rate.
+        mixers: Of other packages: their names, each with its package and version.
     """
 
     top1: float
@@ -83,6 +84,7 @@ class Result:
     images_per_s: float
     train_s: float
     devices: int = 1
+    mixers: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def find_row(given: str) -> Row:
         find(MIXERS, given)
     except UnknownNameError as error:
         mixers = sorted(listing(MIXERS))
-        near = suggestion(given, [*row_names(), *mixers])
+        files = [path.name for path in Path().glob("*.yaml")]
+        near = suggestion(given, sorted({*row_names(), *mixers, *files}))
         known = f"Rows: {', '.join(row_names())}; mixers: {', '.join(mixers)}."
         raise ConfigError(f"there is no row, file or mixer '{given}'.{near} {known}") from error
     return Row(given, mixer=given)
@@ -243,7 +246,7 @@ def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str]) -> Run:
 
 
 def check_settings(run: Run, settings: dict[str, Any]) -> None:
-    """Check that what lies in the run's directory was made with the settings it would be made with now.
+    """Check that what lies in the run's directory was made with the settings and packages it would be made with now.
 
     Raises:
         ConfigError: It was not, so its result is another experiment's and it cannot go on either.
@@ -260,6 +263,20 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
             f"'{run.directory}' was trained with other settings ({key} {before.get(key)}, now {now.get(key)}{more}): "
             "take another --out, or delete that directory to train it again"
         )
+    mixers = _of_other_packages(settings["model"])
+    if (result := run.result()) and result.mixers not in (None, mixers):
+        before, now = (", ".join(map(" of ".join, each.items())) for each in (result.mixers, mixers))
+        raise ConfigError(
+            f"'{run.directory}' was trained with {before}, now {now}: take another --out, or delete that directory to "
+            "train it again"
+        )
+
+
+def _of_other_packages(model: dict[str, Any]) -> dict[str, str]:
+    from .checkpoint import record
+
+    mixers = record(backbone=model["backbone"], mixer=model["mixer"], class_names=None)["mixers"]
+    return {name: origin for name, origin in mixers.items() if origin and not origin.startswith("poolformer ")}
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -351,4 +368,5 @@ def _result(cli: "TrainingCLI") -> Result:
         images_per_s=throughput.images / throughput.steps_s if throughput.steps_s else 0.0,
         train_s=throughput.train_s,
         devices=trainer.world_size,
+        mixers=_of_other_packages(model.hparams),
     )

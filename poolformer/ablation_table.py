@@ -144,7 +144,7 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
         raise ConfigError("the figures need another package: pip install 'poolformer[plots]'") from error
 
     lines = sorted((line for line in lines if line.results), key=lambda line: line.top1)
-    low, high = _limits([line.top1 for line in lines])
+    low, high = _limits([line.top1 for line in lines], [line.top1_std or 0 for line in lines])
     paths = []
     for name, (column, label) in FIGURES.items():
         figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(lines) + 1)), layout="constrained")
@@ -155,8 +155,16 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
         for index, line in enumerate(lines):
             colour, below = f"C{index % 10}", line.top1 < low
             x, y = getattr(line.results[0], column) / 1e6, max(line.top1, low)
-            spread = None if below else line.top1_std
-            axes.errorbar(x, y, spread, fmt="v" if below else "o", color=colour, capsize=3, clip_on=False)
+            spread = 0 if below else line.top1_std or 0
+            axes.errorbar(
+                x,
+                y,
+                [[min(spread, y - low)], [spread]],
+                fmt="v" if below else "o",
+                color=colour,
+                capsize=3,
+                clip_on=False,
+            )
             arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.8}
             axes.annotate(
                 f"{line.row.name}  {line.top1:.1f}",
@@ -173,12 +181,15 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
     return paths
 
 
-def _limits(top1: Sequence[float]) -> tuple[float, float]:
+def _limits(top1: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
     """Return what is shown of the axis: networks that did not learn stand on its lower end, or none else would show."""
     best = max(top1)
-    low = max(min(top1), best - max(5, 4 * (best - statistics.median(top1))))
-    margin = 0.08 * (best - low) or 1
-    return low - margin, best + margin
+    lowest = best - max(5, 4 * (best - statistics.median(top1)))
+    ends = [(one - spread, one + spread) for one, spread in zip(top1, spreads, strict=True) if one >= lowest]
+    low = min(end for end, _ in ends) if len(ends) == len(top1) else lowest
+    high = max(end for _, end in ends)
+    margin = 0.08 * (high - low) or 1
+    return low - margin, high + margin
 
 
 def _apart(heights: list[float]) -> list[float]:

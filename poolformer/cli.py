@@ -72,7 +72,9 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     command, arguments = _split_command(argv)
     if command in COMMANDS:
-        with _cleaning_up_on_sigterm():
+        from .quiet import short_warnings
+
+        with _cleaning_up_on_sigterm(), short_warnings():
             module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
             return module.main(arguments)
 

@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class _NoAdvertising(logging.Filter):
@@ -12,10 +14,24 @@ class _NoAdvertising(logging.Filter):
 _no_advertising = _NoAdvertising()
 
 
+def _in_a_line(message: Warning | str, *_: object) -> str:
+    return f"warning: {message}\n"
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Show warnings without the line of code that gave them."""
+    before, warnings.formatwarning = warnings.formatwarning, _in_a_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def quieten() -> None:
     """Silence what Lightning says that is no news to the person at the terminal."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    warnings.formatwarning = _in_a_line
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 with torch >= 2.10
         r".*You have overridden `on_after_batch_transfer`.*",  # on purpose: the model normalises

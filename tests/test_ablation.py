@@ -392,6 +392,20 @@ def test_runs_made_with_other_settings_are_refused(work, finished, row, flags, m
     assert "\n" not in str(caught.value)
 
 
+def test_runs_of_another_version_of_a_mixer_are_refused(work, fake_plugin):
+    entry_points = {"poolformer.mixers": {"plugged": "torch.nn:Identity"}}
+    fake_plugin(name="a-dist", version="2.0", entry_points=entry_points)
+    run = planned("plugged")
+    now = made(run)
+    run.save(replace(RESULT, mixers={"plugged": "a-dist 2.0"}))
+    ablation.check_settings(run, now)
+    run.save(replace(RESULT, mixers={"plugged": "a-dist 1.0"}))
+    with pytest.raises(
+        ConfigError, match=r"was trained with plugged of a-dist 1\.0, now plugged of a-dist 2\.0: take an"
+    ):
+        ablation.check_settings(run, now)
+
+
 @pytest.mark.parametrize("flags", [[], ["--num_threads", "2"], ["--data.num_workers", "1"]])
 def test_runs_made_with_the_same_settings_are_kept_wherever_they_run(work, flags):
     made(planned(BASE))
@@ -431,6 +445,15 @@ def test_a_result_that_cannot_be_read_is_named(work, content):
 MISTAKES = [
     (["--rows", "bass"], "there is no row, file or mixer 'bass'. Did you mean 'base'?"),
     (["--rows", "base", "base"], "--rows: base more than once"),
+    (["--rows", "relu", "base"], "there is no row, file or mixer 'relu'. Did you mean 'act-relu' or 'relu.yaml'?"),
+    (["--rows", "idenity"], "there is no row, file or mixer 'idenity'. Did you mean 'identity' or 'identity.yaml'?"),
+    (["--rows", "identity", "identity.yaml"], "--rows: identity more than once (a file's row has its name without"),
+    (
+        ["--rows", "base", "--trainer.max_epochs", "2"],
+        "there is no --trainer.max_epochs; flags for every fit stand behi",
+    ),
+    (["--row", "base"], "there is no --row; flags"),
+    (["--out", "relu.yaml"], "--out relu.yaml: there is a file of that name"),
     (["--config", "digts"], "there is no file 'digts'"),
     (["--jobs", "0"], "--jobs 0: at least one run at a time"),
     (["--seeds", "-1"], "--seeds -1: whole numbers from 0 to 4294967295"),

@@ -8,7 +8,17 @@ import statistics
 import pytest
 
 from poolformer.ablation import Result, Row
-from poolformer.ablation_table import COLUMNS, Line, _apart, draw, duration, markdown, rank_correlation, write_csv
+from poolformer.ablation_table import (
+    COLUMNS,
+    Line,
+    _apart,
+    _limits,
+    draw,
+    duration,
+    markdown,
+    rank_correlation,
+    write_csv,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -94,6 +104,22 @@ def test_the_p_of_a_rank_correlation_is_the_share_of_orders_as_far_from_none(our
 @pytest.mark.parametrize("ours", [[], [0.5, 0.6], [0.5, 0.5, 0.5]])
 def test_there_is_no_rank_correlation_of_too_few_or_equal_rows(ours):
     assert rank_correlation([line(str(index), top1, paper=index) for index, top1 in enumerate(ours)]) is None
+
+
+@pytest.mark.parametrize(
+    ("top1", "spreads", "shown", "hidden"),
+    [
+        ([70.0], [0], [70.0], []),
+        ([70.0, 70.5], [9.0, 3.0], [61.0, 79.0], []),  # seeds differ by more than rows
+        ([60.0, 62.0, 64.0], [0, 0, 1.5], [60.0, 65.5], []),
+        ([10.0, 62.0, 64.0], [20.0, 0, 1.5], [62.0, 65.5], [10.0, 30.0]),
+    ],
+)
+def test_figures_show_means_and_spreads_but_not_what_did_not_learn(top1, spreads, shown, hidden):
+    low, high = _limits(top1, spreads)
+    assert all(low < value < high for value in shown)
+    assert not any(low < value < high for value in hidden)
+    assert high - low < 2 * (max(shown) - min(shown)) + 10
 
 
 def test_figures_are_drawn_of_what_is_finished(tmp_path):

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+import warnings
 from importlib.metadata import version
 
 import pytest
@@ -270,6 +271,17 @@ def test_configs_lists_every_packaged_file_with_its_first_line(call):
             assert headline
             listed.append(name)
     assert sorted(listed) == config_names()
+
+
+def test_a_command_s_warnings_are_a_line(call, monkeypatch):
+    def warn(argv: list[str]) -> int:
+        print(warnings.formatwarning("it differs", UserWarning, "some.py", 1, "rank_zero_warn(it)"))
+        return 0
+
+    before = warnings.formatwarning
+    monkeypatch.setattr("poolformer.commands.configs.main", warn)
+    assert call("configs")[1] == "warning: it differs\n\n"
+    assert warnings.formatwarning is before
 
 
 @pytest.mark.parametrize("command", ["models", "mixers", "configs"])

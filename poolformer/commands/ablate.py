@@ -56,7 +56,9 @@ def main(argv: list[str]) -> int:
     one device a run; without a limit a run has 24 hours at a time. Runs that are preempted or out of time go on.
     """
     own, flags = _split(argv)
-    options = _parser().parse_args(own)
+    options, unknown = _parser().parse_known_args(own)
+    if unknown:
+        raise ConfigError(f"there is no {unknown[0]}; flags for every fit stand behind '--'")
     _check(options, flags)
     try:
         return _ablate(options, flags)
@@ -71,7 +73,9 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     asked = [ablation.find_row(name) for name in options.rows or ablation.row_names()]
     names = [row.name for row in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"--rows: {', '.join(twice)} more than once")
+        raise ConfigError(f"--rows: {', '.join(twice)} more than once (a file's row has its name without .yaml)")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: there is a file of that name")
     for row in asked:
         if flag := ablation.replaced(row, flags):
             raise ConfigError(f"{flag} replaces what the row {row.name} changes; name the rows it goes with in --rows")
@@ -104,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="poolformer ablate [options] [-- FLAGS FOR EVERY FIT]",
         description=inspect.getdoc(main),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     rows = ", ".join(ablation.row_names())
     parser.add_argument(

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--class", dest="label", help="name or number of the class to look for; the likeliest if not given"
     )
-    parser.add_argument("--layer", help="name of the module whose output is looked at; the last stage's by default")
+    parser.add_argument("--layer", help="module whose output is looked at, as stages.1; the last stage by default")
     parser.add_argument("--crop_pct", type=float, default=0.9, help="as --data.crop_pct of the run")
     parser.add_argument("--out", default="cam.png", help="the picture to write: .png, .pdf or .svg")
     parser.add_argument("--dpi", type=int, default=150, help="dots an inch of a picture of 3 inches")
@@ -171,7 +171,9 @@ def _as_map(output: "Tensor", *, num_features: int | None, num_prefix_tokens: in
     if output.ndim != 4:
         raise ConfigError(f"the layer's output {tuple(output.shape)} is no map: pass another --layer")
     if output.shape[2:] == (1, 1):
-        raise ConfigError("the layer's map has one token, which is everywhere: pass an earlier --layer")
+        raise ConfigError(
+            "the layer's map has one token, which is everywhere: pass an earlier one, as --layer stages.1"
+        )
     return output
 
 
@@ -208,4 +210,7 @@ def _evaluation_pixels(name: str, image_size: int, crop_pct: float) -> "Tensor":
 
 def _run_name(checkpoint: str) -> str:
     path = Path(checkpoint).absolute()
-    return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
+    run = path.parent.parent
+    if path.parent.name != "checkpoints":
+        return path.stem
+    return f"{run.parent.name}/{run.name}" if run.name.startswith("seed-") else run.name  # of an ablation: its row

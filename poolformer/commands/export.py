@@ -119,7 +119,9 @@ def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Expo
         try:
             return _trace(network, folded, images, [*free, 2, 3])
         except Exception:  # such as a last map of one token, traced as one that never has more
-            print(f"images of {side} x {side} only: it cannot be traced for others")
+            print(
+                f"images of {side} x {side} only: torch.export cannot trace it for others, such as a last map of 1 x 1"
+            )
     with in_a_line("torch.export cannot trace this network"):
         return _trace(network, folded, images, free)
 

@@ -106,6 +106,6 @@ def _next_steps(name: str, directory: Path) -> str:
             f"wrote {directory} with the token mixer {name!r}; next:",
             f"  pip install -e {shlex.quote(f'{directory}[test]')}",
             f"  pytest {shlex.quote(str(directory))}",
-            f"  poolformer fit --model.mixer {name}",
+            f"  poolformer fit --model.mixer {name} --trainer.default_root_dir runs/{name}",
         ]
     )

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
+
+from .kernels import channel_mix, pool_mix  # noqa: F401 (they register their operators)
 
 # What fvcore, the counter behind the published numbers, charges for a value of an affine norm, not
 # halved. FlopCounterMode counts 2 a MAC, hence the factor. A batch norm in evaluation only scales.
@@ -17,6 +19,7 @@ _FLOPS_A_VALUE = {
     torch.ops.aten.native_batch_norm: 2 * 2,
     torch.ops.aten._native_batch_norm_legit_no_training: 2 * 2,
     torch.ops.aten.cudnn_batch_norm: 2 * 2,
+    torch.ops.poolformer.pool_mix: 2 * 5,
 }
 
 
@@ -27,6 +30,12 @@ def _norm_flops(flops_a_value: int) -> Callable[..., int]:
 def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *args, **kwargs) -> int:
     """PyTorch's formula, which torch 2.9 lacks for the CPU's operator."""
     return sdpa_flop_count(query, key, value)
+
+
+def _channel_mix_flops(x: Sequence[int], *args, **kwargs) -> int:
+    """The matrix products, which the operator's own formula counts, and the norm."""
+    own = flop_registry[torch.ops.poolformer.channel_mix](x, *args)
+    return own + _norm_flops(_FLOPS_A_VALUE[torch.ops.aten.native_group_norm])(x)
 
 
 class Complexity(NamedTuple):
@@ -47,8 +56,8 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
     """Count the parameters of a model and the MACs of one image (1, 3, image_size, image_size).
 
     Convolutions, linear layers, attention and norms count; pooling, activations and
-    additions do not, as in the paper. Runs the model once, in evaluation mode, where its parameters
-    are; on the ``meta`` device nothing is computed.
+    additions do not, as in the paper. A fused operator counts as what it is made of. Runs the model
+    once, in evaluation mode, where its parameters are; on the ``meta`` device nothing is computed.
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
@@ -58,6 +67,7 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
         custom_mapping={
             **{op: _norm_flops(flops) for op, flops in _FLOPS_A_VALUE.items()},
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+            torch.ops.poolformer.channel_mix: _channel_mix_flops,
         },
     )
     try:

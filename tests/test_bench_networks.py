@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 
+from poolformer.backbones import create_backbone
 from poolformer.cli import main
+from poolformer.commands import bench_networks
 from poolformer.measure import Limits
 
 SHORT = ["--image_size", "32", "--batch_size", "2", "--rounds", "2", "--device", "cpu"]
@@ -31,11 +33,46 @@ def measured(capsys):
 def test_networks_in_another_layout_compute_the_same(measured):
     rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last")
     first, second = rows.values()
-    assert (first["median"], first["low"], first["high"]) == (1.0, 1.0, 1.0)
+    assert (first["median"], first["low"], first["high"]) == (1.0, None, None)  # of two rounds
     assert second["median"] > 0
     assert 0 < second["error"] < 2e-6
     assert first["saved_bytes"] is None
     assert first["of_limit"] > 0
+
+
+def test_layer_scales_are_drawn_anew_behind_another_architecture():
+    networks = [create_backbone(name, num_classes=1000) for name in ("timm/resnet10t", "poolformer_tiny")]
+    bench_networks._share_weights(networks)
+    scales = [each for name, each in networks[1].named_parameters() if "scale" in name]
+    assert len(scales) == 2 * 5
+    assert all(0.2 <= each.min() < each.max() <= 0.6 for each in scales)
+
+
+def test_the_error_of_training_is_that_of_a_product_not_of_the_class_token():
+    network = create_backbone("timm/vit_tiny_patch16_224", num_classes=1000, image_size=32)
+    assert next(iter(dict(network.named_parameters()))) == "cls_token"
+    limits, images = Limits(flops=1e11, bytes=1e10), torch.randn(2, 3, 32, 32)
+    step = bench_networks._training_step(network, [], images, torch.float32, limits)
+    assert step.exact.shape == step.run().shape == (192, 3, 16, 16)
+
+
+def test_fp32_is_measured_without_tf32(monkeypatch, capsys):
+    def settings() -> tuple[bool, str]:
+        return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+    found = []
+    before = settings()
+    steps = bench_networks._steps
+    monkeypatch.setattr(bench_networks, "_steps", lambda *a, **k: found.append(settings()) or steps(*a, **k))
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert main(["bench", "model", "poolformer_tiny", *SHORT]) == 0
+        assert found == [(False, "highest")]
+        assert settings() == (True, "high")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
 
 
 @pytest.mark.parametrize("subject", ["model", "train"])
@@ -127,8 +164,12 @@ def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
             ["model", "poolformer_tiny:onnxruntime", "--precision", "bf16", *SHORT],
             "computes these networks in fp32 alone: leave it out",
         ),
-        (["model", "poolformer_tiny", "--rounds", "0"], "--rounds: at least 1"),
+        *(
+            (["model", "poolformer_tiny", option, number], "--rounds and --num_threads: at least 1")
+            for option, number in (("--rounds", "0"), ("--num_threads", "0"), ("--num_threads", "-1"))
+        ),
         (["model", "poolformer_tiny", "--device", "gpu"], "--device gpu: cpu, cuda or cuda:N"),
+        (["model", "poolformer_tiny", "--device", "cuda:99"], "--device cuda:99: there is no such device here"),
     ],
 )
 def test_mistakes_are_a_line(capsys, arguments, message):
@@ -143,6 +184,14 @@ def test_what_is_saved_is_in_the_table_of_training(capsys):
     *_, header, line = capsys.readouterr().out.splitlines()
     assert header.endswith("saved MiB")
     assert float(line.split()[-1]) > 0
+
+
+def test_a_table_of_few_rounds_has_no_intervals(capsys):
+    for rounds, interval in (("5", ["-"]), ("6", ["1.00", "to", "1.00"])):
+        assert main(["bench", "model", "poolformer_tiny", *SHORT, "--rounds", rounds]) == 0
+        *_, line = capsys.readouterr().out.splitlines()
+        _, _, ratio, *found, _, _ = line.split()
+        assert (ratio, found) == ("1.00", interval)
 
 
 def test_a_table_has_a_line_for_each_candidate(capsys):

@@ -7,6 +7,7 @@ from torch import nn
 
 from poolformer.backbones import create_backbone
 from poolformer.complexity import Complexity, count
+from poolformer.kernels.fuse import fuse
 
 # MACs in G: fvcore on sail-sg/poolformer's models; rounded they are table 1 and 5 of arXiv 2111.11418.
 SIZES = {
@@ -76,6 +77,15 @@ def test_the_same_is_counted_where_the_weights_are_real():
     options = {"num_classes": 10, "mixer": ["pooling", "depthwise", "identity", "attention"]}
     on_cpu = create_backbone("poolformer_tiny", **options)
     assert count(on_cpu, image_size=32) == count(on_meta(create_backbone, "poolformer_tiny", **options), image_size=32)
+
+
+@pytest.mark.parametrize("options", [{}, {"mixer": "attention"}, {"act": "relu"}], ids=str)
+def test_a_fused_network_costs_what_it_costs_step_by_step(options):
+    pytest.importorskip("triton")
+    network = on_meta(create_backbone, "poolformer_s12", **options)
+    expected = count(network, image_size=224)
+    assert any(fuse(network))
+    assert count(network, image_size=224) == expected
 
 
 @pytest.mark.parametrize(

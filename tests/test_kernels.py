@@ -195,6 +195,27 @@ def test_under_autocast_an_operator_does_what_its_definition_does(way, operator,
         torch.testing.assert_close(found[name], exact, rtol=0.05, atol=0.02 * exact.abs().max().item(), msg=name)
 
 
+@each_operator
+def test_autocast_leaves_float64_as_it_is(way, operator):
+    values = inputs(operator, SHAPE, torch.float64)
+    expected = results(operator.definition, values)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        assert operator.definition(**values, eps=1e-5).dtype == torch.float64
+        found = results(operator.fused, values)
+    for name, exact in expected.items():
+        torch.testing.assert_close(found[name], exact, msg=name)
+
+
+@pytest.mark.filterwarnings(r"ignore:var_mean\(\)")  # over no samples, of which PyTorch looks at the quotient
+@each_operator
+def test_an_empty_batch_stays_one(way, operator):
+    values = inputs(operator, SHAPE, torch.float32)
+    values["x"], values["keep"] = values["x"][:0], values["keep"][:0]
+    found = results(operator.fused, values)
+    assert found.pop("x").shape == found.pop("branch").shape == (0, *SHAPE[1:])
+    assert not any(gradient.any() for gradient in found.values())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_tiny_layer_scale_is_not_lost_under_autocast(way, dtype):
     values = inputs(OPERATORS["mlp"], SHAPE, torch.float32)
@@ -324,6 +345,19 @@ def test_a_fused_network_keeps_less_than_half_and_recomputed_a_quarter(monkeypat
         kept.append(saved_bytes(forward, network))
     assert kept[1] < 0.47 * kept[0]
     assert kept[2] < 0.27 * kept[0]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+def test_a_fused_network_has_shapes_on_meta(again):
+    """Where sizes and operations are counted without computing anything."""
+    with torch.device("meta"):
+        network, images = create_backbone("poolformer_tiny", num_classes=10), torch.empty(2, 3, 16, 16)
+    fuse(network)
+    network.set_grad_checkpointing(again)
+    logits = network(images)
+    assert (logits.shape, logits.device.type) == ((2, 10), "meta")
+    logits.sum().backward()
+    assert all(parameter.grad.shape == parameter.shape for parameter in network.parameters())
 
 
 def test_a_fused_network_can_be_folded():

@@ -1,6 +1,7 @@
 """Ratios of what ran in the same round, and the figures beside them."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -24,15 +25,36 @@ def test_every_round_starts_with_another_step(monkeypatch):
 
 def test_a_ratio_is_that_of_the_same_round():
     """A machine that became three times slower in the middle of it changes nothing."""
-    baseline = [1.0, 1.0, 1.0, 3.0, 3.0]
+    baseline = [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]
     assert measure.speed_up([one / 2 for one in baseline], baseline) == (2.0, 2.0, 2.0)
 
 
-def test_the_interval_holds_the_median_and_lies_within_the_rounds():
-    times = [1.0, 1.1, 0.9, 1.3, 0.8, 1.0, 1.2]
-    ratio = measure.speed_up(times, [1.0] * len(times))
-    assert ratio.median == 1.0
-    assert 1 / 1.3 <= ratio.low < 1.0 < ratio.high <= 1 / 0.8
+@pytest.mark.parametrize(
+    # Of the sign test's tables, two-sided, 5 %: the rank that a 95 % interval of the median reaches to from both ends.
+    ("rounds", "rank"),
+    [(6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (15, 4), (17, 5), (20, 6), (25, 8)],
+)
+def test_the_interval_is_that_of_the_sign_test(rounds, rank):
+    ratios = [float(one) for one in range(1, rounds + 1)]
+    random.Random(0).shuffle(ratios)
+    ratio = measure.speed_up([1.0] * rounds, ratios)
+    assert ratio == ((rounds + 1) / 2, rank, rounds + 1 - rank)
+
+
+@pytest.mark.parametrize("rounds", [6, 7, 9, 16])
+def test_95_of_100_intervals_hold_the_true_ratio(rounds):
+    draw = random.Random(0)
+    held = 0
+    for _ in range(4000):
+        ratio = measure.speed_up([1.0] * rounds, [draw.lognormvariate(0.0, 0.1) for _ in range(rounds)])
+        held += ratio.low <= 1.0 <= ratio.high
+    assert held / 4000 > 0.94  # a standard error is 0.003
+
+
+@pytest.mark.parametrize("rounds", range(1, 6))
+def test_few_rounds_have_no_interval(rounds):
+    """All of five lie on one side of the true median once in 16 times."""
+    assert measure.speed_up([0.5] * rounds, [1.0] * rounds) == (2.0, None, None)
 
 
 def test_what_a_forward_pass_keeps_is_counted_once_and_without_weights():

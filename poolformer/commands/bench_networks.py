@@ -6,7 +6,8 @@ import inspect
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -50,9 +51,11 @@ def model(argv: list[str]) -> int:
     agree.
 
     Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
-    95 % interval. Error: largest difference to the same network in float64 as a share of its largest output. Limit:
-    share of the speed that the device's matrix products and memory, measured too, would allow its convolutions and
-    linear layers; above 100 % something else ran while those were measured.
+    95 % interval, which takes six rounds. Images/s and limit are of the best turn. fp32 is without TF32, on a GPU too.
+    Error: largest difference to the same network in float64 as a share of its largest output. Limit: share of the
+    speed that the device's matrix products and memory, measured too, would allow its convolutions and linear layers.
+    It adds up what each layer computes and moves by itself: an engine that keeps what lies between two layers in the
+    cache, or has another algorithm for products, may exceed 100 %; else something ran while the device was measured.
 
       poolformer bench model
       poolformer bench model timm/poolformer_s36 poolformer_s36:channels_last --precision bf16
@@ -64,10 +67,10 @@ def train(argv: list[str]) -> int:
     """Measure how fast networks are trained, beside one another: forward, loss, backward, AdamW.
 
     Candidates are written as for 'poolformer bench model', without freeze and engines; recompute is --model.recompute.
-    bf16 is autocast; stochastic depth is off. Error: of the gradient of the first layer's weights, against the same
-    network in float64. Saved: what the forward pass keeps for the backward pass, divided by the images; in bf16 also
-    copies of the weights, which weigh less in larger batches; empty for compiled networks, which keep it elsewhere.
-    Limit: as in inference, for three times the work.
+    bf16 is autocast; fp32 is without TF32; stochastic depth is off. Error: of the gradient of the weights of the first
+    convolution or linear layer, against the same network in float64. Saved: what the forward pass keeps for the
+    backward pass, divided by the images; in bf16 also copies of the weights, which weigh less in larger batches; empty
+    for compiled networks, which keep it elsewhere. Limit: as in inference, for three times the work.
 
       poolformer bench train --precision bf16
     """
@@ -100,8 +103,9 @@ class Step(NamedTuple):
 
 def _main(subject: str, described: Callable, argv: list[str]) -> int:
     options = _parser(subject, described).parse_args(argv)
-    if min(options.batch_size, options.image_size, options.rounds) < 1:
-        raise ConfigError("--batch_size, --image_size and --rounds: at least 1")
+    threads = 1 if options.num_threads is None else options.num_threads
+    if min(options.batch_size, options.image_size, options.rounds, threads) < 1:
+        raise ConfigError("--batch_size, --image_size, --rounds and --num_threads: at least 1")
     device = _device(options.device)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
@@ -110,13 +114,14 @@ def _main(subject: str, described: Callable, argv: list[str]) -> int:
     candidates = [_parse(text, training=subject == "train") for text in options.candidate or _CANDIDATES]
     for way in {way for candidate in candidates for way in candidate.ways if way in _ENGINES}:
         bench_engines.check(way, device, _PRECISIONS[options.precision])
-    limits = measure.limits(device, _PRECISIONS[options.precision])
-    steps = _steps(candidates, options, device, limits, training=subject == "train")
-    times = measure.interleaved([step.run for step in steps], rounds=options.rounds, device=device)
-    rows = [
-        _row(candidate, step, own, times[0], options.batch_size)
-        for candidate, step, own in zip(candidates, steps, times, strict=True)
-    ]
+    with _without_tf32():
+        limits = measure.limits(device, _PRECISIONS[options.precision])
+        steps = _steps(candidates, options, device, limits, training=subject == "train")
+        times = measure.interleaved([step.run for step in steps], rounds=options.rounds, device=device)
+        rows = [
+            _row(candidate, step, own, times[0], options.batch_size)
+            for candidate, step, own in zip(candidates, steps, times, strict=True)
+        ]
     _report(rows, limits, device, options, training=subject == "train")
     return 0
 
@@ -139,14 +144,28 @@ def _parser(subject: str, described: Callable) -> argparse.ArgumentParser:
 
 
 def _device(name: str | None) -> torch.device:
-    found = torch.cuda.is_available()
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
         device = torch.device(name or ("cuda" if found else "cpu"))
     except RuntimeError as error:
         raise ConfigError(f"--device {name}: cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not found):
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= found):
         raise ConfigError(f"--device {name}: there is no such device here")
     return device
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Have fp32 mean one thing on a GPU, where PyTorch's own default is TF32 in convolutions, but not in products."""
+    # Not by fp32_precision, which is newer: Inductor asks for allow_tf32, and PyTorch refuses to tell after a mixture.
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
 
 
 def _parse(text: str, *, training: bool) -> Candidate:
@@ -207,11 +226,12 @@ def _build(name: str, image_size: int) -> nn.Module:
 
 
 def _share_weights(networks: list[nn.Module]) -> None:
-    """Draw the first network's layer scales anew, which hide every error as they start, and give its weights to all."""
+    """Draw layer scales anew, which hide every error as they start, and give the first network's weights to all."""
     with torch.no_grad():
-        for name, parameter in networks[0].named_parameters():
-            if "scale" in name:
-                parameter.uniform_(0.2, 0.6)
+        for network in networks:
+            for name, parameter in network.named_parameters():
+                if "scale" in name:
+                    parameter.uniform_(0.2, 0.6)
         source = networks[0].state_dict()
         for network in networks[1:]:
             for name, tensor in network.state_dict().items():
@@ -256,7 +276,8 @@ def _training_step(
     network: nn.Module, ways: list[str], images: Tensor, dtype: torch.dtype, limits: measure.Limits
 ) -> Step:
     targets = torch.rand(len(images), 1000, device=images.device).softmax(1)
-    first = next(network.parameters())
+    # Not the first parameter, which can be a class token.
+    first = next(layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
 
     def loss_of(called: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         autocast = torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32 == images.dtype)
@@ -319,7 +340,7 @@ def _report(
     print(f"{'':{width}}{'images/s':>10}{'ratio':>8}  {'95 %':<14}{'error':>9}{'limit':>7}{saves}")
     for row in rows:
         saved = "" if row["saved_bytes"] is None else f"{row['saved_bytes'] / 2**20:11.1f}"
-        interval = f"{row['low']:.2f} to {row['high']:.2f}"
+        interval = "-" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
         print(
             f"{row['candidate']:{width}}{row['images_per_s']:10.1f}{row['median']:8.2f}  {interval:<14}"
             f"{row['error']:9.1e}{row['of_limit']:7.0%}{saved}"

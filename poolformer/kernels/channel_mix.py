@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import register_flop_formula
 
-from .availability import runs_kernels
+from .availability import autocast_dtype, runs_kernels, without_autocast
 
 
 def channel_mix(
@@ -64,8 +64,8 @@ def channel_mix(
         (B, C, H, W), channels last but in float16; float32 under autocast, whose type the matrix products have.
     """
     dtype, accumulate = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype, x = torch.get_autocast_dtype(x.device.type), x.float()
+    if autocast := autocast_dtype(x):
+        dtype, x = autocast, x.float()
     if dtype == torch.float16:
         plain = partial(definition, eps=eps, scale=scale, keep=keep)
         if recompute and torch.is_grad_enabled():
@@ -75,7 +75,7 @@ def channel_mix(
     scale = torch.ones_like(b2) if scale is None else scale.to(w2.dtype)
     keep = x.new_ones(x.shape[0], dtype=accumulate) if keep is None else keep.to(accumulate)
     x = x.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, enabled=False):  # it reaches into operators
+    with without_autocast(x):
         return torch.ops.poolformer.channel_mix(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)[0]
 
 
@@ -215,7 +215,7 @@ def _keep_for_backward(ctx, inputs, output) -> None:
 def _backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     if gradient is None:
         return (None,) * 12
-    with torch.autocast(gradient.device.type, enabled=False):
+    with without_autocast(gradient):
         return *torch.ops.poolformer.channel_mix_backward(gradient, *ctx.saved_tensors), None, None, None, None
 
 

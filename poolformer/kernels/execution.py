@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import ChannelMLP, Scale
+from .availability import autocast_dtype
 from .channel_mix import channel_mix
 from .pool_mix import pool_mix
 
@@ -47,8 +48,7 @@ def _mix_channels_by_scaled_weights(block: nn.Module, x: Tensor) -> Tensor:
     The gradient of a layer scale behind fc2 needs fc2's output. Without it a checkpoint, which stops at the last tensor
     that it needs, stops before fc2.
     """
-    scale, mlp, device = block.layer_scale2, block.mlp, x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    scale, mlp, dtype = block.layer_scale2, block.mlp, autocast_dtype(x) or x.dtype
     plain = type(mlp) is ChannelMLP and type(mlp.fc2) is nn.Conv2d and isinstance(scale, Scale)
     if not plain or dtype == torch.float16:  # in which weights times a layer scale of 1e-5 are zero
         return block.mix_channels(x)

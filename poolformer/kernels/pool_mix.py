@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .availability import runs_kernels
+from .availability import autocast_dtype, runs_kernels
 
 
 def pool_mix(
@@ -39,9 +39,9 @@ def pool_mix(
         keep: Factor of each sample (B,): 0 where the branch is dropped; None for no stochastic depth.
 
     Returns:
-        (B, C, H, W), channels last; float32 under autocast, as a norm's output is.
+        (B, C, H, W), channels last; float32 under autocast, as a norm's output is, unless x is float64.
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if autocast_dtype(x):
         x = x.float()
     a = weight if scale is None else weight * scale
     if bias is not None:  # in the graph with factor zero: DDP waits for the gradient of every parameter
@@ -74,7 +74,7 @@ def definition(
 def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, mean and rstd."""
     # One sample lies in one piece, so this is a view and a reduction along memory.
-    flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+    flat = x.permute(0, 2, 3, 1).flatten(1)
     variance, mean = torch.var_mean(flat.to(a.dtype), 1, correction=0)
     rstd = torch.rsqrt(variance + eps)
     if runs_kernels(x):

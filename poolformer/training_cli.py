@@ -25,7 +25,7 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvi
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from . import callbacks, data, data_section, guards, run_directory
+from . import callbacks, data, data_section, guards, host_memory, run_directory
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
@@ -272,6 +272,8 @@ class TrainingCLI(LightningCLI):
             raise cause or error from error
         finally:
             self.config = said  # what config.yaml says, to run again from the start
+        if self.verb == "fit" and self.trainer.strategy.root_device.type == "cpu":
+            host_memory.keep_freed()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer of a run: one directory, two checkpoints, TensorBoard, bf16 where it pays."""

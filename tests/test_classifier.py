@@ -22,6 +22,7 @@ from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError
 from poolformer.kernels.fuse import Fused
+from poolformer.metaformer import Block
 from poolformer.recipe import Schedule
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
@@ -310,11 +311,34 @@ def test_a_compiled_backbone_trains_like_another_and_keeps_its_names(monkeypatch
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
 
 
-def test_fused_kernels_are_for_gpus():
+def test_fused_operators_stay_separate_where_that_is_faster():
     model = tiny(fused=True)
-    with pytest.warns(UserWarning, match="--model.fused is for GPUs: on this cpu the blocks stay as they are"):
+    with pytest.warns(UserWarning, match=r"or a CPU and --model.compile true: on this cpu the blocks stay"):
         quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
     assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
+
+
+def test_on_a_gpu_without_triton_fused_operators_stay_separate(monkeypatch):
+    monkeypatch.setattr("poolformer.kernels.availability.has_triton", lambda: False)
+    model, trainer = tiny(fused=True), SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    model.trainer = trainer
+    with pytest.warns(UserWarning, match=r"needs a GPU with Triton, .*: on this cuda the blocks stay as they are"):
+        model._fuse()
+    assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
+
+
+@pytest.mark.slow
+def test_compiled_fused_operators_train_the_same_network_on_a_cpu(monkeypatch):
+    for module in ("pool_mix", "channel_mix"):  # in Triton's interpreter the tests run, users do not
+        monkeypatch.setattr(f"poolformer.kernels.{module}.runs_kernels", lambda x: False)
+    plain, fused = tiny(**UNMIXED), tiny(fused=True, compile=True, **UNMIXED)
+    fused.backbone.load_state_dict(plain.backbone.state_dict())
+    for model in (plain, fused):
+        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
+    assert all(layer.execution.fused_mlp for layer in fused.modules() if isinstance(layer, Block))
+    for (name, ours), theirs in zip(fused.state_dict().items(), plain.state_dict().values(), strict=True):
+        if not name.endswith("norm1.bias"):  # without a gradient but for rounding
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_a_backbone_without_fused_operators_is_said(monkeypatch):

@@ -33,8 +33,10 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers", "kernels.execution"],
-    ["registry", "layers", "complexity", "measure", "quiet", "resuming"],
-    ["kernels.pool_mix", "kernels.pool_mix_triton", "kernels.channel_mix", "kernels.channel_mix_triton"],
+    ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming"],
+    ["kernels.pool_mix", "kernels.channel_mix"],
+    ["kernels.pool_mix_plain", "kernels.pool_mix_triton", "kernels.channel_mix_plain", "kernels.channel_mix_triton"],
+    ["kernels.statistics"],
     ["kernels.availability", "kernels.__init__"],
     ["errors"],
 ]

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import measure
+from .. import host_memory, measure
 from ..backbones import create_backbone, recompute
 from ..errors import ConfigError, OptionsError
+from ..kernels.availability import has_triton
 from ..kernels.fuse import fuse
 from ..recipe import parameter_groups
 from ..registry import suggestion
@@ -52,6 +53,7 @@ def model(argv: list[str]) -> int:
 
     Candidates take turns. Ratios are those of turns in the same round to the first candidate: their median and its
     95 % interval, which takes six rounds. Images/s and limit are of the best turn. fp32 is without TF32, on a GPU too.
+    On a CPU all candidates keep freed memory for the next step, as 'poolformer fit' has it.
     Error: largest difference to the same network in float64 as a share of its largest output. Limit: share of the
     speed that the device's matrix products and memory, measured too, would allow its convolutions and linear layers.
     It adds up what each layer computes and moves by itself: an engine that keeps what lies between two layers in the
@@ -111,6 +113,8 @@ def _main(subject: str, described: Callable, argv: list[str]) -> int:
         torch.set_num_threads(options.num_threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        host_memory.keep_freed()  # as in training
     candidates = [_parse(text, training=subject == "train") for text in options.candidate or _CANDIDATES]
     for way in {way for candidate in candidates for way in candidate.ways if way in _ENGINES}:
         bench_engines.check(way, device, _PRECISIONS[options.precision])
@@ -204,6 +208,8 @@ def _steps(
     steps = []
     for network, candidate in zip(networks, candidates, strict=True):
         _say(f"preparing {candidate.name}")
+        if "fused" in candidate.ways and device.type == "cuda" and not has_triton():
+            raise ConfigError(f"{candidate.name}: on a GPU fused operators need Triton: pip install triton")
         if "fused" in candidate.ways and not any(fuse(copy.deepcopy(network))):
             raise ConfigError(f"{candidate.name}: there is no fused operator for the blocks of this network")
         steps.append(make(network, candidate.ways, images, _PRECISIONS[options.precision], limits))

@@ -9,22 +9,31 @@ scale s become part of the layers beside them, as in an inference form (see `poo
 
 What is left reads and writes as few maps as the matrix products of a library allow, and keeps two for the backward
 pass, n(x) and the input of GELU; with ``recompute`` n(x) alone, a fifth. The gradients of the norm's weights and of the
-layer scale follow from those of W1' and W2', without a pass over the map.
+layer scale follow from those of W1' and W2', without a pass over the map. The products are made without their biases,
+which whatever reads the product next adds.
+
+On a GPU, and in Triton's interpreter, what is not a product is done by Triton's kernels, inside of an operator that
+nothing looks into. Elsewhere, and in float64, it is done in plain PyTorch, in the open, for a compiler.
 
 Shapes: x (B, C, H, W), channels last in memory; w1 (hidden, C, 1, 1) and w2 (C, hidden, 1, 1), as convolutions have
 them; keep and rstd (B,). Inside the operators a map is (B, H W, C). They can be differentiated once.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import register_flop_formula
 
+from . import channel_mix_plain
 from .availability import autocast_dtype, runs_kernels, without_autocast
+from .statistics import statistics
 
 
 def channel_mix(
@@ -75,8 +84,14 @@ def channel_mix(
     scale = torch.ones_like(b2) if scale is None else scale.to(w2.dtype)
     keep = x.new_ones(x.shape[0], dtype=accumulate) if keep is None else keep.to(accumulate)
     x = x.contiguous(memory_format=torch.channels_last)
+    parameters = (weight, bias, w1, b1, w2, b2, scale)
     with without_autocast(x):
-        return torch.ops.poolformer.channel_mix(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)[0]
+        if runs_kernels(x):
+            return torch.ops.poolformer.channel_mix(x, *parameters, keep, eps, dtype, recompute)[0]
+        # In the open a compiler would find the product of the forward pass again and keep it, but for a checkpoint.
+        recompute = recompute and torch.is_grad_enabled()
+        run = partial(checkpoint, _InTheOpen.apply, use_reentrant=False) if recompute else _InTheOpen.apply
+        return run(x, *parameters, keep, eps, dtype, False)[0]
 
 
 def definition(
@@ -99,6 +114,147 @@ def definition(
     return x + (mixed if keep is None else keep[:, None, None, None] * mixed)
 
 
+def _forward(
+    parts: ModuleType,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    scale: Tensor,
+    keep: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+    recompute: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the output, n(x), rstd, and W1' n(x), which is empty with ``recompute``."""
+    tokens = _tokens(x)
+    mean, rstd = statistics(tokens, eps, keep.dtype)
+    normed = parts.normalise(tokens, mean, rstd, dtype)
+    hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
+    mixed = F.linear(parts.gelu(hidden, _fc1_bias(bias, w1, b1)), _fc2_weight(scale, w2, dtype))
+    y = parts.add(tokens, mixed, scale * b2, keep)
+    return _map(y, x), normed, rstd, hidden.new_empty(0) if recompute else hidden
+
+
+def _gradients(
+    parts: ModuleType,
+    gradient: Tensor,
+    normed: Tensor,
+    rstd: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    scale: Tensor,
+    keep: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight, bias, w1, b1, w2, b2 and scale."""
+    dtype, into = normed.dtype, _tokens(gradient.contiguous(memory_format=torch.channels_last))
+    if not hidden.numel():
+        hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
+    d_mixed, sum_mixed = parts.scale(into, keep, dtype)
+    d_active = d_mixed @ _fc2_weight(scale, w2, dtype)
+    d_hidden, active, sum_hidden = parts.gelu_backward(d_active, hidden, _fc1_bias(bias, w1, b1))
+    del d_active, hidden
+    along_w2 = (d_mixed.flatten(0, 1).T @ active.flatten(0, 1)).to(w2.dtype)
+    del d_mixed, active
+    along_w1 = (d_hidden.flatten(0, 1).T @ normed.flatten(0, 1)).to(w1.dtype)
+    d_normed = d_hidden @ _fc1_weight(weight, w1, dtype)
+    del d_hidden
+    w1_flat, sum_mixed, sum_hidden = w1.flatten(1), sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
+    return (
+        _map(parts.norm_backward(into, d_normed, normed, rstd), gradient),
+        (along_w1 * w1_flat).sum(0),
+        sum_hidden @ w1_flat,
+        _laid_out_like(w1, along_w1 * weight + sum_hidden[:, None] * bias),
+        sum_hidden,
+        _laid_out_like(w2, scale[:, None] * along_w2),
+        scale * sum_mixed,
+        (along_w2 * w2.flatten(1)).sum(1) + b2 * sum_mixed,
+    )
+
+
+def _fc1_weight(weight: Tensor, w1: Tensor, dtype: torch.dtype) -> Tensor:
+    return (w1.flatten(1) * weight).to(dtype)
+
+
+def _fc1_bias(bias: Tensor, w1: Tensor, b1: Tensor) -> Tensor:
+    return b1 + w1.flatten(1) @ bias
+
+
+def _fc2_weight(scale: Tensor, w2: Tensor, dtype: torch.dtype) -> Tensor:
+    return (scale[:, None] * w2.flatten(1)).to(dtype)
+
+
+# ---- layouts
+
+
+def _laid_out_like(weight: Tensor, gradient: Tensor) -> Tensor:
+    """Give a gradient (out, in) the strides of its weight (out, in, 1, 1), in which DDP's buckets wait for it."""
+    return torch.empty_like(weight).copy_(gradient[:, :, None, None])
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """View a map (B, C, H, W) that lies channels last as (B, H W, C)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _map(tokens: Tensor, like: Tensor) -> Tensor:
+    samples, channels, height, width = like.shape
+    return tokens.view(samples, height, width, channels).permute(0, 3, 1, 2)
+
+
+# ---- where it is computed: in the open, or as an operator
+
+
+def _keep_for_backward(ctx, inputs, output) -> None:
+    _, *parameters, keep, _, _, _ = inputs
+    _, normed, rstd, hidden = output
+    ctx.save_for_backward(normed, rstd, hidden, *parameters, keep)
+    ctx.mark_non_differentiable(normed, rstd, hidden)
+    ctx.set_materialize_grads(False)  # theirs would be zeros as large as all that is kept
+
+
+def _backward(
+    compute: Callable[..., tuple[Tensor, ...]], ctx, gradient: Tensor | None, *_: None
+) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 12
+    with without_autocast(gradient):
+        return *compute(gradient, *ctx.saved_tensors), None, None, None, None
+
+
+class _InTheOpen(torch.autograd.Function):
+    """The operator in plain PyTorch."""
+
+    # Spelled out, since torch 2.9 counts the parameters where it compiles.
+    @staticmethod
+    def forward(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute):
+        return _forward(channel_mix_plain, x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)
+
+    setup_context = staticmethod(_keep_for_backward)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):
+        return _backward(partial(_gradients, channel_mix_plain), ctx, *gradients)
+
+
+def _parts(x: Tensor) -> ModuleType:
+    """Return what a registered operator is made of: it can be in a program that was exported for another device."""
+    if not runs_kernels(x):
+        return channel_mix_plain
+    from . import channel_mix_triton
+
+    return channel_mix_triton
+
+
 @torch.library.custom_op("poolformer::channel_mix", mutates_args=())
 def _channel_mix(
     x: Tensor,
@@ -114,14 +270,9 @@ def _channel_mix(
     dtype: torch.dtype,
     recompute: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the output, n(x), rstd, and the input of GELU, which is empty with ``recompute``."""
-    tokens = _tokens(x)
-    variance, mean = torch.var_mean(tokens.flatten(1).to(keep.dtype), 1, correction=0)
-    rstd = torch.rsqrt(variance + eps)
-    normed = _normalised(tokens, mean, rstd, dtype)
-    hidden = _hidden(normed, weight, bias, w1, b1)
-    mixed = F.linear(F.gelu(hidden), (scale[:, None] * w2.flatten(1)).to(dtype), (scale * b2).to(dtype))
-    return _map(_added(tokens, mixed, keep), x), normed, rstd, hidden.new_empty(0) if recompute else hidden
+    """The operator with Triton's kernels."""
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        return _forward(_parts(x), x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)
 
 
 @_channel_mix.register_fake
@@ -160,29 +311,8 @@ def _channel_mix_backward(
     scale: Tensor,
     keep: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, weight, bias, w1, b1, w2, b2 and scale."""
-    dtype, into = normed.dtype, _tokens(gradient.contiguous(memory_format=torch.channels_last))
-    w1_flat, w2_flat = w1.flatten(1), w2.flatten(1)
-    if not hidden.numel():
-        hidden = _hidden(normed, weight, bias, w1, b1)
-    d_mixed, sum_mixed = _scaled(into, keep, dtype)
-    d_hidden, active, sum_hidden = _gelu_backward(d_mixed @ (scale[:, None] * w2_flat).to(dtype), hidden)
-    along_w2 = (d_mixed.flatten(0, 1).T @ active.flatten(0, 1)).to(w2.dtype)
-    del d_mixed, active
-    along_w1 = (d_hidden.flatten(0, 1).T @ normed.flatten(0, 1)).to(w1.dtype)
-    d_normed = d_hidden @ (w1_flat * weight).to(dtype)
-    del d_hidden
-    sum_mixed, sum_hidden = sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
-    return (
-        _map(_norm_backward(into, d_normed, normed, rstd), gradient),
-        (along_w1 * w1_flat).sum(0),
-        sum_hidden @ w1_flat,
-        _laid_out_like(w1, along_w1 * weight + sum_hidden[:, None] * bias),
-        sum_hidden,
-        _laid_out_like(w2, scale[:, None] * along_w2),
-        scale * sum_mixed,
-        (along_w2 * w2_flat).sum(1) + b2 * sum_mixed,
-    )
+    with torch.cuda.device_of(gradient):
+        return _gradients(_parts(gradient), gradient, normed, rstd, hidden, weight, bias, w1, b1, w2, b2, scale, keep)
 
 
 @_channel_mix_backward.register_fake
@@ -204,22 +334,9 @@ def _(
     return d_x, *map(torch.empty_like, (weight, bias, w1, b1, w2, b2, scale))
 
 
-def _keep_for_backward(ctx, inputs, output) -> None:
-    _, *parameters, keep, _, _, _ = inputs
-    _, normed, rstd, hidden = output
-    ctx.save_for_backward(normed, rstd, hidden, *parameters, keep)
-    ctx.mark_non_differentiable(normed, rstd, hidden)
-    ctx.set_materialize_grads(False)  # theirs would be zeros as large as all that is kept
-
-
-def _backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    if gradient is None:
-        return (None,) * 12
-    with without_autocast(gradient):
-        return *torch.ops.poolformer.channel_mix_backward(gradient, *ctx.saved_tensors), None, None, None, None
-
-
-_channel_mix.register_autograd(_backward, setup_context=_keep_for_backward)
+_channel_mix.register_autograd(
+    partial(_backward, torch.ops.poolformer.channel_mix_backward), setup_context=_keep_for_backward
+)
 
 
 @register_flop_formula(torch.ops.poolformer.channel_mix)
@@ -233,85 +350,3 @@ def _backward_flops(gradient_shape, normed_shape, rstd_shape, hidden_shape, weig
     samples, _, height, width = gradient_shape
     products = 4 if math.prod(hidden_shape) else 5
     return products * 2 * samples * height * width * math.prod(w1_shape)
-
-
-def _hidden(normed: Tensor, weight: Tensor, bias: Tensor, w1: Tensor, b1: Tensor) -> Tensor:
-    w1 = w1.flatten(1)
-    return F.linear(normed, (w1 * weight).to(normed.dtype), (b1 + w1 @ bias).to(normed.dtype))
-
-
-# ---- what is not a matrix product, by Triton's kernels or step by step
-
-
-def _normalised(tokens: Tensor, mean: Tensor, rstd: Tensor, dtype: torch.dtype) -> Tensor:
-    if not runs_kernels(tokens):
-        return ((tokens - _each(mean)) * _each(rstd)).to(dtype)
-    from . import channel_mix_triton
-
-    with torch.cuda.device_of(tokens):  # Triton launches on the current device
-        return channel_mix_triton.normalise(tokens, mean, rstd, dtype)
-
-
-def _added(tokens: Tensor, mixed: Tensor, keep: Tensor) -> Tensor:
-    if not runs_kernels(tokens):
-        return (tokens + _each(keep) * mixed).to(tokens.dtype)
-    from . import channel_mix_triton
-
-    with torch.cuda.device_of(tokens):
-        return channel_mix_triton.add(tokens, mixed, keep)
-
-
-def _scaled(tokens: Tensor, keep: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return ``keep * tokens``, and its sums (C,)."""
-    if not runs_kernels(tokens):
-        scaled = _each(keep) * tokens
-        return scaled.to(dtype), scaled.sum((0, 1))
-    from . import channel_mix_triton
-
-    with torch.cuda.device_of(tokens):
-        return channel_mix_triton.scale(tokens, keep, dtype)
-
-
-def _gelu_backward(gradient: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of GELU's input, GELU's output, and the sums (hidden,) of the former."""
-    if not runs_kernels(hidden):
-        gradient = torch.ops.aten.gelu_backward(gradient, hidden)
-        return gradient, F.gelu(hidden), gradient.sum((0, 1))
-    from . import channel_mix_triton
-
-    with torch.cuda.device_of(hidden):
-        return channel_mix_triton.gelu_backward(gradient, hidden)
-
-
-def _norm_backward(gradient: Tensor, d_normed: Tensor, normed: Tensor, rstd: Tensor) -> Tensor:
-    if runs_kernels(gradient):
-        from . import channel_mix_triton
-
-        with torch.cuda.device_of(gradient):
-            return channel_mix_triton.norm_backward(gradient, d_normed, normed, rstd)
-    wide = d_normed.to(rstd.dtype)
-    mean, along = wide.mean((1, 2)), (wide * normed).mean((1, 2))
-    return (gradient + _each(rstd) * (wide - _each(mean) - _each(along) * normed)).to(gradient.dtype)
-
-
-# ---- layouts
-
-
-def _laid_out_like(weight: Tensor, gradient: Tensor) -> Tensor:
-    """Give a gradient (out, in) the strides of its weight (out, in, 1, 1), in which DDP's buckets wait for it."""
-    return torch.empty_like(weight).copy_(gradient[:, :, None, None])
-
-
-def _tokens(x: Tensor) -> Tensor:
-    """View a map (B, C, H, W) that lies channels last as (B, H W, C)."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _map(tokens: Tensor, like: Tensor) -> Tensor:
-    samples, channels, height, width = like.shape
-    return tokens.view(samples, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _each(factors: Tensor) -> Tensor:
-    """A number for each sample, (B,), to be multiplied with (B, H W, C)."""
-    return factors[:, None, None]

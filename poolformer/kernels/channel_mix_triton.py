@@ -39,10 +39,24 @@ def _normalise(X, MEAN, RSTD, N, T, C, PER_SAMPLE, TILE_T: tl.constexpr, TILE_C:
 
 
 @triton.jit
-def _add(X, MIXED, KEEP, Y, T, C, PER_SAMPLE, TILE_T: tl.constexpr, TILE_C: tl.constexpr):
-    offset, inside, token, _ = _tile(T, C, TILE_T, TILE_C)
+def _below(h):
+    """Share of a normal distribution below h."""
+    return 0.5 + 0.5 * tl.erf(h * 0.7071067811865476)
+
+
+@triton.jit
+def _gelu(H, BIAS, ACTIVE, T, C, TILE_T: tl.constexpr, TILE_C: tl.constexpr):
+    offset, inside, _, channel = _tile(T, C, TILE_T, TILE_C)
+    h = _load(H, offset, inside) + _load(BIAS, channel, channel < C)[None, :]
+    tl.store(ACTIVE + offset, h * _below(h), mask=inside)
+
+
+@triton.jit
+def _add(X, MIXED, BIAS, KEEP, Y, T, C, PER_SAMPLE, TILE_T: tl.constexpr, TILE_C: tl.constexpr):
+    offset, inside, token, channel = _tile(T, C, TILE_T, TILE_C)
     keep = _load(KEEP, token // PER_SAMPLE, token < T)
-    tl.store(Y + offset, _load(X, offset, inside) + keep[:, None] * _load(MIXED, offset, inside), mask=inside)
+    mixed = _load(MIXED, offset, inside) + _load(BIAS, channel, channel < C)[None, :]
+    tl.store(Y + offset, _load(X, offset, inside) + keep[:, None] * mixed, mask=inside)
 
 
 @triton.jit
@@ -55,10 +69,10 @@ def _scale(X, FACTOR, Y, PARTS, T, C, PER_SAMPLE, TILE_T: tl.constexpr, TILE_C: 
 
 
 @triton.jit
-def _gelu_backward(G, H, D, ACTIVE, PARTS, T, C, TILE_T: tl.constexpr, TILE_C: tl.constexpr):
+def _gelu_backward(G, H, BIAS, D, ACTIVE, PARTS, T, C, TILE_T: tl.constexpr, TILE_C: tl.constexpr):
     offset, inside, _, channel = _tile(T, C, TILE_T, TILE_C)
-    h = _load(H, offset, inside)
-    below = 0.5 + 0.5 * tl.erf(h * 0.7071067811865476)  # share of a normal distribution
+    h = _load(H, offset, inside) + _load(BIAS, channel, channel < C)[None, :]
+    below = _below(h)
     density = 0.3989422804014327 * tl.exp(-0.5 * h * h)
     d = _load(G, offset, inside) * (below + h * density)
     tl.store(D + offset, d, mask=inside)
@@ -92,10 +106,17 @@ def normalise(x: Tensor, mean: Tensor, rstd: Tensor, dtype: torch.dtype) -> Tens
     return normed
 
 
-def add(x: Tensor, mixed: Tensor, keep: Tensor) -> Tensor:
-    """Return ``x + keep * mixed``."""
+def gelu(hidden: Tensor, bias: Tensor) -> Tensor:
+    """Return ``gelu(hidden + bias)``."""
+    active = torch.empty_like(hidden)
+    _gelu[_grid(hidden)](hidden, bias, active, *_sizes(hidden), _TILE_T, _TILE_C, **_OPTIONS)
+    return active
+
+
+def add(x: Tensor, mixed: Tensor, bias: Tensor, keep: Tensor) -> Tensor:
+    """Return ``x + keep * (mixed + bias)``."""
     y = torch.empty_like(x)
-    _add[_grid(x)](x, mixed, keep, y, *_sizes(x), x.shape[1], _TILE_T, _TILE_C, **_OPTIONS)
+    _add[_grid(x)](x, mixed, bias, keep, y, *_sizes(x), x.shape[1], _TILE_T, _TILE_C, **_OPTIONS)
     return y
 
 
@@ -107,14 +128,14 @@ def scale(x: Tensor, factor: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor
     return y, parts.sum(0)
 
 
-def gelu_backward(gradient: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of GELU's input, ``gelu(hidden)``, and the gradient's sums over all tokens, (hidden,).
+def gelu_backward(gradient: Tensor, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of ``hidden``, ``gelu(hidden + bias)``, and the gradient's sums over all tokens, (hidden,).
 
     The first lies where ``gradient`` lay.
     """
     grid, active = _grid(hidden), torch.empty_like(hidden)
     parts = hidden.new_empty(grid[0], hidden.shape[2], dtype=torch.float32)
-    _gelu_backward[grid](gradient, hidden, gradient, active, parts, *_sizes(hidden), _TILE_T, _TILE_C, **_OPTIONS)
+    _gelu_backward[grid](gradient, hidden, bias, gradient, active, parts, *_sizes(hidden), _TILE_T, _TILE_C, **_OPTIONS)
     return gradient, active, parts.sum(0)
 
 

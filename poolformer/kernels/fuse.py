@@ -4,11 +4,9 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..errors import OptionsError
 from ..layers import ChannelMLP
 from ..metaformer import Block
 from ..registry import MIXERS, find
-from .availability import has_triton
 
 
 class Fused(NamedTuple):
@@ -25,12 +23,7 @@ def fuse(network: nn.Module) -> Fused:
     GELU and biases, whatever the mixer; the norm before either is a group norm of one group, and the residual
     connection has no scale. Outputs and gradients stay the same up to rounding, the state dict as it is; hooks on the
     modules inside are not called any more.
-
-    Raises:
-        OptionsError: Triton is not installed.
     """
-    if not has_triton():
-        raise OptionsError("fused operators need Triton, which PyTorch brings along on Linux: pip install triton")
     pooling = find(MIXERS, "pooling").load()
     blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]
     for block in blocks:

@@ -10,11 +10,18 @@ separate operators take a dozen, and the backward pass needs x alone.
 Shapes: x (B, C, H, W), channels last in memory; a (C,); keep, mean and rstd (B,).
 """
 
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from .availability import autocast_dtype, runs_kernels
+from . import pool_mix_plain
+from .availability import autocast_dtype, runs_kernels, without_autocast
+from .statistics import statistics
 
 
 def pool_mix(
@@ -49,7 +56,9 @@ def pool_mix(
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
     keep = torch.ones(x.shape[0], device=x.device) if keep is None else keep
     x = x.contiguous(memory_format=torch.channels_last)
-    return torch.ops.poolformer.pool_mix(x, a.to(accumulate), keep.to(accumulate), eps, pool_size)[0]
+    run = torch.ops.poolformer.pool_mix if runs_kernels(x) else _InTheOpen.apply
+    with without_autocast(x):
+        return run(x, a.to(accumulate), keep.to(accumulate), eps, pool_size)[0]
 
 
 def definition(
@@ -70,21 +79,86 @@ def definition(
     return x + (mixed if keep is None else keep[:, None, None, None] * mixed)
 
 
+def _forward(
+    parts: ModuleType, x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, mean and rstd."""
+    mean, rstd = statistics(x.permute(0, 2, 3, 1), eps, a.dtype)
+    return parts.forward(x, a, keep * rstd, pool_size), mean, rstd
+
+
+def _gradients(
+    parts: ModuleType,
+    gradient: Tensor,
+    x: Tensor,
+    a: Tensor,
+    keep: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    pool_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and a.
+
+    With S the sum of ``gradient * (P - I)(x)`` over the tokens of each channel, (B, C):
+
+        d a = sum_b k rstd S;    d rstd = k sum_c a S
+        d x = gradient + k a rstd (P^T - I) gradient - d rstd * rstd^3 / N * (x - mean)
+    """
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    sums = parts.gradient_sums(gradient, x, pool_size)
+    d_a = ((keep * rstd)[:, None] * sums).sum(0)
+    d_rstd = keep * (a * sums).sum(1)
+    slope = d_rstd * rstd**3 / x.shape[1:].numel()
+    return parts.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
+
+
+def _keep_for_backward(ctx, inputs, output) -> None:
+    x, a, keep, _, ctx.pool_size = inputs
+    _, mean, rstd = output
+    ctx.save_for_backward(x, a, keep, mean, rstd)
+    ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(
+    compute: Callable[..., tuple[Tensor, Tensor]], ctx, gradient: Tensor | None, *_: None
+) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 5
+    with without_autocast(gradient):
+        return *compute(gradient, *ctx.saved_tensors, ctx.pool_size), None, None, None
+
+
+class _InTheOpen(torch.autograd.Function):
+    """The operator in plain PyTorch."""
+
+    # Spelled out, since torch 2.9 counts the parameters where it compiles.
+    @staticmethod
+    def forward(x, a, keep, eps, pool_size):
+        return _forward(pool_mix_plain, x, a, keep, eps, pool_size)
+
+    setup_context = staticmethod(_keep_for_backward)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):
+        return _backward(partial(_gradients, pool_mix_plain), ctx, *gradients)
+
+
+def _parts(x: Tensor) -> ModuleType:
+    """Return what a registered operator is made of: it can be in a program that was exported for another device."""
+    if not runs_kernels(x):
+        return pool_mix_plain
+    from . import pool_mix_triton
+
+    return pool_mix_triton
+
+
 @torch.library.custom_op("poolformer::pool_mix", mutates_args=())
 def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, mean and rstd."""
-    # One sample lies in one piece, so this is a view and a reduction along memory.
-    flat = x.permute(0, 2, 3, 1).flatten(1)
-    variance, mean = torch.var_mean(flat.to(a.dtype), 1, correction=0)
-    rstd = torch.rsqrt(variance + eps)
-    if runs_kernels(x):
-        from . import pool_mix_triton
-
-        with torch.cuda.device_of(x):  # Triton launches on the current device
-            return pool_mix_triton.forward(x, a, keep * rstd, pool_size), mean, rstd
-    factor = (keep * rstd)[:, None, None, None] * a[:, None, None]
-    y = x + factor * _pool_minus_input(x.to(a.dtype), pool_size)
-    return y.to(x.dtype).contiguous(memory_format=torch.channels_last), mean, rstd
+    """The operator with Triton's kernels."""
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        return _forward(_parts(x), x, a, keep, eps, pool_size)
 
 
 @_pool_mix.register_fake
@@ -96,32 +170,8 @@ def _(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[T
 def _pool_mix_backward(
     gradient: Tensor, x: Tensor, a: Tensor, keep: Tensor, mean: Tensor, rstd: Tensor, pool_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and a.
-
-    With S the sum of ``gradient * (P - I)(x)`` over the tokens of each channel, (B, C):
-
-        d a = sum_b k rstd S;    d rstd = k sum_c a S
-        d x = gradient + k a rstd (P^T - I) gradient - d rstd * rstd^3 / N * (x - mean)
-    """
-    gradient = gradient.contiguous(memory_format=torch.channels_last)
-    kernels = runs_kernels(x)
-    if kernels:
-        from . import pool_mix_triton
-
-        with torch.cuda.device_of(x):
-            sums = pool_mix_triton.gradient_sums(gradient, x, pool_size)
-    else:
-        sums = (gradient * _pool_minus_input(x.to(a.dtype), pool_size)).sum((2, 3))
-    d_a = ((keep * rstd)[:, None] * sums).sum(0)
-    d_rstd = keep * (a * sums).sum(1)
-    slope = d_rstd * rstd**3 / x.shape[1:].numel()
-    if kernels:
-        with torch.cuda.device_of(x):
-            return pool_mix_triton.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
-    branch = (keep * rstd)[:, None, None, None] * a[:, None, None] * gradient
-    d_x = gradient + _pool_transposed(branch, pool_size) - branch
-    d_x = d_x - slope[:, None, None, None] * (x - mean[:, None, None, None])
-    return d_x.to(x.dtype).contiguous(memory_format=torch.channels_last), d_a
+    with torch.cuda.device_of(x):
+        return _gradients(_parts(x), gradient, x, a, keep, mean, rstd, pool_size)
 
 
 @_pool_mix_backward.register_fake
@@ -131,31 +181,6 @@ def _(
     return torch.empty_like(x), torch.empty_like(a)
 
 
-def _keep_for_backward(ctx, inputs, output) -> None:
-    x, a, keep, _, ctx.pool_size = inputs
-    _, mean, rstd = output
-    ctx.save_for_backward(x, a, keep, mean, rstd)
-    ctx.mark_non_differentiable(mean, rstd)
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    if gradient is None:
-        return (None,) * 5
-    d_x, d_a = torch.ops.poolformer.pool_mix_backward(gradient, *ctx.saved_tensors, ctx.pool_size)
-    return d_x, d_a, None, None, None
-
-
-_pool_mix.register_autograd(_backward, setup_context=_keep_for_backward)
-
-
-def _pool_minus_input(x: Tensor, pool_size: int) -> Tensor:
-    return F.avg_pool2d(x, pool_size, 1, pool_size // 2, count_include_pad=False) - x
-
-
-def _pool_transposed(x: Tensor, pool_size: int) -> Tensor:
-    """Hand each token's share to the tokens it was pooled from: it is divided by the count at the source."""
-    padding = pool_size // 2
-    inside = torch.ones_like(x[:1, :1])
-    counts = F.avg_pool2d(inside, pool_size, 1, padding, divisor_override=1)
-    return F.avg_pool2d(x / counts, pool_size, 1, padding, divisor_override=1)
+_pool_mix.register_autograd(
+    partial(_backward, torch.ops.poolformer.pool_mix_backward), setup_context=_keep_for_backward
+)

@@ -60,8 +60,8 @@ class ImageClassifier(pl.LightningModule):
             download them. Not read with --ckpt_path, which has weights of its own.
         fused: Whether blocks run in fused operators, where there is one for what they are made of: equal up to
             rounding, with fewer passes over memory. On a GPU less than half of it is kept for the backward pass
-            (not timed on a GPU yet); on a CPU they take --model.compile true, and
-            train a fifth faster than compiled alone.
+            (not timed on a GPU yet); on a CPU they take --model.compile true, and train up to a quarter faster than
+            compiled alone, most where bf16 products are fast.
         recompute: Whether the backward pass computes most blocks again from their inputs: a fifth of the memory, an
             eighth more time in fp32 and a fifth more in bf16 (on a CPU); equal up to rounding.
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.

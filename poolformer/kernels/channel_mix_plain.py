@@ -79,8 +79,7 @@ def _gelu(x: Tensor) -> tuple[Tensor, Tensor]:
 
     What Inductor makes of erf is the slowest part of a network on a CPU; a quotient takes half of its time there.
     """
-    compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-    if not compiled or x.device.type != "cpu" or x.dtype == torch.float64:
+    if not torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype == torch.float64:
         below = 0.5 + 0.5 * torch.erf(x * math.sqrt(0.5))
         return x * below, below
     inside = x.clamp(-_END, _END)

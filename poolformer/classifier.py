@@ -22,8 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from .backbones import create_backbone, recompute
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
-from .kernels.availability import fusing_pays
-from .kernels.fuse import fuse
+from .kernels.fuse import fuse, fusing_pays
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
 from .pretrained import compare, explain
@@ -59,11 +58,11 @@ class ImageClassifier(pl.LightningModule):
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
             download them. Not read with --ckpt_path, which has weights of its own.
         fused: Whether blocks run in fused operators, where there is one for what they are made of: equal up to
-            rounding, with fewer passes over memory. On a GPU less than half of it is kept for the backward pass
-            (not timed on a GPU yet); on a CPU they take --model.compile true, and train up to a quarter faster than
-            compiled alone, most where bf16 products are fast.
+            rounding, with fewer passes over memory. Less than half is kept for the backward pass, a fifth in bf16 on
+            a CPU, where they are in C++, compiled once on a machine in a quarter of a minute. Not timed on a GPU yet.
         recompute: Whether the backward pass computes most blocks again from their inputs: a fifth of the memory, an
-            eighth more time in fp32 and a fifth more in bf16 (on a CPU); equal up to rounding.
+            eighth more time in fp32 and a fifth more in bf16 (on a CPU); equal up to rounding. With fused it takes a
+            twentieth more in fp32; in bf16 on a CPU fused alone keeps as little.
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
@@ -199,11 +198,11 @@ class ImageClassifier(pl.LightningModule):
             self._compile()
 
     def _fuse(self) -> None:
-        device = self.trainer.strategy.root_device.type
-        if not fusing_pays(device, compiled=self.hparams.compile):
+        device, precision = self.trainer.strategy.root_device.type, self.trainer.precision
+        if not fusing_pays(device, torch.bfloat16 if precision.startswith("bf16") else torch.float32):
             rank_zero_warn(
-                "--model.fused needs a GPU with Triton, or a CPU and --model.compile true: on this "
-                f"{device} the blocks stay as they are"
+                "--model.fused needs Triton on a GPU, and on a CPU C++ that can be compiled and has products in the "
+                f"precision: on this {device}, in {precision}, the blocks stay as they are"
             )
             return
         tokens, channels = fuse(self.backbone)

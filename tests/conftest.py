@@ -34,6 +34,16 @@ def one_thread():
 
 
 @pytest.fixture
+def cpp(monkeypatch) -> None:
+    """Have fused operators on the CPU run in C++, not in Triton's interpreter; skip where it cannot be compiled."""
+    from poolformer.kernels import availability, cpu
+
+    if not cpu.load():
+        pytest.skip("no C++ for CPUs here")
+    monkeypatch.setattr(availability, "_INTERPRETS", False)
+
+
+@pytest.fixture
 def on_path(monkeypatch) -> Callable[[Path], None]:
     """Put folders first on the path for one test; what it imports from them is forgotten afterwards."""
     folders = []

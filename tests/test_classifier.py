@@ -311,27 +311,28 @@ def test_a_compiled_backbone_trains_like_another_and_keeps_its_names(monkeypatch
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
 
 
-def test_fused_operators_stay_separate_where_that_is_faster():
+@pytest.mark.parametrize(
+    ("types", "precision"), [([], "32-true"), ([torch.float32], "bf16-mixed")], ids=["no compiler", "no bf16"]
+)
+def test_fused_operators_stay_separate_on_a_cpu_that_has_none_for_the_precision(monkeypatch, types, precision):
+    monkeypatch.setattr("poolformer.kernels.cpu.load", lambda: frozenset(types))
     model = tiny(fused=True)
-    with pytest.warns(UserWarning, match=r"or a CPU and --model.compile true: on this cpu the blocks stay"):
-        quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
+    with pytest.warns(UserWarning, match=f"on this cpu, in {precision}, the blocks stay as they are"):
+        quiet_trainer(precision=precision).fit(model, datamodule=DigitsData(batch_size=6))
     assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
 
 
 def test_on_a_gpu_without_triton_fused_operators_stay_separate(monkeypatch):
-    monkeypatch.setattr("poolformer.kernels.availability.has_triton", lambda: False)
-    model, trainer = tiny(fused=True), SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
-    model.trainer = trainer
-    with pytest.warns(UserWarning, match=r"needs a GPU with Triton, .*: on this cuda the blocks stay as they are"):
+    monkeypatch.setattr("poolformer.kernels.fuse.has_triton", lambda: False)
+    model, strategy = tiny(fused=True), SimpleNamespace(root_device=torch.device("cuda"))
+    model.trainer = SimpleNamespace(strategy=strategy, precision="bf16-mixed")
+    with pytest.warns(UserWarning, match=r"needs Triton on a GPU.*: on this cuda, in bf16-mixed, the blocks stay"):
         model._fuse()
     assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
 
 
-@pytest.mark.slow
-def test_compiled_fused_operators_train_the_same_network_on_a_cpu(monkeypatch):
-    for module in ("pool_mix", "channel_mix"):  # in Triton's interpreter the tests run, users do not
-        monkeypatch.setattr(f"poolformer.kernels.{module}.runs_kernels", lambda x: False)
-    plain, fused = tiny(**UNMIXED), tiny(fused=True, compile=True, **UNMIXED)
+def test_fused_operators_train_the_same_network_on_a_cpu(cpp):
+    plain, fused = tiny(**UNMIXED), tiny(fused=True, **UNMIXED)
     fused.backbone.load_state_dict(plain.backbone.state_dict())
     for model in (plain, fused):
         quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
@@ -343,8 +344,8 @@ def test_compiled_fused_operators_train_the_same_network_on_a_cpu(monkeypatch):
 
 def test_a_backbone_without_fused_operators_is_said(monkeypatch):
     monkeypatch.setattr("poolformer.classifier.fuse", lambda network: Fused(0, 0))
-    model, trainer = tiny(fused=True), SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
-    model.trainer = trainer
+    model, strategy = tiny(fused=True), SimpleNamespace(root_device=torch.device("cuda"))
+    model.trainer = SimpleNamespace(strategy=strategy, precision="32-true")
     with pytest.warns(UserWarning, match="--model.fused changes nothing"):
         model._fuse()
 

@@ -34,9 +34,10 @@ LAYERS = [
     ["mixers"],
     ["configs", "launchers", "kernels.execution"],
     ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming"],
+    ["kernels.cpu"],
     ["kernels.pool_mix", "kernels.channel_mix"],
     ["kernels.pool_mix_plain", "kernels.pool_mix_triton", "kernels.channel_mix_plain", "kernels.channel_mix_triton"],
-    ["kernels.statistics"],
+    ["kernels.statistics", "kernels.operators"],
     ["kernels.availability", "kernels.__init__"],
     ["errors"],
 ]

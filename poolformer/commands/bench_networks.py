@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from .. import host_memory, measure
 from ..backbones import create_backbone, recompute
 from ..errors import ConfigError, OptionsError
-from ..kernels.availability import has_triton
-from ..kernels.fuse import fuse
+from ..kernels.fuse import fuse, fusing_pays
 from ..recipe import parameter_groups
 from ..registry import suggestion
 from . import bench_engines
@@ -208,10 +207,12 @@ def _steps(
     steps = []
     for network, candidate in zip(networks, candidates, strict=True):
         _say(f"preparing {candidate.name}")
-        if "fused" in candidate.ways and device.type == "cuda" and not has_triton():
-            raise ConfigError(f"{candidate.name}: on a GPU fused operators need Triton: pip install triton")
         if "fused" in candidate.ways and not any(fuse(copy.deepcopy(network))):
             raise ConfigError(f"{candidate.name}: there is no fused operator for the blocks of this network")
+        if "fused" in candidate.ways and not fusing_pays(device.type, _PRECISIONS[options.precision]):
+            gpu = device.type == "cuda"
+            what = "Triton: pip install triton" if gpu else f"C++ that compiles, and {options.precision} products"
+            raise ConfigError(f"{candidate.name}: fused operators need {what}")
         steps.append(make(network, candidate.ways, images, _PRECISIONS[options.precision], limits))
     _say(f"measuring in {options.rounds} rounds")
     return steps

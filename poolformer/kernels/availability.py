@@ -1,7 +1,8 @@
-"""What the fused operators find where they run: Triton's kernels, autocast."""
+"""What the fused operators find where they run: Triton's kernels, C++, autocast."""
 
 import importlib.util
 import os
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 # Triton that cannot be imported is an error where its kernels are wanted.
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _INTERPRETS = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+# But for these, which `poolformer.kernels.cpu` sets once, when the C++ is loaded.
+_cpp_types: frozenset[torch.dtype] = frozenset()
 
 
 def has_triton() -> bool:
@@ -18,16 +21,22 @@ def has_triton() -> bool:
     return _HAS_TRITON
 
 
-def fusing_pays(device_type: str, *, compiled: bool) -> bool:
-    """Return whether fused operators are faster than separate ones: those with kernels of Triton's or Inductor's."""
-    if device_type == "cuda":
-        return has_triton()
-    return device_type == "cpu" and compiled
-
-
 def runs_kernels(x: Tensor) -> bool:
     """Return whether Triton's kernels take this tensor: on a GPU or in the interpreter, and not in float64."""
     return _HAS_TRITON and (x.is_cuda or _INTERPRETS) and x.dtype != torch.float64
+
+
+def runs_cpp(x: Tensor, dtype: torch.dtype, *channels: int) -> bool:
+    """Return whether the C++ for CPUs takes a map, with products of a type and of so many channels."""
+    loaded = x.device.type == "cpu" and x.dtype in _cpp_types and dtype in _cpp_types and not runs_kernels(x)
+    # Products in bfloat16 take two channels at a time.
+    return loaded and (dtype == torch.float32 or all(number % 2 == 0 for number in channels))
+
+
+def use_cpp(dtypes: Collection[torch.dtype]) -> None:
+    """Have operators on CPUs run in C++, where maps and products have one of these types."""
+    global _cpp_types
+    _cpp_types = frozenset(dtypes)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:

@@ -8,12 +8,12 @@ scale s become part of the layers beside them, as in an inference form (see `poo
     W1' = W1 weight,  b1' = b1 + W1 bias,  W2' = s W2,  b2' = s b2
 
 What is left reads and writes as few maps as the matrix products of a library allow, and keeps two for the backward
-pass, n(x) and the input of GELU; with ``recompute`` n(x) alone, a fifth. The gradients of the norm's weights and of the
+pass, n(x) and the input of GELU; with ``recompute`` n(x) alone. The gradients of the norm's weights and of the
 layer scale follow from those of W1' and W2', without a pass over the map. The products are made without their biases,
 which whatever reads the product next adds.
 
-On a GPU, and in Triton's interpreter, what is not a product is done by Triton's kernels, inside of an operator that
-nothing looks into. Elsewhere, and in float64, it is done in plain PyTorch, in the open, for a compiler.
+On a GPU, and in Triton's interpreter, what is not a product is done by Triton's kernels. On a CPU all of it is done in
+C++, where what is wide stays in a cache (see `poolformer.kernels.cpu`). Elsewhere, and in float64, it is plain PyTorch.
 
 Shapes: x (B, C, H, W), channels last in memory; w1 (hidden, C, 1, 1) and w2 (C, hidden, 1, 1), as convolutions have
 them; keep and rstd (B,). Inside the operators a map is (B, H W, C). They can be differentiated once.
@@ -23,16 +23,16 @@ import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import register_flop_formula
 
 from . import channel_mix_plain
-from .availability import autocast_dtype, runs_kernels, without_autocast
+from .availability import autocast_dtype, runs_cpp, runs_kernels, without_autocast
+from .operators import Pass, register
 from .statistics import statistics
 
 
@@ -67,7 +67,7 @@ def channel_mix(
         eps: Added to the variance.
         scale: Layer scale (C,); None for none.
         keep: Factor of each sample (B,): 0 where the branch is dropped; None for no stochastic depth.
-        recompute: Compute fc1 again in the backward pass instead of keeping what it made.
+        recompute: Compute fc1 again in the backward pass instead of keeping what it made; in C++ and bfloat16, always.
 
     Returns:
         (B, C, H, W), channels last but in float16; float32 under autocast, whose type the matrix products have.
@@ -86,12 +86,13 @@ def channel_mix(
     x = x.contiguous(memory_format=torch.channels_last)
     parameters = (weight, bias, w1, b1, w2, b2, scale)
     with without_autocast(x):
-        if runs_kernels(x):
-            return torch.ops.poolformer.channel_mix(x, *parameters, keep, eps, dtype, recompute)[0]
-        # In the open a compiler would find the product of the forward pass again and keep it, but for a checkpoint.
-        recompute = recompute and torch.is_grad_enabled()
-        run = partial(checkpoint, _InTheOpen.apply, use_reentrant=False) if recompute else _InTheOpen.apply
-        return run(x, *parameters, keep, eps, dtype, False)[0]
+        kept = 0 if not torch.is_grad_enabled() else 1 if recompute else 2
+        operators = torch.ops.poolformer
+        if runs_cpp(x, dtype, *w1.shape[:2]):
+            operators = torch.ops.poolformer_cpu
+            if dtype == torch.bfloat16:  # in which fc1 takes less time than writing and reading what it made
+                kept = min(kept, 1)
+        return operators.channel_mix(x, *parameters, keep, eps, dtype, kept)[0]
 
 
 def definition(
@@ -115,7 +116,6 @@ def definition(
 
 
 def _forward(
-    parts: ModuleType,
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -127,20 +127,22 @@ def _forward(
     keep: Tensor,
     eps: float,
     dtype: torch.dtype,
-    recompute: bool,
+    kept: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the output, n(x), rstd, and W1' n(x), which is empty with ``recompute``."""
-    tokens = _tokens(x)
-    mean, rstd = statistics(tokens, eps, keep.dtype)
-    normed = parts.normalise(tokens, mean, rstd, dtype)
-    hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
-    mixed = F.linear(parts.gelu(hidden, _fc1_bias(bias, w1, b1)), _fc2_weight(scale, w2, dtype))
-    y = parts.add(tokens, mixed, scale * b2, keep)
-    return _map(y, x), normed, rstd, hidden.new_empty(0) if recompute else hidden
+    """Return the output, n(x), rstd, and W1' n(x); of the two maps only so many as are to be ``kept``."""
+    parts = _parts(x)
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        tokens = _tokens(x)
+        mean, rstd = statistics(tokens, eps, keep.dtype)
+        normed = parts.normalise(tokens, mean, rstd, dtype)
+        hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
+        mixed = F.linear(parts.gelu(hidden, _fc1_bias(bias, w1, b1)), _fc2_weight(scale, w2, dtype))
+        y = parts.add(tokens, mixed, scale * b2, keep)
+        normed, hidden = normed if kept > 0 else normed.new_empty(0), hidden if kept > 1 else hidden.new_empty(0)
+        return _map(y, x), normed, rstd, hidden
 
 
 def _gradients(
-    parts: ModuleType,
     gradient: Tensor,
     normed: Tensor,
     rstd: Tensor,
@@ -155,29 +157,31 @@ def _gradients(
     keep: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight, bias, w1, b1, w2, b2 and scale."""
-    dtype, into = normed.dtype, _tokens(gradient.contiguous(memory_format=torch.channels_last))
-    if not hidden.numel():
-        hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
-    d_mixed, sum_mixed = parts.scale(into, keep, dtype)
-    d_active = d_mixed @ _fc2_weight(scale, w2, dtype)
-    d_hidden, active, sum_hidden = parts.gelu_backward(d_active, hidden, _fc1_bias(bias, w1, b1))
-    del d_active, hidden
-    along_w2 = (d_mixed.flatten(0, 1).T @ active.flatten(0, 1)).to(w2.dtype)
-    del d_mixed, active
-    along_w1 = (d_hidden.flatten(0, 1).T @ normed.flatten(0, 1)).to(w1.dtype)
-    d_normed = d_hidden @ _fc1_weight(weight, w1, dtype)
-    del d_hidden
-    w1_flat, sum_mixed, sum_hidden = w1.flatten(1), sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
-    return (
-        _map(parts.norm_backward(into, d_normed, normed, rstd), gradient),
-        (along_w1 * w1_flat).sum(0),
-        sum_hidden @ w1_flat,
-        _laid_out_like(w1, along_w1 * weight + sum_hidden[:, None] * bias),
-        sum_hidden,
-        _laid_out_like(w2, scale[:, None] * along_w2),
-        scale * sum_mixed,
-        (along_w2 * w2.flatten(1)).sum(1) + b2 * sum_mixed,
-    )
+    parts = _parts(gradient)
+    with torch.cuda.device_of(gradient):
+        dtype, into = normed.dtype, _tokens(gradient.contiguous(memory_format=torch.channels_last))
+        if not hidden.numel():
+            hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
+        d_mixed, sum_mixed = parts.scale(into, keep, dtype)
+        d_active = d_mixed @ _fc2_weight(scale, w2, dtype)
+        d_hidden, active, sum_hidden = parts.gelu_backward(d_active, hidden, _fc1_bias(bias, w1, b1))
+        del d_active, hidden
+        along_w2 = (d_mixed.flatten(0, 1).T @ active.flatten(0, 1)).to(w2.dtype)
+        del d_mixed, active
+        along_w1 = (d_hidden.flatten(0, 1).T @ normed.flatten(0, 1)).to(w1.dtype)
+        d_normed = d_hidden @ _fc1_weight(weight, w1, dtype)
+        del d_hidden
+        w1_flat, sum_mixed, sum_hidden = w1.flatten(1), sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
+        return (
+            _map(parts.norm_backward(into, d_normed, normed, rstd), gradient),
+            (along_w1 * w1_flat).sum(0),
+            sum_hidden @ w1_flat,
+            _laid_out_like(w1, along_w1 * weight + sum_hidden[:, None] * bias),
+            sum_hidden,
+            _laid_out_like(w2, scale[:, None] * along_w2),
+            scale * sum_mixed,
+            (along_w2 * w2.flatten(1)).sum(1) + b2 * sum_mixed,
+        )
 
 
 def _fc1_weight(weight: Tensor, w1: Tensor, dtype: torch.dtype) -> Tensor:
@@ -210,7 +214,7 @@ def _map(tokens: Tensor, like: Tensor) -> Tensor:
     return tokens.view(samples, height, width, channels).permute(0, 3, 1, 2)
 
 
-# ---- where it is computed: in the open, or as an operator
+# ---- the operators
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -230,24 +234,7 @@ def _backward(
         return *compute(gradient, *ctx.saved_tensors), None, None, None, None
 
 
-class _InTheOpen(torch.autograd.Function):
-    """The operator in plain PyTorch."""
-
-    # Spelled out, since torch 2.9 counts the parameters where it compiles.
-    @staticmethod
-    def forward(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute):
-        return _forward(channel_mix_plain, x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)
-
-    setup_context = staticmethod(_keep_for_backward)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *gradients):
-        return _backward(partial(_gradients, channel_mix_plain), ctx, *gradients)
-
-
 def _parts(x: Tensor) -> ModuleType:
-    """Return what a registered operator is made of: it can be in a program that was exported for another device."""
     if not runs_kernels(x):
         return channel_mix_plain
     from . import channel_mix_triton
@@ -255,98 +242,34 @@ def _parts(x: Tensor) -> ModuleType:
     return channel_mix_triton
 
 
-@torch.library.custom_op("poolformer::channel_mix", mutates_args=())
-def _channel_mix(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    scale: Tensor,
-    keep: Tensor,
-    eps: float,
-    dtype: torch.dtype,
-    recompute: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator with Triton's kernels."""
-    with torch.cuda.device_of(x):  # Triton launches on the current device
-        return _forward(_parts(x), x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, recompute)
-
-
-@_channel_mix.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    scale: Tensor,
-    keep: Tensor,
-    eps: float,
-    dtype: torch.dtype,
-    recompute: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _shapes(x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _, _, w1, *_, keep, _, dtype, kept = others
     samples, channels, height, width = x.shape
-    normed = x.new_empty(samples, height * width, channels, dtype=dtype)
-    hidden = x.new_empty(0 if recompute else (samples, height * width, w1.shape[0]), dtype=dtype)
+    normed = x.new_empty((samples, height * width, channels) if kept > 0 else 0, dtype=dtype)
+    hidden = x.new_empty((samples, height * width, w1.shape[0]) if kept > 1 else 0, dtype=dtype)
     return torch.empty_like(x), normed, torch.empty_like(keep), hidden
 
 
-@torch.library.custom_op("poolformer::channel_mix_backward", mutates_args=())
-def _channel_mix_backward(
-    gradient: Tensor,
-    normed: Tensor,
-    rstd: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    scale: Tensor,
-    keep: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    with torch.cuda.device_of(gradient):
-        return _gradients(_parts(gradient), gradient, normed, rstd, hidden, weight, bias, w1, b1, w2, b2, scale, keep)
-
-
-@_channel_mix_backward.register_fake
-def _(
-    gradient: Tensor,
-    normed: Tensor,
-    rstd: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    scale: Tensor,
-    keep: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _shapes_backward(gradient: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    _normed, _rstd, _hidden, *parameters, _keep = others
     d_x = torch.empty_like(gradient, memory_format=torch.channels_last)
-    return d_x, *map(torch.empty_like, (weight, bias, w1, b1, w2, b2, scale))
+    return d_x, *map(torch.empty_like, parameters)
 
 
-_channel_mix.register_autograd(
-    partial(_backward, torch.ops.poolformer.channel_mix_backward), setup_context=_keep_for_backward
-)
-
-
-@register_flop_formula(torch.ops.poolformer.channel_mix)
 def _flops(x_shape, weight_shape, bias_shape, w1_shape, *_, **__) -> int:
     samples, _, height, width = x_shape
     return 2 * 2 * samples * height * width * math.prod(w1_shape)
 
 
-@register_flop_formula(torch.ops.poolformer.channel_mix_backward)
-def _backward_flops(gradient_shape, normed_shape, rstd_shape, hidden_shape, weight, bias, w1_shape, *_, **__) -> int:
+def _flops_backward(gradient_shape, normed_shape, rstd_shape, hidden_shape, weight, bias, w1_shape, *_, **__) -> int:
     samples, _, height, width = gradient_shape
     products = 4 if math.prod(hidden_shape) else 5
     return products * 2 * samples * height * width * math.prod(w1_shape)
+
+
+register(
+    Pass("channel_mix", _forward, _shapes, _flops),
+    Pass("channel_mix_backward", _gradients, _shapes_backward, _flops_backward),
+    keep=_keep_for_backward,
+    backward=_backward,
+)

@@ -36,7 +36,7 @@ def run(block: nn.Module, x: Tensor) -> Tensor:
     if how.fused_mlp:
         # What is fused keeps little by itself.
         x = checkpoint(mix_tokens, x, use_reentrant=False) if recompute and how.pool_size is None else mix_tokens(x)
-        return _channels_in_one(block, x, recompute=recompute or not torch.is_grad_enabled())
+        return _channels_in_one(block, x, recompute=recompute)
     if recompute:
         return checkpoint(lambda x: _mix_channels_by_scaled_weights(block, mix_tokens(x)), x, use_reentrant=False)
     return block.mix_channels(mix_tokens(x))

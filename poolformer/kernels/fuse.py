@@ -2,11 +2,14 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from ..layers import ChannelMLP
 from ..metaformer import Block
 from ..registry import MIXERS, find
+from . import cpu
+from .availability import has_triton
 
 
 class Fused(NamedTuple):
@@ -16,13 +19,28 @@ class Fused(NamedTuple):
     channel_mixing: int
 
 
+def fusing_pays(device_type: str, dtype: torch.dtype) -> bool:
+    """Return whether fused operators are faster than separate ones: those with Triton's kernels, and those in C++.
+
+    Those in C++ are loaded, and compiled if they never were; what they cannot be had for is in the log.
+
+    Args:
+        device_type: Of the device that they are to run on.
+        dtype: Of the products.
+    """
+    if device_type == "cuda":
+        return has_triton()
+    return device_type == "cpu" and dtype in cpu.load()
+
+
 def fuse(network: nn.Module) -> Fused:
     """Have the blocks of a network run in fused operators where they can, in place.
 
     The first half of a block can where the token mixer is the built-in pooling, the second where the channel MLP has
     GELU and biases, whatever the mixer; the norm before either is a group norm of one group, and the residual
     connection has no scale. Outputs and gradients stay the same up to rounding, the state dict as it is; hooks on the
-    modules inside are not called any more.
+    modules inside are not called any more. Ask `fusing_pays` first, which also loads those in C++: where they do not
+    pay, fused blocks are slower.
     """
     pooling = find(MIXERS, "pooling").load()
     blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]

@@ -11,16 +11,15 @@ Shapes: x (B, C, H, W), channels last in memory; a (C,); keep, mean and rstd (B,
 """
 
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import pool_mix_plain
-from .availability import autocast_dtype, runs_kernels, without_autocast
+from .availability import autocast_dtype, runs_cpp, runs_kernels, without_autocast
+from .operators import Pass, register
 from .statistics import statistics
 
 
@@ -56,9 +55,9 @@ def pool_mix(
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
     keep = torch.ones(x.shape[0], device=x.device) if keep is None else keep
     x = x.contiguous(memory_format=torch.channels_last)
-    run = torch.ops.poolformer.pool_mix if runs_kernels(x) else _InTheOpen.apply
+    operators = torch.ops.poolformer_cpu if runs_cpp(x, x.dtype) else torch.ops.poolformer
     with without_autocast(x):
-        return run(x, a.to(accumulate), keep.to(accumulate), eps, pool_size)[0]
+        return operators.pool_mix(x, a.to(accumulate), keep.to(accumulate), eps, pool_size)[0]
 
 
 def definition(
@@ -79,16 +78,14 @@ def definition(
     return x + (mixed if keep is None else keep[:, None, None, None] * mixed)
 
 
-def _forward(
-    parts: ModuleType, x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, mean and rstd."""
-    mean, rstd = statistics(x.permute(0, 2, 3, 1), eps, a.dtype)
-    return parts.forward(x, a, keep * rstd, pool_size), mean, rstd
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        mean, rstd = statistics(x.permute(0, 2, 3, 1), eps, a.dtype)
+        return _parts(x).forward(x, a, keep * rstd, pool_size), mean, rstd
 
 
 def _gradients(
-    parts: ModuleType,
     gradient: Tensor,
     x: Tensor,
     a: Tensor,
@@ -104,12 +101,14 @@ def _gradients(
         d a = sum_b k rstd S;    d rstd = k sum_c a S
         d x = gradient + k a rstd (P^T - I) gradient - d rstd * rstd^3 / N * (x - mean)
     """
-    gradient = gradient.contiguous(memory_format=torch.channels_last)
-    sums = parts.gradient_sums(gradient, x, pool_size)
-    d_a = ((keep * rstd)[:, None] * sums).sum(0)
-    d_rstd = keep * (a * sums).sum(1)
-    slope = d_rstd * rstd**3 / x.shape[1:].numel()
-    return parts.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
+    parts = _parts(x)
+    with torch.cuda.device_of(x):
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        sums = parts.gradient_sums(gradient, x, pool_size)
+        d_a = ((keep * rstd)[:, None] * sums).sum(0)
+        d_rstd = keep * (a * sums).sum(1)
+        slope = d_rstd * rstd**3 / x.shape[1:].numel()
+        return parts.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -129,24 +128,7 @@ def _backward(
         return *compute(gradient, *ctx.saved_tensors, ctx.pool_size), None, None, None
 
 
-class _InTheOpen(torch.autograd.Function):
-    """The operator in plain PyTorch."""
-
-    # Spelled out, since torch 2.9 counts the parameters where it compiles.
-    @staticmethod
-    def forward(x, a, keep, eps, pool_size):
-        return _forward(pool_mix_plain, x, a, keep, eps, pool_size)
-
-    setup_context = staticmethod(_keep_for_backward)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *gradients):
-        return _backward(partial(_gradients, pool_mix_plain), ctx, *gradients)
-
-
 def _parts(x: Tensor) -> ModuleType:
-    """Return what a registered operator is made of: it can be in a program that was exported for another device."""
     if not runs_kernels(x):
         return pool_mix_plain
     from . import pool_mix_triton
@@ -154,33 +136,19 @@ def _parts(x: Tensor) -> ModuleType:
     return pool_mix_triton
 
 
-@torch.library.custom_op("poolformer::pool_mix", mutates_args=())
-def _pool_mix(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The operator with Triton's kernels."""
-    with torch.cuda.device_of(x):  # Triton launches on the current device
-        return _forward(_parts(x), x, a, keep, eps, pool_size)
-
-
-@_pool_mix.register_fake
-def _(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), *(x.new_empty(x.shape[0], dtype=a.dtype) for _ in range(2))
 
 
-@torch.library.custom_op("poolformer::pool_mix_backward", mutates_args=())
-def _pool_mix_backward(
-    gradient: Tensor, x: Tensor, a: Tensor, keep: Tensor, mean: Tensor, rstd: Tensor, pool_size: int
-) -> tuple[Tensor, Tensor]:
-    with torch.cuda.device_of(x):
-        return _gradients(_parts(x), gradient, x, a, keep, mean, rstd, pool_size)
-
-
-@_pool_mix_backward.register_fake
-def _(
+def _shapes_backward(
     gradient: Tensor, x: Tensor, a: Tensor, keep: Tensor, mean: Tensor, rstd: Tensor, pool_size: int
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(a)
 
 
-_pool_mix.register_autograd(
-    partial(_backward, torch.ops.poolformer.pool_mix_backward), setup_context=_keep_for_backward
+register(
+    Pass("pool_mix", _forward, _shapes),
+    Pass("pool_mix_backward", _gradients, _shapes_backward),
+    keep=_keep_for_backward,
+    backward=_backward,
 )

@@ -1,0 +1,59 @@
+"""Registering fused operators with PyTorch: ``poolformer::`` written in Python, ``poolformer_cpu::`` in C++.
+
+Either has shapes for compilers and ``torch.export``, gradients, and counts of its operations. Nothing looks into them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, NoReturn
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+
+class Pass(NamedTuple):
+    """The forward or the backward pass of an operator.
+
+    Attributes:
+        name: Of the operator.
+        run: Computes it in Python; its annotations are the operator's schema.
+        shapes: Returns empty tensors like those that ``run`` returns.
+        flops: Counts the operations of its products from the shapes of what it takes; None for none.
+    """
+
+    name: str
+    run: Callable
+    shapes: Callable
+    flops: Callable[..., int] | None = None
+
+
+def register(forward: Pass, backward_pass: Pass, *, keep: Callable, backward: Callable) -> None:
+    """Register an operator in both namespaces; in C++ it is computed where `poolformer.kernels.cpu` has loaded it.
+
+    It can be differentiated once: a second time raises RuntimeError.
+
+    Args:
+        forward: Its first output is differentiated.
+        backward_pass: Takes the gradient and what ``keep`` has kept.
+        keep: ``setup_context`` of the gradient.
+        backward: Computes the gradient, given the operator of the backward pass, the context, and gradients of outputs.
+    """
+    for each in (forward, backward_pass):
+        torch.library.custom_op(f"poolformer::{each.name}", each.run, mutates_args=())
+        in_cpp = f"poolformer_cpu::{each.name}"
+        torch.library.define(in_cpp, torch.library.infer_schema(each.run, mutates_args=()))
+        # Where the C++ is not, as where an exported program was sent to.
+        torch.library.impl(in_cpp, "CompositeExplicitAutograd", each.run)
+    for namespace in ("poolformer", "poolformer_cpu"):
+        operators = getattr(torch.ops, namespace)
+        for each in (forward, backward_pass):
+            torch.library.register_fake(f"{namespace}::{each.name}", each.shapes)
+            if each.flops:
+                register_flop_formula(getattr(operators, each.name))(each.flops)
+        compute = getattr(operators, backward_pass.name)
+        torch.library.register_autograd(f"{namespace}::{forward.name}", partial(backward, compute), setup_context=keep)
+        torch.library.register_autograd(f"{namespace}::{backward_pass.name}", _refuse)
+
+
+def _refuse(ctx, *_: object) -> NoReturn:
+    raise RuntimeError("fused operators can be differentiated once: leave out --model.fused, or fuse()")

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .atomic_write import atomic_write
 from .configs import config_names, find_config, read_config
 from .errors import ConfigError, PoolformerError, UnknownNameError, one_line
 from .registry import MIXERS, describe, find, listing, suggestion
@@ -133,9 +134,8 @@ class Run:
 
     def save(self, result: Result) -> None:
         """Write the result, wholly or not at all."""
-        unfinished = self._result_file.with_suffix(".partial")
-        unfinished.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, self._result_file)
+        with atomic_write(self._result_file, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(result), indent=1) + "\n")
 
 
 # ---- rows

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .ablation import Result, Row
+from .atomic_write import atomic_write
 from .errors import ConfigError
 
 HEADER = ("row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time")
@@ -83,7 +84,7 @@ def duration(seconds: float) -> str:
 
 def write_csv(lines: Sequence[Line], path: Path) -> None:
     """Write the table with plain numbers; what there is none of is empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for line in lines:

@@ -1,11 +1,11 @@
 """What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
 
 import csv
-import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
+from .atomic_write import atomic_write
 from .complexity import Complexity, count
 from .run_directory import HEADLINE
 
@@ -147,15 +148,14 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, top_k: int = 5):
         super().__init__(write_interval="batch")
         self.top_k = top_k
-        self._file: IO[str] | None = None
+        self._stack = ExitStack()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.path.with_name(f"{self.path.name}.partial")
-        self._file = self._partial.open("w", newline="")
-        self._rows = csv.writer(self._file)
+        self._stack = ExitStack()
+        self._rows = csv.writer(self._stack.enter_context(atomic_write(self.path, "w", newline="")))
         top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
         self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
 
@@ -180,13 +180,8 @@ class PredictionWriter(BasePredictionWriter):
             self._rows.writerow(row)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._file.close()
-        os.replace(self._partial, self.path)
+        self._stack.close()
         rank_zero_info(f"Predictions: {self.path}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self._file is not None:
-            try:
-                self._file.close()
-            finally:
-                self._partial.unlink(missing_ok=True)
+        self._stack.__exit__(type(exception), exception, exception.__traceback__)

@@ -1,6 +1,5 @@
 """Writing checkpoints so that under a checkpoint's name there is always a whole one, whatever dies when."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from .atomic_write import atomic_write
 from .errors import RunError
 from .registry import describe
 
@@ -61,26 +61,8 @@ def has_saved(trainer: pl.Trainer) -> bool:
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename in a folder last through a power cut, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with atomic_write(path) as file:
+        torch.save(checkpoint, file)
 
 
 def system_error(error: BaseException | None) -> OSError | None:

@@ -26,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from . import callbacks, data, data_section, guards, host_memory, run_directory
+from .atomic_write import replacing
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
@@ -332,7 +333,8 @@ class TrainingCLI(LightningCLI):
         options = self._options.clone()
         options.ckpt_path = None
         options.seed_everything = self.model.seed  # a run that goes on keeps the one it started with
-        self._parser(self.verb).save(options, path, skip_none=False, overwrite=True)
+        with replacing(path) as unfinished:
+            self._parser(self.verb).save(options, unfinished, skip_none=False)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)

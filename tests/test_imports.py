@@ -33,7 +33,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers", "kernels.execution"],
-    ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming"],
+    ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming", "atomic_write"],
     ["kernels.cpu"],
     ["kernels.pool_mix", "kernels.channel_mix"],
     ["kernels.pool_mix_plain", "kernels.pool_mix_triton", "kernels.channel_mix_plain", "kernels.channel_mix_triton"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import ablation, launchers
+from ..atomic_write import atomic_write
 from ..configs import find_config
 from ..errors import ConfigError, PoolformerError, one_line
 
@@ -224,7 +225,8 @@ def _write(lines: list["Line"], out: Path) -> str:
             "the batch and the learning rate"
         )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(f"{text}\n", encoding="utf-8")
+    with atomic_write(out / "table.md", "w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
     write_csv(lines, out / "table.csv")
     return text
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..atomic_write import publish
 from ..errors import ConfigError, PoolformerError
 from ..registry import describe
 from .arguments import add_checkpoint
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
             print(line, flush=True)
         if list(Path(folder).iterdir()) != [unfinished]:
             raise PoolformerError("ONNX cannot hold so many weights in one file: write a .pt2 file")
-        os.replace(unfinished, target)
+        publish(unfinished, target)
     print(target)
     return 0
 

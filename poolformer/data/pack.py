@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from ..atomic_write import atomic_write
 from ..errors import ConfigError, DataError
 from .beton import JPEG, RAW, Beton, BetonWriter, Stored
 from .jpeg import decode, encode, read_header, to_pixels
@@ -172,7 +173,8 @@ def _write_sidecar(path: Path, class_names: list[str], labels: list[int], storag
         "skipped": skipped,
         "classes": {name: counts[label] for label, name in enumerate(class_names)},
     }
-    sidecar(path).write_text(json.dumps(content, indent=1) + "\n")
+    with atomic_write(sidecar(path), "w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
 
 
 def _shrunk(words: np.ndarray, max_side: int) -> np.ndarray:

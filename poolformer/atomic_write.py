@@ -1,0 +1,72 @@
+"""Writing files so that under a name there is always a whole one, whatever dies when: beside it, flushed, renamed."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Open a file to write that replaces the one at ``path`` when the block ends, and only if it ends without an error.
+
+    Args:
+        path: The file to be.
+        mode: ``wb`` or ``w``.
+        options: What ``open`` takes: encoding, newline.
+
+    Raises:
+        OSError: It cannot be written, or what stands there is no regular file.
+    """
+    with replacing(path) as unfinished, unfinished.open(mode, **options) as file:
+        yield file
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` for those that write to names; what is there at the end becomes ``path``.
+
+    Raises:
+        OSError: As `atomic_write`.
+    """
+    path = _regular(path)
+    unfinished = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    try:
+        yield unfinished
+        publish(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def publish(unfinished: Path, path: str | Path) -> None:
+    """Give a finished file of the same file system its name, so that it lasts through a power cut.
+
+    Raises:
+        OSError: As `atomic_write`.
+    """
+    path = _regular(path)
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last through a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _regular(path: str | Path) -> Path:
+    """Return where a file really stands, so that a link stays one; refuse devices and folders."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path

@@ -42,7 +42,7 @@ CASES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for 
 TOLERANCE = {
     (torch.float64, "tiny"): 1e-12,
     (torch.float64, "full"): 1e-12,
-    (torch.float32, "tiny"): 2e-6,
+    (torch.float32, "tiny"): 4e-6,  # 3.3e-6 seen on a CPU with AVX2
     (torch.float32, "full"): 1e-5,
 }
 

@@ -300,8 +300,8 @@ def test_the_operators_keep_pytorchs_contract(request, namespace, name, register
     ids=str,
 )
 def test_what_is_kept_for_the_backward_pass(way, name, dtype, shares):
-    if (way, name, dtype) == ("cpp", "mlp", torch.bfloat16):
-        shares = 0.5  # fc1 is always computed again
+    if (way, name, dtype) == ("cpp", "mlp", torch.bfloat16) and dtype in cpu.load():
+        shares = 0.5  # fc1 is always computed again; on a CPU without such products, nothing is
     values = inputs(OPERATORS[name], (2, 32, 24, 24), torch.float32)
     x = values.pop("x").contiguous(memory_format=torch.channels_last).requires_grad_()
     layer = torch.nn.ParameterDict({name: each for name, each in values.items() if name != "keep"})
@@ -441,7 +441,8 @@ def test_more_threads_compute_the_same_in_cpp(cpp):
 @pytest.mark.parametrize("channels", [33, 40])
 def test_an_odd_number_of_channels_is_left_to_pytorch_in_bf16(cpp, channels):
     assert availability.runs_cpp(torch.ones(1), torch.float32, channels)
-    assert availability.runs_cpp(torch.ones(1), torch.bfloat16, channels) == (channels == 40)
+    in_bf16 = channels == 40 and torch.bfloat16 in cpu.load()
+    assert availability.runs_cpp(torch.ones(1), torch.bfloat16, channels) == in_bf16
     assert not availability.runs_cpp(torch.ones(1).double(), torch.float64, channels)
 
 
@@ -552,7 +553,7 @@ def test_a_fused_network_keeps_less_than_half_and_recomputed_a_quarter(way, prec
         kept.append(saved_bytes(forward, network))
     assert kept[1] < 0.47 * kept[0]
     assert kept[2] < 0.27 * kept[0]
-    if way == "cpp" and precision == torch.bfloat16:  # in which fc1 is always computed again
+    if way == "cpp" and precision == torch.bfloat16 and precision in cpu.load():  # in which fc1 is always computed again
         assert kept[1] == kept[2]
 
 

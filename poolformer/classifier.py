@@ -22,7 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from .backbones import create_backbone, recompute
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
-from .kernels.fuse import fuse, fusing_pays
+from .fused import fuse, fusing_pays
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
 from .pretrained import compare, explain

@@ -14,19 +14,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .block import Block, BlockOptions
 from .errors import OptionsError
-from .kernels.execution import Execution, run
-from .layers import (
-    ACTIVATIONS,
-    ChannelMLP,
-    DropPath,
-    PatchEmbedding,
-    Scale,
-    check_resolution,
-    choose,
-    init_linear,
-    make_norm,
-)
+from .execution import execution_of
+from .layers import ACTIVATIONS, PatchEmbedding, check_resolution, choose, init_linear, make_norm
 from .mixer_spec import NUM_STAGES, Mixer, MixerSpec, resolve
 
 Norm = Literal["group", "layer", "batch", "none"]
@@ -48,72 +39,6 @@ class Patch(NamedTuple):
 STEM = Patch(kernel_size=7, stride=4, padding=2)
 DOWNSAMPLE = Patch(kernel_size=3, stride=2, padding=1)
 _EPS, _FOLLOW_UP_EPS = 1e-5, 1e-6
-
-
-class BlockOptions(NamedTuple):
-    """What all blocks of a network share; see `MetaFormer` for the meaning of each."""
-
-    norm: Callable[[int], nn.Module]
-    act: Callable[[], nn.Module]
-    mlp_ratio: float
-    mlp_bias: bool
-    layer_scale_init: float | None
-    residual_scale_init: float | None
-    residual: bool
-    channel_mlp: bool
-
-
-class Block(nn.Module):
-    """One MetaFormer block: token mixing, then channel mixing, each on a residual branch.
-
-    Args:
-        dim: Channels C.
-        token_mixer: Module from (B, C, H, W) to the same shape.
-        options: What all blocks share.
-        drop_path_rate: Probability of skipping each of the two branches in training.
-
-    Attributes:
-        execution: How the block is computed where that is not step by step; see `kernels.fuse` and
-            `MetaFormer.set_grad_checkpointing`.
-    """
-
-    execution = Execution()
-
-    def __init__(self, dim: int, token_mixer: nn.Module, options: BlockOptions, drop_path_rate: float):
-        super().__init__()
-        self.residual = options.residual
-        self.norm1 = options.norm(dim)
-        self.token_mixer = token_mixer
-        self.layer_scale1 = _scale(dim, options.layer_scale_init)
-        self.res_scale1 = _scale(dim, options.residual_scale_init)
-        if options.channel_mlp:
-            self.norm2 = options.norm(dim)
-            self.mlp = ChannelMLP(dim, options.mlp_ratio, options.act, bias=options.mlp_bias)
-        else:  # the paper's ablation: the second branch is left with its layer scale
-            self.norm2 = nn.Identity()
-            self.mlp = nn.Identity()
-        self.layer_scale2 = _scale(dim, options.layer_scale_init)
-        self.res_scale2 = _scale(dim, options.residual_scale_init)
-        self.drop_path = DropPath(drop_path_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if any(self.execution):
-            return run(self, x)
-        return self.mix_channels(self.mix_tokens(x))
-
-    def mix_tokens(self, x: Tensor) -> Tensor:
-        """The first half of the block, of (B, C, H, W)."""
-        mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        return self.res_scale1(x) + mixed if self.residual else mixed
-
-    def mix_channels(self, x: Tensor) -> Tensor:
-        """The second half."""
-        mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
-        return self.res_scale2(x) + mixed if self.residual else mixed
-
-
-def _scale(dim: int, init: float | None) -> nn.Module:
-    return Scale(dim, init) if init else nn.Identity()
 
 
 class Stage(nn.Module):
@@ -327,7 +252,7 @@ class MetaFormer(nn.Module):
         """
         for stage in self.stages[:-1]:
             for block in stage.blocks:
-                block.execution = block.execution._replace(recompute=enable)
+                block.execution = execution_of(block)._replace(recompute=enable)
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer that makes the logits."""

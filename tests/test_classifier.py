@@ -21,7 +21,7 @@ from poolformer.checkpoint import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError
-from poolformer.kernels.fuse import Fused
+from poolformer.fused import Fused
 from poolformer.metaformer import Block
 from poolformer.recipe import Schedule
 
@@ -319,16 +319,16 @@ def test_fused_operators_stay_separate_on_a_cpu_that_has_none_for_the_precision(
     model = tiny(fused=True)
     with pytest.warns(UserWarning, match=f"on this cpu, in {precision}, the blocks stay as they are"):
         quiet_trainer(precision=precision).fit(model, datamodule=DigitsData(batch_size=6))
-    assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
+    assert not any(any(getattr(layer, "execution", None) or ()) for layer in model.modules())
 
 
 def test_on_a_gpu_without_triton_fused_operators_stay_separate(monkeypatch):
-    monkeypatch.setattr("poolformer.kernels.fuse.has_triton", lambda: False)
+    monkeypatch.setattr("poolformer.fused.has_triton", lambda: False)
     model, strategy = tiny(fused=True), SimpleNamespace(root_device=torch.device("cuda"))
     model.trainer = SimpleNamespace(strategy=strategy, precision="bf16-mixed")
     with pytest.warns(UserWarning, match=r"needs Triton on a GPU.*: on this cuda, in bf16-mixed, the blocks stay"):
         model._fuse()
-    assert not any(any(getattr(layer, "execution", ())) for layer in model.modules())
+    assert not any(any(getattr(layer, "execution", None) or ()) for layer in model.modules())
 
 
 def test_fused_operators_train_the_same_network_on_a_cpu(cpp):
@@ -336,7 +336,7 @@ def test_fused_operators_train_the_same_network_on_a_cpu(cpp):
     fused.backbone.load_state_dict(plain.backbone.state_dict())
     for model in (plain, fused):
         quiet_trainer().fit(model, datamodule=DigitsData(batch_size=6))
-    assert all(layer.execution.fused_mlp for layer in fused.modules() if isinstance(layer, Block))
+    assert all(layer.execution.mix_channels for layer in fused.modules() if isinstance(layer, Block))
     for (name, ours), theirs in zip(fused.state_dict().items(), plain.state_dict().values(), strict=True):
         if not name.endswith("norm1.bias"):  # without a gradient but for rounding
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5, msg=name)
@@ -355,7 +355,7 @@ def test_a_backbone_without_fused_operators_is_said(monkeypatch):
 def test_fused_kernels_train_on_a_gpu():
     model = tiny(fused=True)
     quiet_trainer(accelerator="gpu", devices=1).fit(model, datamodule=DigitsData(batch_size=6))
-    assert any(any(getattr(layer, "execution", ())) for layer in model.modules())
+    assert any(any(getattr(layer, "execution", None) or ()) for layer in model.modules())
 
 
 @pytest.mark.parametrize(("backbone", "side"), [("poolformer_tiny", 8), ("timm/vit_tiny_patch16_224", 16)])

@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from poolformer import create_backbone
 from poolformer.folding import fold
+from poolformer.fused import Fused, fuse
 from poolformer.kernels import availability, cpu
 from poolformer.kernels import channel_mix as channel_mix_module
 from poolformer.kernels import pool_mix as pool_mix_module
 from poolformer.kernels.channel_mix import channel_mix
-from poolformer.kernels.fuse import Fused, fuse
 from poolformer.kernels.pool_mix import pool_mix
 from poolformer.measure import saved_bytes
 
@@ -514,7 +514,7 @@ def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
     torch.export.save(program, tmp_path / "fused.pt2")
     torch.save((images, network(images).detach()), tmp_path / "expected.pt")
     code = """if True:
-        import torch, poolformer.kernels.fuse
+        import torch, poolformer.fused
         images, expected = torch.load("expected.pt")
         found = torch.export.load("fused.pt2").module()(images).detach()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -553,7 +553,9 @@ def test_a_fused_network_keeps_less_than_half_and_recomputed_a_quarter(way, prec
         kept.append(saved_bytes(forward, network))
     assert kept[1] < 0.47 * kept[0]
     assert kept[2] < 0.27 * kept[0]
-    if way == "cpp" and precision == torch.bfloat16 and precision in cpu.load():  # in which fc1 is always computed again
+    if (
+        way == "cpp" and precision == torch.bfloat16 and precision in cpu.load()
+    ):  # in which fc1 is always computed again
         assert kept[1] == kept[2]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .. import host_memory, measure
 from ..backbones import create_backbone, recompute
 from ..errors import ConfigError, OptionsError
-from ..kernels.fuse import fuse, fusing_pays
+from ..fused import fuse, fusing_pays
 from ..recipe import parameter_groups
 from ..registry import suggestion
 from . import bench_engines

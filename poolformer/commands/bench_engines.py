@@ -26,6 +26,17 @@ def check(engine: str, device: torch.device, dtype: torch.dtype) -> None:
         raise ConfigError(f"{engine} is measured on the CPU: --device cpu")
     if engine == "onnxruntime" and dtype != torch.float32:
         raise ConfigError("onnxruntime computes these networks in fp32 alone: leave it out with --precision bf16")
+    if engine == "openvino" and dtype == torch.bfloat16 and not _openvino_has_bf16():
+        raise ConfigError(
+            "openvino computes in fp32 on this CPU, which has no bf16: leave it out with --precision bf16"
+        )
+
+
+def _openvino_has_bf16() -> bool:
+    # Asked for bf16 where there is none, it computes in fp32 and says nothing.
+    import openvino as ov
+
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def onnxruntime(network: nn.Module, images: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:

@@ -148,13 +148,13 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, top_k: int = 5):
         super().__init__(write_interval="batch")
         self.top_k = top_k
-        self._stack = ExitStack()
+        self._stack, self._written = ExitStack(), 0
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stack = ExitStack()
+        self._stack, self._written = ExitStack(), 0
         self._rows = csv.writer(self._stack.enter_context(atomic_write(self.path, "w", newline="")))
         top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
         self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
@@ -171,13 +171,20 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         images = getattr(trainer.datamodule, "predict_names", None)
         if not batch_indices:  # Lightning knows them of PyTorch's own loader only
-            batch_indices = trainer.predict_dataloaders.batch_indices(batch_idx)
+            batch_indices = self._indices(trainer.predict_dataloaders, batch_idx, len(prediction))
         top = prediction.topk(min(self.top_k, prediction.shape[1]))
         for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
             row = [images[index] if images else index]
             for value, label in zip(values, labels, strict=True):
                 row += [pl_module.class_name(label), f"{value:.6f}"]
             self._rows.writerow(row)
+
+    def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:
+        """Number the images of a batch: as our own loaders say, in the order of any other."""
+        if hasattr(loader, "batch_indices"):
+            return loader.batch_indices(batch_idx)
+        self._written, first = self._written + count, self._written
+        return range(first, first + count)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stack.close()

@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .backbones import create_backbone, recompute
+from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .fused import fuse, fusing_pays
@@ -158,6 +159,7 @@ class ImageClassifier(pl.LightningModule):
         self.saved_metrics: dict[str, float] = {}
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._before: dict[str, Any] = {}
+        self._checks: dict[Any, BatchCheck] = {}
         self.val_metrics = _metrics(num_classes)
         self.test_metrics = _metrics(num_classes)
 
@@ -178,6 +180,7 @@ class ImageClassifier(pl.LightningModule):
                 backbone takes one size only, the cosine has no end, or nothing can be compiled here.
             OptionsError: The backbone cannot be recomputed.
         """
+        self._checks = {}
         if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
         if stage == "fit":
@@ -265,18 +268,52 @@ class ImageClassifier(pl.LightningModule):
             **training_set(self.trainer.train_dataloader),
         }
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalise on the device; in training mix, erase, and make the targets soft (B, K)."""
-        images, labels = batch
-        images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
+    def on_validation_start(self) -> None:
+        check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)
+
+    def on_test_start(self) -> None:
+        check_one_loader(self.trainer, "test", self.trainer.test_dataloaders)
+
+    def on_predict_start(self) -> None:
+        check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).
+
+        Raises:
+            DataError: It is not uint8 images (B, 3, H, W) with int64 labels (B,).
+        """
+        return self._prepared(batch, dataloader_idx)
+
+    def _prepared(self, batch: Any, dataloader_idx: int = 0) -> Batch:
+        if isinstance(batch, Batch):  # otherwise the data module has an on_after_batch_transfer, and ours was not asked
+            return batch
+        images, labels = self._check_of_stage()(batch, dataloader_idx)
+        if images.dtype == torch.uint8:
+            images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
+        else:  # as a copy: mixing and erasing happen in place
+            images = images.to(self.mean.dtype, copy=True, memory_format=torch.channels_last)
         if not self.trainer.training:
-            return images, labels
+            return Batch(images, labels)
         # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
         seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
-        return self.augment(images, labels)
+        return Batch(*self.augment(images, labels))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, targets = batch
+    def _check_of_stage(self) -> BatchCheck:
+        stage = self.trainer.state.stage
+        if stage not in self._checks:
+            module = getattr(self.trainer, "datamodule", None)
+            self._checks[stage] = BatchCheck(
+                source_name(self.trainer, stage.dataloader_prefix or stage.value),
+                channels=len(self.mean),
+                classes=getattr(module, "num_classes", None) or self.hparams.num_classes,
+                normalised=getattr(module, NORMALISED, False) is True,
+                labelled=not self.trainer.predicting,
+            )
+        return self._checks[stage]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = self._prepared(batch)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
         self.log("train/loss", loss, prog_bar=True)
@@ -284,18 +321,18 @@ class ImageClassifier(pl.LightningModule):
             self.log("train/top1", (logits.argmax(1) == targets.argmax(1)).float().mean())
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(self.val_metrics, "val", batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(self.test_metrics, "test", batch)
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the probabilities (B, K)."""
-        return self(batch[0]).float().softmax(1)
+        return self(self._prepared(batch).images).float().softmax(1)
 
-    def _evaluate(self, metrics: torch.nn.ModuleDict, split: str, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = batch
+    def _evaluate(self, metrics: torch.nn.ModuleDict, split: str, batch: Batch) -> None:
+        images, labels = self._prepared(batch)
         logits = self(images)
         metrics["images"].update(float(len(labels)))
         metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))

@@ -35,6 +35,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers"],
+    ["batches"],
     ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming", "atomic_write"],
     ["kernels.cpu"],
     ["kernels.pool_mix", "kernels.channel_mix"],

@@ -33,12 +33,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: As `atomic_write`.
     """
     path = _regular(path)
-    unfinished = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    unfinished = unfinished_name(path)
     try:
         yield unfinished
         publish(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def unfinished_name(path: Path) -> Path:
+    """Return a name beside ``path`` that no other process uses."""
+    return path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
 
 
 def publish(unfinished: Path, path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,12 +29,14 @@ def main(argv: list[str]) -> int:
     """
     options = _parser().parse_args(argv)
     from ..data.pack import Storage, pack
+    from ..data.target import checked_target
     from ..data.threads import available_cores
 
     storage = Storage(max_side=options.max_side, quality=options.quality, raw=options.raw)
-    target = Path(options.dst).expanduser()
-    _check_target(target, options.overwrite)
+    target = checked_target(options.dst, overwrite=options.overwrite)
+    _check_source(options.src, target)
     files = _source(options.src, options.split)
+    _check_apart(files, target)
     start = time.monotonic()
     with _Progress(len(files.names)) as progress:
         skipped = pack(
@@ -41,6 +44,7 @@ def main(argv: list[str]) -> int:
             target,
             storage=storage,
             on_error=options.on_error,
+            overwrite=options.overwrite,
             workers=options.num_workers or available_cores(),
             progress=progress,
         )
@@ -69,11 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise DataError(f"'{target}' is already there: --overwrite replaces it")
-    if not target.parent.is_dir():
-        raise DataError(f"there is no folder '{target.parent}' to write '{target.name}' into")
+def _check_source(text: str, target: Path) -> None:
+    from ..data.target import sidecar
+
+    for written in (target, sidecar(target)):
+        if written.exists() and Path(text).expanduser().exists() and written.samefile(Path(text).expanduser()):
+            raise DataError(f"'{text}' is what is to be packed: give another file to write")
+
+
+def _check_apart(files: "ImageFiles", target: Path) -> None:
+    """Refuse to replace one of the images that are to be packed."""
+    same = [name for name in files.names if os.path.basename(name) == target.name and os.path.exists(name)]
+    if target.exists() and any(target.samefile(name) for name in same):
+        raise DataError(f"'{target}' is one of the images to be packed: give another file to write")
 
 
 def _source(text: str, split: str | None) -> "ImageFiles":

@@ -36,13 +36,16 @@ def main(argv: list[str]) -> int:
 
 
 def _against_sidecar(path: Path) -> list[str]:
-    from ..data.pack import sha256, sidecar
+    from ..data.pack import sha256
+    from ..data.target import sidecar
 
-    described = sidecar(path)
-    if not described.is_file():
-        return []
-    try:
-        expected = json.loads(described.read_text())["sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return [f"'{described}' is no description of a .beton file"]
-    return [] if sha256(path) == expected else [f"'{path}': its sha256 is not the one in '{described.name}'"]
+    described = [file for file in {sidecar(path), sidecar(path.resolve())} if file.is_file()]
+    faults = []
+    for file in described:
+        try:
+            expected = json.loads(file.read_text(encoding="utf-8"))["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            faults.append(f"'{file}' is no description of a .beton file")
+        else:
+            faults += [] if sha256(path) == expected else [f"'{path}': its sha256 is not the one in '{file.name}'"]
+    return faults

@@ -11,10 +11,11 @@ import os
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from ..atomic_write import atomic_write
 from ..errors import DataError
 
 VERSION = 2
@@ -177,7 +178,7 @@ class Beton:
 class BetonWriter:
     """Writes a .beton file that appears under its name only when it is complete.
 
-    Use it as a context: leaving it by an exception removes what was written.
+    Use it as a context, which gives a `BetonStream`: leaving it by an exception removes what was written.
 
     Args:
         path: of the file to be.
@@ -185,27 +186,33 @@ class BetonWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, capacity: int) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
+        self._opening, self._capacity = atomic_write(Path(path)), capacity
+
+    def __enter__(self) -> "BetonStream":
+        return BetonStream(self._opening.__enter__(), capacity=self._capacity)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opening.__exit__(kind, error, trace)
+
+
+class BetonStream:
+    """The content of a .beton file on its way into an open file that can seek.
+
+    Args:
+        file: an empty file.
+        capacity: samples to make room for; fewer may come.
+    """
+
+    def __init__(self, file: IO[bytes], *, capacity: int) -> None:
+        self._file = file
         row = np.dtype([("f0", IMAGE), ("f1", "<i8")], align=True)
         self._index = np.zeros(capacity, row)
         self._allocations = np.zeros(capacity, ALLOCATION)
         self._crcs = np.zeros(capacity, "<u4")
         self._samples, self._page_size = 0, PAGE
         self._end = _round_up(HEADER.itemsize + 2 * FIELD.itemsize + self._index.nbytes, PAGE)
-
-    def __enter__(self) -> "BetonWriter":
-        self._file = open(self.partial, "wb")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        if kind is None:
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink()
 
     def add(self, image: Stored, label: int) -> None:
         """Appends a sample."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -10,10 +11,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ..atomic_write import atomic_write
+from ..atomic_write import unfinished_name
 from ..errors import ConfigError, DataError
-from .beton import JPEG, RAW, Beton, BetonWriter, Stored
+from .beton import JPEG, RAW, Beton, BetonStream, Stored
 from .jpeg import decode, encode, read_header, to_pixels
+from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
 
 LARGEST_SIDE = 65535
@@ -84,16 +86,18 @@ def pack(
     *,
     storage: Storage,
     on_error: Literal["fail", "skip"] = "fail",
+    overwrite: bool = True,
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
-    """Writes `path` and, beside it, `path`.json.
+    """Writes `path` and, beside it, `path`.json, both when both are whole.
 
     Args:
         files: the images.
         path: of the .beton file; it is there only once it is whole.
         storage: form of the images.
         on_error: what to do with a file that is no sound image: `fail` at the first, or `skip` all of them.
+        overwrite: whether a file of this name may be replaced.
         workers: threads.
         progress: called after each image with the number of images done.
 
@@ -101,8 +105,29 @@ def pack(
         What was skipped, a line each.
 
     Raises:
-        DataError: a file is no sound image, none is, or the disk refuses.
+        DataError: a file is no sound image, none is, the disk refuses, or another process writes this file.
     """
+    path = Path(os.path.realpath(path))
+    beton, description = unfinished_name(path), unfinished_name(sidecar(path))
+    try:
+        with locked(path):
+            refuse_existing(path, overwrite=overwrite)  # it may be new since the command looked
+            try:
+                labels, skipped = _write(files, beton, storage, on_error, workers, progress)
+                _describe(beton, description, files.class_names, labels, storage, skipped)
+                publish_pair(beton, description, path)
+            finally:
+                beton.unlink(missing_ok=True)
+                description.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written: {error.strerror or error}") from error
+    return skipped
+
+
+def _write(
+    files: ImageFiles, beton: Path, storage: Storage, on_error: str, workers: int, progress: Callable[[int], None]
+) -> tuple[list[int], list[str]]:
+    """(labels of what is packed, what was skipped)"""
 
     def load(n: int) -> Stored | DataError:
         try:
@@ -111,30 +136,22 @@ def pack(
             return error
 
     skipped, labels = [], []
-    try:
-        with BetonWriter(path, capacity=len(files.names)) as writer:
-            images = in_order(load, range(len(files.names)), workers=workers, ahead=4 * workers)
-            for done, (image, label) in enumerate(zip(images, files.labels, strict=True), 1):
-                if not isinstance(image, DataError):
-                    writer.add(image, label)
-                    labels.append(label)
-                elif on_error == "skip":
-                    skipped.append(str(image))
-                else:
-                    raise DataError(f"{image} (--on_error skip packs the others)")
-                progress(done)
-            if not labels:
-                raise DataError(f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}")
-            writer.finish(files.class_names, asdict(storage))
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be written: {error.strerror}") from error
-    _write_sidecar(path, files.class_names, labels, storage, skipped)
-    return skipped
-
-
-def sidecar(path: Path) -> Path:
-    """Where the description of a .beton file stands."""
-    return path.with_name(path.name + ".json")
+    with open(beton, "wb") as file:
+        stream = BetonStream(file, capacity=len(files.names))
+        images = in_order(load, range(len(files.names)), workers=workers, ahead=4 * workers)
+        for done, (image, label) in enumerate(zip(images, files.labels, strict=True), 1):
+            if not isinstance(image, DataError):
+                stream.add(image, label)
+                labels.append(label)
+            elif on_error == "skip":
+                skipped.append(str(image))
+            else:
+                raise DataError(f"{image} (--on_error skip packs the others)")
+            progress(done)
+        if not labels:
+            raise DataError(f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}")
+        stream.finish(files.class_names, asdict(storage))
+    return labels, skipped
 
 
 def sha256(path: Path) -> str:
@@ -163,18 +180,22 @@ def damage(beton: Beton, *, workers: int) -> Iterator[str | None]:
     yield from in_order(check, range(len(beton)), workers=workers, ahead=4 * workers)
 
 
-def _write_sidecar(path: Path, class_names: list[str], labels: list[int], storage: Storage, skipped: list[str]) -> None:
+def _describe(
+    beton: Path, description: Path, class_names: list[str], labels: list[int], storage: Storage, skipped: list[str]
+) -> None:
     counts = Counter(labels)
     content = {
         "images": len(labels),
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
+        "bytes": beton.stat().st_size,
+        "sha256": sha256(beton),
         "settings": asdict(storage),
         "skipped": skipped,
         "classes": {name: counts[label] for label, name in enumerate(class_names)},
     }
-    with atomic_write(sidecar(path), "w", encoding="utf-8") as file:
+    with open(description, "w", encoding="utf-8") as file:
         file.write(json.dumps(content, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # a full disk is found before anything is replaced
 
 
 def _shrunk(words: np.ndarray, max_side: int) -> np.ndarray:

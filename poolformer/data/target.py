@@ -1,0 +1,174 @@
+"""Where `poolformer pack` writes: what may stand there, who else is at it, and a file and its description as a pair."""
+
+import json
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+from ..atomic_write import sync_folder, unfinished_name
+from ..errors import DataError
+
+
+def sidecar(path: Path) -> Path:
+    """Where the description of a .beton file stands."""
+    return path.with_name(path.name + ".json")
+
+
+def checked_target(text: str, *, overwrite: bool) -> Path:
+    """The file that DST means, behind links, once it is known that it may be written.
+
+    Raises:
+        DataError: it is a folder, a device, already there, in no folder, or another process is writing it.
+    """
+    if not text:
+        raise DataError("DST is empty: give the .beton file to write")
+    given = Path(text).expanduser()
+    try:
+        path = Path(os.path.realpath(given))
+        if path.is_symlink():
+            raise DataError(f"'{given}' is a link that leads to itself: remove it")
+        if path.is_dir():
+            raise DataError(f"'{given}' is a folder: give the file to write in it, such as '{given / 'train.beton'}'")
+        if not path.parent.is_dir() or text.endswith(("/", os.sep)):
+            folder = text if path.parent.is_dir() else path.parent
+            raise DataError(f"there is no folder '{folder}' to write '{path.name}' into")
+        refuse_existing(path, overwrite=overwrite)
+        with locked(path):  # it can be written there, and nobody else does
+            return path
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"'{given}' cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuse a target that holds what must not be replaced.
+
+    Raises:
+        DataError: the name or that of its description is taken, by something that is no file or without `overwrite`.
+    """
+    for taken in (path, sidecar(path)):
+        if taken.exists() and not taken.is_file():
+            raise DataError(f"'{taken}' is {'a folder' if taken.is_dir() else 'no regular file'} and is not replaced")
+    if path.exists() and not overwrite:
+        raise DataError(f"'{path}' is already there: --overwrite replaces it")
+    if sidecar(path).exists() and not overwrite and not _describes(sidecar(path)):
+        raise DataError(
+            f"'{sidecar(path)}' is already there and describes no .beton file: --overwrite replaces it by the "
+            f"description of '{path.name}'"
+        )
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Be the only process that writes to `path`, and remove what killed ones left half written.
+
+    On a file system without locks nothing is locked and nothing removed.
+
+    Raises:
+        DataError: another process holds it.
+        OSError: nothing can be written beside it.
+    """
+    lock = path.with_name(f".{path.name[:200]}.lock")
+    descriptor = None
+    try:
+        with _signals_later():
+            descriptor, holds = _take(lock, path)
+        if holds:
+            _remove_unfinished(path)
+        yield
+    finally:
+        if descriptor is not None:
+            lock.unlink(missing_ok=True)  # while it is held: who opened it before looks again, see _take
+            os.close(descriptor)
+
+
+def publish_pair(beton: Path, description: Path, path: Path) -> None:
+    """Give a finished file and its description their names; at no moment does a description stand beside another file.
+
+    Args:
+        beton: finished and flushed to the disk.
+        description: likewise.
+        path: of the .beton file to be.
+
+    Raises:
+        OSError: the disk refuses; what was there is still there, or all of the new.
+    """
+    aside = unfinished_name(sidecar(path))
+    with _signals_later():
+        try:
+            if sidecar(path).exists():
+                os.replace(sidecar(path), aside)
+                sync_folder(path.parent)
+            os.replace(beton, path)
+        except OSError:
+            if aside.exists():
+                os.replace(aside, sidecar(path))
+            raise
+        try:
+            os.replace(description, sidecar(path))
+            sync_folder(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Have signals that would end the command wait for the end of these few file operations."""
+    if threading.current_thread() is not threading.main_thread():  # Python calls handlers nowhere else
+        yield
+        return
+    waiting: list[int] = []
+    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if kind is not None]
+    before = {kind: signal.signal(kind, lambda signum, frame: waiting.append(signum)) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    for signum in waiting:
+        signal.raise_signal(signum)
+
+
+def _take(lock: Path, path: Path) -> tuple[int, bool]:
+    """(descriptor, whether it is locked)"""
+    while True:
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        holds = fcntl is not None
+        try:
+            if holds:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise DataError(
+                f"'{path}' is being written by another `poolformer pack`: wait for it or stop it"
+            ) from error
+        except OSError:  # a file system without locks
+            holds = False
+        # Whoever held it before may have removed the name since it was opened.
+        if not holds or (lock.exists() and os.path.samestat(os.fstat(descriptor), os.stat(lock))):
+            return descriptor, holds
+        os.close(descriptor)
+
+
+def _remove_unfinished(path: Path) -> None:
+    ours = re.compile(rf"\.{re.escape(path.name[:200])}(\.json)?\.\d+-[0-9a-f]{{6}}\.tmp")
+    for name in os.listdir(path.parent):
+        if ours.fullmatch(name):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _describes(path: Path) -> bool:
+    try:
+        return {"sha256", "classes"} <= json.loads(path.read_bytes()).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False

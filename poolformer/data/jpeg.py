@@ -12,6 +12,7 @@ import simplejpeg
 from PIL import Image
 
 from ..errors import DataError
+from .jpeg_warnings import SCAN, SEQUENTIAL, decode_despite_warnings, tidied, unsampled
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 """What Pillow may take a file for, whatever its name: of its other formats, EPS starts Ghostscript on the file."""
@@ -19,7 +20,9 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 178_956_970
 """More is taken for a decompression bomb (Pillow's own limit for an error)."""
 
-_SEQUENTIAL, _SCAN = (0xC0, 0xC1), 0xDA
+_AS_RGB = ("YCbCr", "RGB", "Gray")
+_441 = 6
+"""libjpeg-turbo's number of the sampling for which simplejpeg 1.9 has no name; size and colours do not depend on it."""
 _HEAD = 65536
 """Bytes searched for the frame; a larger head (colour profiles) costs a decode of the whole image, nothing else."""
 
@@ -35,11 +38,8 @@ class Header(NamedTuple):
 
 def read_header(data: bytes | np.ndarray) -> Header | None:
     """The header of a JPEG that libjpeg-turbo can turn into RGB, None for everything else."""
-    try:
-        height, width, color, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    return Header(height, width, color) if color in ("YCbCr", "RGB", "Gray") else None
+    header = _read_header(data)
+    return header if header is not None and header.color in _AS_RGB else None
 
 
 def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
@@ -55,14 +55,17 @@ def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
     Raises:
         DataError: no image, a damaged one, or one of more than MAX_PIXELS.
     """
-    header = read_header(data)
+    header = _read_header(data)
     if header is None:
         return to_words(_decode_with_pillow(data, name))
     _check_size(header.height, header.width, name)
     try:
-        return _as_words(simplejpeg.decode_jpeg(data, "RGBX"))
+        pixels = _decode(data)
     except ValueError as error:
         raise DataError(f"{name}: damaged JPEG ({error}); replace the file or leave it out") from error
+    if header.color not in _AS_RGB:  # CMYK: sound, but Pillow turns it into other RGB than libjpeg does
+        return to_words(_decode_with_pillow(data, name))
+    return _as_words(pixels)
 
 
 def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, bottom: int) -> np.ndarray:
@@ -94,7 +97,7 @@ def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, b
         data[frame.place : frame.place + 2] = divmod(rows, 256)
     try:
         # Not strict: what follows the shortened image would count as damage.
-        words = _as_words(simplejpeg.decode_jpeg(data, "RGBX", strict=False))
+        words = _as_words(_decode_trusted(data))
     except ValueError as error:
         raise DataError(f"{name}: damaged JPEG ({error}); pack the file again") from error
     if words.shape[0] < bottom or words.shape[1] != width:
@@ -118,6 +121,32 @@ def to_words(pixels: np.ndarray) -> np.ndarray:
 def to_pixels(words: np.ndarray) -> np.ndarray:
     """uint32 (H, W) -> uint8 (H, W, 3)."""
     return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4)[..., :3])
+
+
+def _read_header(data: bytes | np.ndarray) -> Header | None:
+    try:
+        try:
+            return Header(*simplejpeg.decode_jpeg_header(data, strict=False)[:3])
+        except KeyError as sampling:
+            if sampling.args != (_441,):  # of no name, as libjpeg-turbo knows none, either
+                return None
+            return Header(*simplejpeg.decode_jpeg_header(unsampled(bytes(data)), strict=False)[:3])
+    except (KeyError, ValueError):
+        return None
+
+
+def _decode(data: bytes | np.ndarray) -> np.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(data, "RGBX")
+    except ValueError:
+        return decode_despite_warnings(bytes(data))
+
+
+def _decode_trusted(data: np.ndarray) -> np.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(data, "RGBX", strict=False)
+    except ValueError:  # an odd header is an error all the same
+        return simplejpeg.decode_jpeg(tidied(data.tobytes()), "RGBX", strict=False)
 
 
 def _as_words(pixels: np.ndarray) -> np.ndarray:
@@ -157,11 +186,11 @@ class _Frame(NamedTuple):
 def _frame_of_single_scan(head: bytes) -> _Frame | None:
     """The frame of a JPEG whose rows stand in the file from top to bottom, else None."""
     place, frame = 2, -1
-    while place + 10 < len(head) and head[place] == 0xFF:
+    while place + 10 < len(head) and head[place] == 0xFF != head[place + 1]:
         marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
-        if marker in _SEQUENTIAL:
+        if marker in SEQUENTIAL:
             frame = place
-        elif marker == _SCAN:
+        elif marker == SCAN:
             components = head[place + 4]
             if frame < 0 or components != head[frame + 9]:
                 return None

@@ -1,0 +1,218 @@
+"""JPEGs that libjpeg warns of: which of them have all their pixels, and how to decode those.
+
+libjpeg tells its first warning alone, and simplejpeg none where the header is odd. So a file is first rewritten without
+what is odd and harmless in its markers, as cameras and editors leave it; what is odd between its pixels is then looked
+at piece by piece, so that nothing hides behind a first, harmless warning.
+
+| warning of libjpeg | cause | pixels |
+|---|---|---|
+| N extraneous bytes before marker | padding or leftovers before a marker | all there |
+| Invalid SOS parameters for sequential JPEG | three bytes that a sequential JPEG does not use | all there |
+| unknown JFIF revision number | a version other than 1 | all there |
+| Unknown Adobe color transform code | taken for YCbCr or YCCK, by all that use libjpeg | all there |
+| bad ICC marker | a colour profile in pieces that do not fit | all there |
+| premature end of data segment, Premature end of JPEG file | cut off, or damaged | lost |
+| bad Huffman code, bad arithmetic code | damaged | lost |
+| found marker ... instead of RST | damaged | lost |
+| Inconsistent progression sequence | a scan is missing | lost |
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from .jpeg_huffman import Coding, coding_of, ends_well
+
+SOI, EOI, SCAN, HUFFMAN, RESTART_INTERVAL = 0xD8, 0xD9, 0xDA, 0xC4, 0xDD
+SEQUENTIAL = (0xC0, 0xC1)
+_SEQUENTIAL_TOO = (*SEQUENTIAL, 0xC9)  # arithmetic
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JFIF, _ADOBE = 0xE0, 0xEE
+_UNUSED = {*range(0xE0, 0xF0), 0xFE, 0xDC} - {_JFIF, _ADOBE}
+_BARE = {0x01, *range(0xD0, 0xD9)}
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_END = bytes((0xFF, EOI))
+_EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x[0-9a-f]{2}")
+_LARGEST = 65500
+"""Side of an image, as libjpeg will have it."""
+
+
+class Segment(NamedTuple):
+    """A marker and what belongs to it."""
+
+    marker: int
+    start: int
+    """Of its byte 0xFF."""
+    end: int
+    """Behind it; of a scan, behind its coded pixels."""
+
+
+def segments(jpeg: bytes) -> Iterator[Segment]:
+    """The segments of a JPEG up to its end marker, as libjpeg finds them: what lies between two of them is skipped."""
+    place = 0
+    while found := _MARKER.search(jpeg, place):
+        start, place, marker = found.start(), found.end(), found[0][1]
+        if marker not in _BARE and marker != EOI:
+            place += int.from_bytes(jpeg[place : place + 2], "big")
+        if marker == SCAN:
+            after = _END_OF_SCAN.search(jpeg, place)
+            place = after.start() if after else len(jpeg)
+        yield Segment(marker, start, place)
+        if marker == EOI:
+            return
+
+
+def decode_despite_warnings(jpeg: bytes) -> np.ndarray:
+    """Decodes a JPEG that libjpeg warns of, if all its pixels are there.
+
+    Returns:
+        uint8 (H, W, 4): red, green, blue and padding; the pixels that libjpeg makes of the file as it is.
+
+    Raises:
+        ValueError: pixels are lost; the message is libjpeg's.
+    """
+    tidy = tidied(jpeg)
+    try:
+        return simplejpeg.decode_jpeg(tidy, "RGBX")
+    except ValueError as warning:
+        loss = _loss(tidy, str(warning))
+    if loss is not None:
+        raise ValueError(loss)
+    return simplejpeg.decode_jpeg(tidy, "RGBX", strict=False)
+
+
+def tidied(jpeg: bytes) -> bytes:
+    """The same pixels without what is odd and harmless in the markers, and without what only describes the image."""
+    parts = [(part.marker, bytearray(jpeg[part.start : part.end])) for part in segments(jpeg)]
+    components, is_sequential = 0, False
+    for marker, part in parts:
+        if marker in _FRAMES and len(part) > 9:
+            components, is_sequential = part[9], marker in _SEQUENTIAL_TOO
+        elif marker == SCAN and is_sequential and len(part) > 4:
+            place = 5 + 2 * part[4]
+            part[place : place + 3] = bytes((0, 63, 0))
+        elif marker == _JFIF and part[4:9] == b"JFIF\0" and len(part) > 9:
+            part[9] = 1
+    for marker, part in parts:
+        if marker == _ADOBE and part[4:9] == b"Adobe" and len(part) > 15:
+            usual = {3: 1, 4: 2}.get(components, 0)
+            part[15] = part[15] if part[15] in (0, usual) else usual
+    return b"".join(part for marker, part in parts if marker not in _UNUSED)
+
+
+def unsampled(jpeg: bytes) -> bytes:
+    """The same header with no colour subsampled."""
+    head = bytearray(jpeg)
+    for part in segments(jpeg):
+        if part.marker in _FRAMES:
+            head[part.start + 11 : part.end : 3] = bytes([0x11]) * len(head[part.start + 11 : part.end : 3])
+    return bytes(head)
+
+
+def _loss(jpeg: bytes, first_warning: str) -> str | None:
+    """The first warning that means lost pixels."""
+    if not _EXTRANEOUS.fullmatch(first_warning):
+        return first_warning
+    parts = list(segments(jpeg))
+    scans = [part for part in parts if part.marker == SCAN]
+    frame = next((part for part in parts if part.marker in _FRAMES), None)
+    if frame is None:
+        return first_warning
+    is_whole = len(scans) == 1 and jpeg[scans[0].start + 4] == jpeg[frame.start + 9]
+    if is_whole and frame.marker in SEQUENTIAL:
+        return _loss_in_restart_intervals(jpeg, parts, frame, scans[0], first_warning)
+    return _loss_in_scans(jpeg, parts)
+
+
+def _loss_in_restart_intervals(
+    jpeg: bytes, parts: list[Segment], frame: Segment, scan: Segment, first_warning: str
+) -> str | None:
+    data = scan.start + 2 + int.from_bytes(jpeg[scan.start + 2 : scan.start + 4], "big")
+    grid, coding = _grid(jpeg, frame), _coding(jpeg, parts, frame, scan)
+    if coding is None:
+        return first_warning
+    mcus = grid.columns * grid.rows
+    every = next((int.from_bytes(jpeg[p.start + 4 : p.end], "big") for p in parts if p.marker == RESTART_INTERVAL), 0)
+    pieces = _RESTART.split(jpeg[data : scan.end]) if every else [jpeg[data : scan.end]]  # pixels, number, pixels ...
+    in_turn = all(number[0] & 7 == n % 8 for n, number in enumerate(pieces[1::2]))
+    last = mcus - every * (len(pieces) // 2)
+    if not in_turn or not 0 < last <= (every or mcus):
+        return first_warning
+    for n, pixels in enumerate(pieces[::2]):
+        count = last if 2 * n + 1 == len(pieces) else every
+        head = bytearray(jpeg[:data])
+        head[frame.start + 5 : frame.start + 9] = grid.size_of(count)
+        warning = _warning(bytes(head) + pixels + _END)
+        if warning is not None and not (_EXTRANEOUS.fullmatch(warning) and ends_well(pixels, coding, count)):
+            return warning
+    return None
+
+
+def _loss_in_scans(jpeg: bytes, parts: list[Segment]) -> str | None:
+    sound = b""
+    for part in parts:
+        sound += jpeg[part.start : part.end]
+        warning = _warning(sound + _END) if part.marker == SCAN else None
+        extraneous = _EXTRANEOUS.fullmatch(warning or "")
+        if extraneous:  # the next scan's warnings would hide behind it
+            sound = sound.rstrip(b"\xff")[: -int(extraneous[1])]
+            warning = _warning(sound + _END)
+        if warning is not None:
+            return warning
+    return None
+
+
+class _Grid(NamedTuple):
+    """Of the units (MCUs) in which an image is coded."""
+
+    columns: int
+    rows: int
+    width: int
+    """Of one, in pixels."""
+    height: int
+
+    def size_of(self, mcus: int) -> bytes:
+        """Height and width of an image of so many, as a frame states them; nothing where there is none."""
+        rows = mcus // self.columns if mcus % self.columns == 0 else 1
+        height, width = rows * self.height, mcus // rows * self.width
+        return height.to_bytes(2, "big") + width.to_bytes(2, "big") if max(height, width) <= _LARGEST else bytes(4)
+
+
+def _grid(jpeg: bytes, frame: Segment) -> _Grid:
+    height, width = (int.from_bytes(jpeg[frame.start + n : frame.start + n + 2], "big") for n in (5, 7))
+    sampling = jpeg[frame.start + 11 : frame.end : 3]
+    across = 8 * max(factors >> 4 for factors in sampling) if len(sampling) > 1 else 8
+    down = 8 * max(factors & 15 for factors in sampling) if len(sampling) > 1 else 8
+    return _Grid(-(-width // across), -(-height // down), across, down)
+
+
+def _coding(jpeg: bytes, parts: list[Segment], frame: Segment, scan: Segment) -> Coding | None:
+    tables: dict[int, bytes] = {}
+    for part in parts:
+        place = part.start + 4
+        while part.marker == HUFFMAN and place < part.end:
+            size = 17 + sum(jpeg[place + 1 : place + 17])
+            tables[jpeg[place]] = jpeg[place + 1 : place + size]
+            place += size
+    sampling = dict(zip(jpeg[frame.start + 10 : frame.end : 3], jpeg[frame.start + 11 : frame.end : 3], strict=False))
+    components = jpeg[scan.start + 4]
+    blocks = []
+    for n in range(components):
+        number, choice = jpeg[scan.start + 5 + 2 * n : scan.start + 7 + 2 * n]
+        count = (sampling[number] >> 4) * (sampling[number] & 15) if components > 1 else 1
+        blocks += [(choice >> 4, choice & 15)] * count
+    used = {dc for dc, _ in blocks} | {16 + ac for _, ac in blocks}
+    return coding_of(tables, blocks) if used <= set(tables) else None
+
+
+def _warning(jpeg: bytes) -> str | None:
+    try:
+        simplejpeg.decode_jpeg(jpeg)
+    except ValueError as warning:
+        return str(warning)
+    return None

@@ -7,8 +7,7 @@ package and version each came from, and the class names. A parameter-free mixer 
 import inspect
 import re
 import tarfile
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any
 import torch
 
 from . import registry
+from .checkpoint_archive import check_archive
 from .errors import CheckpointError, RegistryError
 from .mixer_spec import MixerSpec, resolve, stages
+from .plain_values import is_bounded
 from .registry import describe
 
 RECORD = "poolformer"
@@ -36,16 +37,17 @@ _PARTS = {
     "pytorch-lightning_version": str,
 }
 _PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
-_MAX_VALUES, _MAX_DEPTH = 100_000, 20
 # What would be imported: torch.nn.GELU, also inside a text that is YAML.
 _DOTTED = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
+# Where a `ModelCheckpoint` keeps the files that it deletes when it has better ones.
+_FILES = ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path", "best_k_models")
 # Paths that Lightning does not find to lie outside of a folder: x/../.., s3://x, local:/x.
 _LEADS_AWAY = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[\w+.-]{2,}:|::")
 # Package and version, as `Entry.origin` writes them: they go into a command that is meant to be pasted.
 _ORIGIN = re.compile(r"[A-Za-z0-9][\w.-]*( \w[\w.+!-]*)?")
 
 
-def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) -> dict[str, Any]:
+def record(*, backbone: str, mixer: MixerSpec, class_names: Iterable[str] | None) -> dict[str, Any]:
     """Describe what weights need to be used again, in plain values."""
     mixes = takes_mixer(backbone)
     return {
@@ -53,7 +55,7 @@ def record(*, backbone: str, mixer: MixerSpec, class_names: list[str] | None) ->
         "backbone_origin": _origin(backbone),
         "mixers": {one.name: one.origin for one in resolve(mixer)} if mixes else {},
         "stages": stages(mixer) if mixes else [],
-        "class_names": class_names,
+        "class_names": None if class_names is None else list(map(str, class_names)),
     }
 
 
@@ -105,7 +107,7 @@ def _record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     saved = checkpoint.get(RECORD)
     if saved is None:
         return {}
-    if not isinstance(saved, dict) or not _is_record(saved):
+    if not isinstance(saved, dict) or not is_bounded(saved) or not _is_record(saved):
         raise CheckpointError("the checkpoint's record is not one that a run of poolformer writes")
     return saved
 
@@ -142,7 +144,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at '{path}'{candidates(path)}")
     try:
-        _check_unpacked_size(path)
+        check_archive(path)
         # Said explicitly: the default can be turned off by an environment variable.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds
@@ -151,16 +153,13 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint of a run")
+    for name, part in checkpoint.items():
+        if not (is_bounded(name) and is_bounded(part)):
+            raise CheckpointError(
+                f"'{path}' is not a checkpoint that can be used: its {str(name)[:40]!r} holds itself, is nested too "
+                "deeply, or stands for too many values"
+            )
     return checkpoint
-
-
-def _check_unpacked_size(path: Path) -> None:
-    """Refuse an archive that grows when it is read: PyTorch stores tensors as they are and would unpack it all."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked, size = sum(part.file_size for part in archive.infolist()), path.stat().st_size
-        if unpacked > size:
-            raise CheckpointError(f"its {size} bytes would unpack to {unpacked}")
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -187,42 +186,53 @@ def read_run(path: str | Path) -> dict[str, Any]:
         CheckpointError: As `read`; or there are weights alone.
     """
     checkpoint = read(path)
-    if "pytorch-lightning_version" not in checkpoint or "state_dict" not in checkpoint:
-        raise CheckpointError(f"'{path}' was not written by a run: it has no state of the trainer")
-    for name, kind in _PARTS.items():
-        if not isinstance(checkpoint.get(name, kind()), kind):
-            raise CheckpointError(
-                f"'{path}' was not written by a run: its {name} is a {type(checkpoint[name]).__name__}"
-            )
-    for name, value in checkpoint["state_dict"].items():
-        if not isinstance(name, str) or not (isinstance(value, torch.Tensor) or name.endswith("_extra_state")):
-            raise CheckpointError(f"'{path}' was not written by a run: its state_dict holds more than tensors by name")
-    # Lightning deletes what a checkpoint calls its predecessors, folders and other file systems included.
-    for text in _texts(list(checkpoint.get("callbacks", {}).values())):
-        if _LEADS_AWAY.search(text):
-            raise CheckpointError(
-                f"'{path}' was not written by a run: a callback of it names {text[:80]!r}, which a run that goes on "
-                "could delete"
-            )
+    try:
+        check_run(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"'{path}' was not written by a run: {error}") from error
     return checkpoint
 
 
-def _values(value: Any) -> Iterator[Any]:
-    """Yield all that nested mappings and lists hold, keys included.
+def check_run(checkpoint: Mapping[str, Any]) -> None:
+    """Check that what Lightning takes out of a checkpoint without looking is what a run puts there.
 
     Raises:
-        CheckpointError: They hold too much, or themselves: a few bytes of a pickle can stand for billions.
+        CheckpointError: It is not; the message begins with what.
     """
-    todo, count = [(value, 0)], 0
+    if "pytorch-lightning_version" not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError("it has no state of the trainer")
+    for name, kind in _PARTS.items():
+        if not isinstance(checkpoint.get(name, kind()), kind):
+            raise CheckpointError(f"its {name} is a {type(checkpoint[name]).__name__}")
+    for name, value in checkpoint["state_dict"].items():
+        if not isinstance(name, str) or not (isinstance(value, torch.Tensor) or name.endswith("_extra_state")):
+            raise CheckpointError("its state_dict holds more than tensors by name")
+    for name, state in checkpoint.get("callbacks", {}).items():
+        for path in _files_of(state):
+            # Lightning deletes what a checkpoint calls its predecessors, folders and other file systems included.
+            if not isinstance(path, str) or _LEADS_AWAY.search(path):
+                raise CheckpointError(
+                    f"a callback of it names {str(path)[:80]!r}, which a run that goes on could delete "
+                    f"({str(name).partition('{')[0][:40]})"
+                )
+
+
+def _files_of(state: Any) -> Iterator[Any]:
+    """Yield what Lightning would take for names of files, whichever class the state is said to be of."""
+    for option in _FILES if isinstance(state, Mapping) else ():
+        value = state.get(option)
+        yield from value if isinstance(value, Mapping) else [value] if value is not None else []
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Yield all that nested mappings and lists hold, keys included; what is met twice, once."""
+    todo, met = [value], set()
     while todo:
-        one, depth = todo.pop()
+        one = todo.pop()
         yield one
-        count += 1
-        if isinstance(one, Mapping | list | tuple | set):
-            inside = [*one.keys(), *one.values()] if isinstance(one, Mapping) else one
-            todo += [(each, depth + 1) for each in inside]
-        if count + len(todo) > _MAX_VALUES or depth > _MAX_DEPTH:
-            raise CheckpointError("the checkpoint's options or states are too many, or nested too deeply")
+        if isinstance(one, Mapping | list | tuple | set) and id(one) not in met:
+            met.add(id(one))
+            todo += [*one.keys(), *one.values()] if isinstance(one, Mapping) else one
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -254,6 +264,8 @@ def options(checkpoint: Mapping[str, Any], section: str) -> dict[str, Any]:
         CheckpointError: They are not plain values by name.
     """
     saved = checkpoint.get(section, {})
+    if not is_bounded(saved):
+        raise CheckpointError(f"the checkpoint's {section} hold themselves, or stand for too many values")
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved) or not _is_plain(saved):
         raise CheckpointError(f"the checkpoint's {section} are not plain values by name")
     return dict(saved)
@@ -295,9 +307,9 @@ def _check_classes(saved: Mapping[str, Any], weights: Any) -> None:
     """Refuse a head that the weights do not have: a network of a billion classes would be built before they differ."""
     classes = saved.get("num_classes")
     if isinstance(classes, int) and isinstance(weights, dict):
-        rows = [tensor.shape[0] for tensor in weights.values() if isinstance(tensor, torch.Tensor) and tensor.ndim]
-        if rows and classes > max(rows):
-            raise CheckpointError(f"the checkpoint says {classes} classes, but none of its tensors has so many rows")
+        sizes = [tensor.numel() for tensor in weights.values() if isinstance(tensor, torch.Tensor)]
+        if sizes and classes > max(sizes):
+            raise CheckpointError(f"the checkpoint says {classes} classes, but none of its tensors has so many values")
 
 
 def import_references(spec: Any) -> list[str]:
@@ -329,7 +341,7 @@ def candidates(wanted: Path) -> str:
 
 def _loads(path: Path) -> bool:
     try:
-        _check_unpacked_size(path)
+        check_archive(path)
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # without reading the weights
     except Exception:  # whatever is wrong with it, it is nothing to offer
         return False

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from .atomic_write import atomic_write
 from .errors import RunError
+from .plain_values import NotPlainError, made_plain, said_of
 from .registry import describe
 
 WhenSavingFails = Literal["stop", "continue"]
@@ -20,7 +21,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, flushes it to the disk, and renames it.
 
     Lightning's own goes through TMPDIR; where that is another file system, the usual layout of a cluster, a
-    kill leaves a torn file under the final name.
+    kill leaves a torn file under the final name. What only code could restore is written as plain data, or not
+    at all: under a checkpoint's name is always one that can be read.
 
     Args:
         if_saving_fails: Whether training then ends or goes on with a warning; the checkpoint before it is
@@ -43,10 +45,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         self.saved = False
         try:
-            _write(checkpoint, path)
+            _write(made_plain(checkpoint), path)
             self.saved = True
-        except (OSError, RuntimeError) as error:  # PyTorch makes the second of the first
-            cause = describe(system_error(error) or error)
+        except (OSError, RuntimeError, NotPlainError) as error:  # PyTorch makes the second of the first
+            cause = said_of(error) if isinstance(error, NotPlainError) else describe(system_error(error) or error)
             message = f"'{path}' cannot be written ({cause}); what was there before is kept"
             if self.if_saving_fails == "stop":
                 raise RunError(message) from error

@@ -9,6 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -120,8 +121,8 @@ def resolve(spec: MixerSpec) -> list[Mixer]:
 
 
 def stages(spec: MixerSpec) -> list[dict[str, Any]]:
-    """Write a specification out, a mapping with the name and all given options for each stage."""
-    return [{"name": mixer.name, **mixer.options} for mixer in resolve(spec)]
+    """Write a specification out, a mapping with the name and all given options for each stage, in plain values."""
+    return [{"name": mixer.name, **_plain_options(mixer.options)} for mixer in resolve(spec)]
 
 
 def as_plain_values(spec: MixerSpec) -> Any:
@@ -134,8 +135,21 @@ def as_plain_values(spec: MixerSpec) -> Any:
             raise OptionsError(f"{spec!r} has no name that a checkpoint could find it by; pass a class or a function")
         return reference
     if isinstance(spec, Mapping):
-        return dict(spec)
+        return _plain_options(spec)
     return [as_plain_values(one) for one in spec]
+
+
+def _plain_options(options: Any) -> Any:
+    """Return options as they would be written in YAML: functions and classes by name, an Enum by its name too."""
+    if isinstance(options, Mapping):
+        return {key: _plain_options(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [_plain_options(value) for value in options]
+    if isinstance(options, Enum):
+        return options.name
+    if callable(options) and hasattr(options, "__qualname__"):
+        return f"{options.__module__}.{options.__qualname__}"
+    return options
 
 
 def _resolve_one(spec: str | MixerFactory | Mapping[str, Any]) -> Mixer:

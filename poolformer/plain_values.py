@@ -76,7 +76,9 @@ class _Plain:
             return self.tensor(value)
         if id(value) not in self._done:
             if id(value) in self._open or len(self._open) > MAX_DEPTH:
-                raise NotPlainError(place, f"a {kind.__name__} that holds itself, or too many within each other")
+                raise NotPlainError(
+                    place, f"{_with_article(kind.__name__)} that holds itself, or too many within each other"
+                )
             self._open.add(id(value))
             self._done[id(value)] = value, self._container_or_leaf(value, place)
             self._open.discard(id(value))
@@ -160,7 +162,11 @@ def _in_words(value: Any) -> str:
         return "a whole number of more than 600 digits"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{'the class' if isinstance(value, type) else 'the function'} {value.__qualname__}"
-    return f"a {_name(type(value))}"
+    return _with_article(_name(type(value)))
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
 def _name(kind: type) -> str:
@@ -219,3 +225,37 @@ def is_bounded(value: Any) -> bool:
     except RecursionError:
         return False
     return stands_for <= _FREE_VALUES + _REPEATS * holds
+
+
+def said_of(error: NotPlainError, adder: str = "") -> str:
+    """Say who put a value into a checkpoint that could not be read back from there, and under which key.
+
+    Args:
+        error: With the place in a checkpoint of Lightning's.
+        adder: Who adds that entry in ``on_save_checkpoint``, where it is known.
+    """
+    part, *keys = error.place
+    holder = f"the checkpoint's entry {str(part)[:80]!r}{f', of {adder},' if adder else ''} holds"
+    if part == "callbacks" and keys:
+        holder, keys = f"callback {_class_of(keys[0])} keeps", keys[1:]
+    elif part in _HOLDERS:
+        holder = _HOLDERS[part]
+    place = f" as {keys[0]!r}{''.join(f'[{key!r}]' for key in keys[1:])}"[:200] if keys else ""
+    return (
+        f"{holder} {error.what}{place}, which could not be read back from a checkpoint: "
+        "keep a number, a text, a list or a tensor in its place"
+    )
+
+
+_HOLDERS = {
+    "hyper_parameters": "the model's hyper-parameters hold",
+    "datamodule_hyper_parameters": "the data module's hyper-parameters hold",
+    "loops": "the state of the loops and loaders holds",
+    "state_dict": "the model's state_dict holds",
+    "optimizer_states": "the state of the optimisers holds",
+    "lr_schedulers": "the state of the learning rate's schedulers holds",
+}
+
+
+def _class_of(state_key: Any) -> str:
+    return str(state_key).partition("{")[0][:80]

@@ -32,6 +32,7 @@ from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .classifier import ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
+from .dry_save import DrySave
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, RunError
 from .event_log import SafeTensorBoardLogger
 from .mixer_spec import resolve
@@ -322,10 +323,11 @@ class TrainingCLI(LightningCLI):
             save_config=self._save_config,
         )
         folder = self._run_dir / "checkpoints"
-        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), WholeSteps(), directory]
+        finite = guards.FiniteTraining(folder)
+        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), WholeSteps(), finite, DrySave(), directory]
         extra += run_directory.checkpoints(self._run_dir, self._options.save_every_n_steps)
         extra += [callbacks.Throughput(), callbacks.RunSummary()]
-        extra += [guards.FiniteTraining(folder), StopOnSignal(folder / "last.ckpt")]
+        extra.append(StopOnSignal(folder / "last.ckpt"))
         return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
     def _save_config(self, path: Path) -> None:

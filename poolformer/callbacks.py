@@ -155,7 +155,9 @@ class PredictionWriter(BasePredictionWriter):
         self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stack, self._written = ExitStack(), 0
-        self._rows = csv.writer(self._stack.enter_context(atomic_write(self.path, "w", newline="")))
+        # Names of files are bytes: those that are not UTF-8 come out as they are, too.
+        as_bytes = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        self._rows = csv.writer(self._stack.enter_context(atomic_write(self.path, "w", **as_bytes)))
         top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
         self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
 

@@ -75,13 +75,21 @@ LONGEST_MESSAGE = 1500
 
 
 def one_line(error: PoolformerError) -> str:
-    """Return the message, without the traceback that a loader's worker process wraps around it.
+    """Return the whole message in one line, without the traceback that a loader's worker process wraps around it.
 
     What cannot be printed is escaped, and the middle of what is longer than a screen is left out: names and
     values in a message may come from a file of a stranger.
     """
-    lines = str(error).strip().splitlines() or [repr(error)]
-    line = lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
-    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    text = str(error)
+    if text.startswith("Caught "):
+        text = text.rpartition(f"\n{type(error).__module__}.{type(error).__qualname__}: ")[2]
+    line = printable(" ".join(filter(None, map(str.strip, text.splitlines()))) or repr(error))
     half = LONGEST_MESSAGE // 2
     return line if len(line) <= LONGEST_MESSAGE else f"{line[:half]} ... {line[-half:]}"
+
+
+def printable(text: str) -> str:
+    """Return a text with what no terminal or encoding should be given escaped, such as a name that is not UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

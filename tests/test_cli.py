@@ -106,9 +106,18 @@ def test_error_of_a_loading_process_is_one_line_without_its_traceback():
     class_name = f"{DataError.__module__}.{DataError.__qualname__}"
     text = f"Caught DataError in DataLoader worker process 0.\nTraceback ...\n{class_name}: 'a.jpg' cannot be read"
     assert cli.one_line(DataError(text)) == "'a.jpg' cannot be read"
+    assert cli.one_line(DataError(f"{text}:\nbad")) == "'a.jpg' cannot be read: bad"
 
 
-@pytest.mark.parametrize(("text", "line"), [("plain", "plain"), ("", "DataError('')"), ("a\nb", "b")])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain", "plain"),
+        ("", "DataError('')"),
+        ("'a.jpg': broken\n  at byte 3\n", "'a.jpg': broken at byte 3"),
+        ("'a\udcff.jpg'\x1b[2J", "'a\\udcff.jpg'\\x1b[2J"),
+    ],
+)
 def test_error_is_one_line(text, line):
     assert cli.one_line(DataError(text)) == line
 

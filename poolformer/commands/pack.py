@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
+from ..errors import DataError, printable
 
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     from ..data.target import checked_target
     from ..data.threads import available_cores
 
-    storage = Storage(max_side=options.max_side, quality=options.quality, raw=options.raw)
+    storage = Storage(max_side=options.max_side, quality=options.quality, raw=options.raw, orient=options.orient)
     target = checked_target(options.dst, overwrite=options.overwrite)
     _check_source(options.src, target)
     files = _source(options.src, options.split)
@@ -51,9 +51,10 @@ def main(argv: list[str]) -> int:
     rate = len(files.names) / (time.monotonic() - start)
     packed = len(files.names) - len(skipped)
     size_mib = target.stat().st_size / 2**20
-    print(f"{target}: {packed} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s")
+    counts = f"{packed} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
+    print(f"{printable(str(target))}: {counts}")
     if skipped:
-        print(f"{len(skipped)} files left out:", *skipped, sep="\n  ")
+        print(f"{len(skipped)} files left out:", *map(printable, skipped), sep="\n  ")
     return 0
 
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_side", type=int, help="resize longer images to this long side, in pixels")
     parser.add_argument("--quality", type=int, help="JPEG quality of what is encoded (90 with --max_side)")
     parser.add_argument("--raw", action="store_true", help="store pixels: faster to read, 5 to 10 times the size")
+    parser.add_argument("--orient", action="store_true", help="turn images as EXIF says; those are encoded anew")
     parser.add_argument("--on_error", choices=["fail", "skip"], default="fail", help="on a file that is no sound image")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
     parser.add_argument("--num_workers", type=int, help="threads; one a core by default")

@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from ..errors import printable
+
 
 def main(argv: list[str]) -> int:
     """Check a .beton file: its structure, its checksums, and every image by decoding it.
@@ -29,9 +31,9 @@ def main(argv: list[str]) -> int:
     faults += _against_sidecar(beton.path)
     counts = Counter(beton.labels.tolist())
     sums = "with checksums" if beton.has_checksums else "without checksums"
-    print(f"{beton.path}: {len(beton)} images of {len(beton.class_names or counts)} classes, {sums}")
+    print(f"{printable(str(beton.path))}: {len(beton)} images of {len(beton.class_names or counts)} classes, {sums}")
     print(f"images a class: {min(counts.values())} to {max(counts.values())}")
-    print(*faults, f"{len(faults)} faults" if faults else "sound", sep="\n")
+    print(*map(printable, faults), f"{len(faults)} faults" if faults else "sound", sep="\n")
     return 1 if faults else 0
 
 

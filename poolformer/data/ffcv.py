@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import DataError
 from .beton import Beton
 from .folder import open_folder
 from .images import ImageData
@@ -18,9 +19,11 @@ class FFCVData(ImageData):
         """Opens a .beton file of images and labels, or a folder of images.
 
         Raises:
-            DataError: it is missing, unfinished, cut off or damaged.
+            DataError: it is missing, unfinished, cut off or damaged, or not turned as the option asks.
         """
         if Path(path).expanduser().is_dir():
-            return open_folder(path, labelled=labelled)
+            return open_folder(path, labelled=labelled, orient=self.hparams.orient)
         beton = Beton(path)
+        if self.hparams.orient and not beton.settings.get("orient"):
+            raise DataError(f"'{path}' holds images as they are stored, not turned: pack it with --orient")
         return BetonSource(beton), beton.class_names

@@ -19,10 +19,10 @@ class FolderData(ImageData):
         Raises:
             DataError: there is no such folder, or nothing in it.
         """
-        return open_folder(path, labelled=labelled)
+        return open_folder(path, labelled=labelled, orient=self.hparams.orient)
 
 
-def open_folder(path: str, *, labelled: bool) -> tuple[FileSource, list[str] | None]:
+def open_folder(path: str, *, labelled: bool, orient: bool) -> tuple[FileSource, list[str] | None]:
     """Index a folder of images: (samples, class names or None).
 
     Raises:
@@ -30,9 +30,9 @@ def open_folder(path: str, *, labelled: bool) -> tuple[FileSource, list[str] | N
     """
     if labelled:
         files = FolderFiles(path)
-        return FileSource(files.names, files.labels), files.class_names
+        return FileSource(files.names, files.labels, orient=orient), files.class_names
     folder = existing_folder(path)
     paths = sorted(image_paths(folder))
     if not paths:
         raise DataError(f"there are no images below '{folder}'")
-    return FileSource(paths, [UNLABELLED] * len(paths)), None
+    return FileSource(paths, [UNLABELLED] * len(paths), orient=orient), None

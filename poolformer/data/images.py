@@ -51,6 +51,7 @@ class ImageData(SeededDataModule, ABC):
             evaluation keeps image_size. null: image_size throughout.
         seed: Of order and augmentation; null for that of --seed_everything.
         num_workers: Threads that decode and transform; null for all cores of this process.
+        orient: Turn images as EXIF says; a .beton has to be packed so. ImageNet, timm and torchvision ignore it.
 
     Attributes:
         class_names: Names of the classes in the order of the labels; None where the data has no names.
@@ -75,6 +76,7 @@ class ImageData(SeededDataModule, ABC):
         growth: Growth | None = None,
         seed: int | None = None,
         num_workers: int | None = None,
+        orient: bool = False,
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()

@@ -1,9 +1,12 @@
 """From the bytes of an image file to pixels equal to Pillow's.
 
 JPEG goes through libjpeg-turbo with the accurate DCT (simplejpeg; its pixels are Pillow's, bit for bit, at about
-three quarters of the cost), everything else through Pillow. Orientation tags are ignored, as by torchvision.
+three quarters of the cost), everything else through Pillow: its first image where it has several, without
+transparency, and grey of 16 bits by its upper 8. Orientation tags are ignored, as by torchvision, but for
+`decode_upright`.
 """
 
+import functools
 import io
 from typing import NamedTuple
 
@@ -13,9 +16,20 @@ from PIL import Image
 
 from ..errors import DataError
 from .jpeg_warnings import SCAN, SEQUENTIAL, decode_despite_warnings, tidied, unsampled
+from .orientation import orientation, upright
 
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 """What Pillow may take a file for, whatever its name: of its other formats, EPS starts Ghostscript on the file."""
+
+_OTHERS = {
+    b"ftypavif": "AVIF",
+    b"ftypheic": "HEIC",
+    b"ftypheix": "HEIC",
+    b"ftypmif1": "HEIC",
+    b"jP  \r\n\x87\n": "JPEG 2000",
+    b"JXL \r\n\x87\n": "JPEG XL",
+}
+"""What else lies under an image's name, by its first bytes."""
 
 MAX_PIXELS = 178_956_970
 """More is taken for a decompression bomb (Pillow's own limit for an error)."""
@@ -40,6 +54,19 @@ def read_header(data: bytes | np.ndarray) -> Header | None:
     """The header of a JPEG that libjpeg-turbo can turn into RGB, None for everything else."""
     header = _read_header(data)
     return header if header is not None and header.color in _AS_RGB else None
+
+
+def decode_upright(data: bytes, name: str) -> tuple[np.ndarray, bool]:
+    """Decodes a whole image file as its EXIF orientation says it is to be seen.
+
+    Returns:
+        (words, whether they had to be turned), as `decode`.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    words, turned = decode(data, name), orientation(data, _readable())
+    return upright(words, turned), turned != 1
 
 
 def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
@@ -157,14 +184,43 @@ def _decode_with_pillow(data: bytes | np.ndarray, name: str) -> np.ndarray:
     if len(data) == 0:
         raise DataError(f"{name}: the file is empty; replace it or leave it out")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_readable()) as image:
             _check_size(image.height, image.width, name)
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(_of_8_bits(image, name).convert("RGB"))
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = _kind(bytes(data[:64])) if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = " ".join(reason.split()) or type(error).__name__
         raise DataError(f"{name}: cannot be read as an image ({reason}); replace the file or leave it out") from error
+
+
+@functools.cache
+def _readable() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _kind(head: bytes) -> str:
+    """What a file is that is none of FORMATS."""
+    found = (kind for magic, kind in _OTHERS.items() if magic in head)
+    return next((f"{kind}, which is not read here" for kind in found), "not an image")
+
+
+def _of_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """Grey of 16 bits loses its lower 8, as colours of 16 bits do in Pillow and both in OpenCV; `convert` would clip.
+
+    Raises:
+        DataError: Of 32 bits it is not known which number is white.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "integers" if image.mode == "I" else "floats"
+        raise DataError(
+            f"{name}: its pixels are {kind} of 32 bits, and none of them is white; save it with 8 or 16 bits"
+        )
+    return image
 
 
 def _check_size(height: int, width: int, name: str) -> None:

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from ..atomic_write import unfinished_name
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, printable
 from .beton import JPEG, RAW, Beton, BetonStream, Stored
-from .jpeg import decode, encode, read_header, to_pixels
+from .jpeg import decode, decode_upright, encode, read_header, to_pixels
 from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
 
@@ -47,6 +47,14 @@ class Storage:
     """JPEG quality of what has to be encoded, 1 to 100; 90 where only max_side is given."""
     raw: bool = False
     """Pixels instead of JPEG: faster to read, 5 to 10 times the size."""
+    orient: bool = False
+    """Turned as EXIF says. What has to be turned is encoded anew, as what is no JPEG."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a file says of itself."""
+        settings = asdict(self)
+        return settings if self.orient else {name: value for name, value in settings.items() if name != "orient"}
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 1:
@@ -64,10 +72,10 @@ def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
         DataError: it is damaged, no image, or too large.
     """
     header = read_header(data)
-    words = decode(data, name)
+    words, turned = decode_upright(data, name) if storage.orient else (decode(data, name), False)
     height, width = words.shape
     too_long = storage.max_side is not None and max(height, width) > storage.max_side
-    if header is not None and not too_long and not storage.raw:
+    if header is not None and not (too_long or turned or storage.raw):
         _check_sides(height, width, name)
         return Stored(JPEG, height, width, np.frombuffer(data, np.uint8))
     if too_long:
@@ -131,7 +139,7 @@ def _write(
 
     def load(n: int) -> Stored | DataError:
         try:
-            return stored_image(files.read(n), f"'{files.names[n]}'", storage)
+            return stored_image(files.read(n), f"'{printable(files.names[n])}'", storage)
         except DataError as error:
             return error
 
@@ -150,7 +158,7 @@ def _write(
             progress(done)
         if not labels:
             raise DataError(f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}")
-        stream.finish(files.class_names, asdict(storage))
+        stream.finish(files.class_names, storage.settings)
     return labels, skipped
 
 
@@ -188,7 +196,7 @@ def _describe(
         "images": len(labels),
         "bytes": beton.stat().st_size,
         "sha256": sha256(beton),
-        "settings": asdict(storage),
+        "settings": storage.settings,
         "skipped": skipped,
         "classes": {name: counts[label] for label, name in enumerate(class_names)},
     }

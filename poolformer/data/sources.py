@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, printable
 from .beton import RAW, Beton
 from .class_folders import read_file
-from .jpeg import decode, decode_sound_jpeg
+from .jpeg import decode, decode_sound_jpeg, decode_upright
 from .transforms import Transform, rgb_to_words
 
 
@@ -45,10 +45,11 @@ class FileSource:
     Args:
         paths: of the files.
         labels: the class of each.
+        orient: whether to turn them as EXIF says.
     """
 
-    def __init__(self, paths: Sequence[str], labels: Sequence[int]) -> None:
-        self.paths = paths
+    def __init__(self, paths: Sequence[str], labels: Sequence[int], *, orient: bool = False) -> None:
+        self.paths, self._orient = paths, orient
         self.labels = np.asarray(labels, np.int64)
 
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
@@ -57,7 +58,8 @@ class FileSource:
         Raises:
             DataError: the file cannot be read, or is no sound image.
         """
-        words = decode(read_file(self.paths[sample]), f"'{self.paths[sample]}'")
+        data, name = read_file(self.paths[sample]), f"'{printable(str(self.paths[sample]))}'"
+        words = decode_upright(data, name)[0] if self._orient else decode(data, name)
         plan = transform.plan(*words.shape, epoch=epoch, sample=sample)
         return transform.apply(words, plan, out)
 

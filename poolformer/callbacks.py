@@ -1,6 +1,7 @@
 """What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
 
 import csv
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -68,7 +69,7 @@ class Throughput(Callback):
         self._batches += 1
         self._window += images
         pl_module.log("throughput/images_per_s", self._window / (now_s - self._window_s), batch_size=len(batch[0]))
-        if self._batches >= trainer.log_every_n_steps:
+        if self._batches >= (trainer.log_every_n_steps or math.inf):  # 0 is never, in Lightning
             self._restart()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

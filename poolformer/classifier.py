@@ -19,6 +19,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from . import option_ranges
 from .backbones import create_backbone, recompute
 from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
@@ -123,6 +124,7 @@ class ImageClassifier(pl.LightningModule):
         std: tuple[float, float, float] = IMAGENET_STD,
     ):
         super().__init__()
+        option_ranges.check("model", locals(), option_ranges.MODEL)
         # A checkpoint has weights of its own and must load where this file is gone.
         self.save_hyperparameters(ignore="pretrained")
         self.hparams["mixer"] = as_plain_values(mixer)
@@ -187,7 +189,7 @@ class ImageClassifier(pl.LightningModule):
             self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
             self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
         self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
-        num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes
+        num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes or 1
         remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
         if num_classes > self.hparams.num_classes:
             raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")

@@ -1,11 +1,13 @@
 """What a configuration says about data, turned over to the data module that is asked for."""
 
-import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
 from . import data
+from .user_classes import options_of
 
 
 def class_path(name: str) -> str:
@@ -19,7 +21,10 @@ def class_paths() -> list[str]:
 
 
 def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
-    """Return which of our data modules is asked for: by the flags, or by the last file that names one."""
+    """Return the full path of the data module that is asked for: by the flags, or by the last file that names one.
+
+    None where none is, or a name alone that is none of ours.
+    """
     named = []
     for content in contents:
         section = content.get("data")
@@ -29,7 +34,7 @@ def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None
         if option in ("--data", "--data.class_path"):
             named.append(value if equals else "".join(flags[index + 1 : index + 2]))
     chosen = next((class_path(name) for name in reversed(named) if isinstance(name, str)), None)
-    return chosen if chosen in class_paths() else None
+    return chosen if chosen and re.fullmatch(r"\w+(\.\w+)+", chosen) and not Path(chosen).is_file() else None
 
 
 def of_class(content: dict[str, Any], data_class: str | None, *, known_options_only: bool = False) -> dict[str, Any]:
@@ -43,9 +48,14 @@ def of_class(content: dict[str, Any], data_class: str | None, *, known_options_o
         return content
     init_args = dict(section.get("init_args") or {})
     if known_options_only or class_path(section["class_path"]) != data_class:
-        parameters = inspect.signature(getattr(data, data_class.rpartition(".")[2])).parameters
-        init_args = {option: value for option, value in init_args.items() if option in parameters}
+        known = options_of(data_class)
+        init_args = {option: value for option, value in init_args.items() if option in known}
     return {**content, "data": {"class_path": data_class, "init_args": init_args}}
+
+
+def has_image_size(data_class: str | None) -> bool:
+    """Return whether a data module is told the size of its images; of another the model has to be told."""
+    return data_class is None or "image_size" in options_of(data_class)
 
 
 def image_size_of(options: Namespace | dict[str, Any] | None) -> int:

@@ -92,7 +92,7 @@ class FiniteTraining(Callback):
         # Kept on the device: asking at every batch would make the host wait for it.
         broken = ~torch.isfinite(outputs["loss"].detach())
         self._broken = broken if self._broken is None else self._broken | broken
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
+        if (batch_idx + 1) % (trainer.log_every_n_steps or 50) == 0:  # 0 is never, in Lightning
             self._check(trainer, self._broken, "the loss is")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

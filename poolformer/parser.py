@@ -1,16 +1,13 @@
 """The option parser of the trainer's verbs: LightningCLI's, with mistakes answered in one line."""
 
-import inspect
 import re
-from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
-from . import data
+from . import data, user_classes
 from .checkpoint import RENAMED
 from .errors import ConfigError
 from .registry import suggestion
@@ -21,11 +18,13 @@ class Parser(LightningArgumentParser):
 
     Attributes:
         files: Configuration files with their contents, to say which of them a mistake stands in.
-        data_class: Name of the data module that is asked for, whose options are suggested.
+        flags: What the command line says beside them.
+        data_class: Full path of the data module that is asked for, whose options are suggested.
     """
 
     files: Sequence[tuple[Path, dict[str, Any]]] = ()
-    data_class: str = "DigitsData"
+    flags: Sequence[str] = ()
+    data_class: str = "poolformer.data.DigitsData"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong with the options in the words of the person at the terminal."""
@@ -33,19 +32,16 @@ class Parser(LightningArgumentParser):
             super().error(message, ex)
         message = " ".join(message.split()).removeprefix('Parser key "config": ')
         parser = self._chosen_subparser()
-        raise ConfigError(parser._unknown_option(message) or parser._wrong_value(message) or message) from ex
+        said = parser._wrong_class(message) or parser._unknown_option(message) or parser._wrong_value(message)
+        raise ConfigError(said or message) from ex
 
     def format_help(self) -> str:
         """Return the help, with the options of the data module that is asked for: they depend on its class."""
         text = super().format_help()
-        data_class = getattr(data, self.data_class, None)
-        if not data_class or not any(action.dest == "data" for action in self._actions):
+        if not any(action.dest == "data" for action in self._actions):
             return text
-        options = ArgumentParser(add_help=False, usage=SUPPRESS)
-        options.add_class_arguments(data_class, "data")
-        return (
-            f"{text}\nOptions of --data {self.data_class}; there is {', '.join(data.__all__)}.\n{options.format_help()}"
-        )
+        name, there_is = self.data_class.removeprefix("poolformer.data."), ", ".join(data.__all__)
+        return f"{text}\nOptions of --data {name}; there is {there_is}.\n{user_classes.help_of(self.data_class)}"
 
     def _chosen_subparser(self) -> "Parser":
         choices = getattr(self._subcommands_action, "choices", None) if self._subcommands_action else None
@@ -65,11 +61,10 @@ class Parser(LightningArgumentParser):
             return f"'{alone[1]}' stands alone. Did you mean {option} {alone[1]}?"
         name, known = next(filter(None, found.groups())), [action.dest for action in self._actions]
         known = [option for option in known if option != name] + _data_options(self.data_class)
-        if inside := re.search(r"class_path '([\w.]+)\.(\w+)'.*Option", message):
-            if inside[1] != "poolformer.data":
-                return f"{inside[2]} has no option '{name}'"
-            name, known = f"data.{name}", _data_options(inside[2])
-        if self.data_class == "DigitsData" and name in _data_options("FolderData"):
+        if inside := re.search(r"class_path '([\w.]+)'.*Option", message):
+            name, known = f"data.{name}", _data_options(inside[1])
+        digits, folders = "poolformer.data.DigitsData", "poolformer.data.FolderData"
+        if self.data_class == digits and name in _data_options(folders):
             return (
                 f"there is no option '{name}'{self._place(name)} for the digits, which take no files: add --config s12 "
                 "or --data FolderData"
@@ -77,6 +72,21 @@ class Parser(LightningArgumentParser):
         if present := RENAMED.get(name.removeprefix("model.")):
             return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
         return f"there is no option '{name}'{self._place(name)}.{suggestion(name, known)} '--help' lists them."
+
+    def _wrong_class(self, message: str) -> str | None:
+        """Explain what is said of a class that is none of our data modules."""
+        found = re.search(r'Parser key "([\w.]+)"', message)
+        if found is None or found[1] not in user_classes.SLOTS or "given class_path 'poolformer.data." in message:
+            return None
+        key = found[1]
+        place = "" if any(re.match(rf"--{key}\b", flag) for flag in self.flags) else self._place(key)
+        if key != "data" and (unknown := user_classes.unknown_name(key, message)):
+            return f"--{key}{place}: {unknown}"
+        if problem := user_classes.problem(message):
+            nested = re.search(r'Parser key "([\w.]+)":(.*)(?:Given|Got) value: (.*)$', problem[1])
+            said = nested and _refused(f"{key}.{nested[1]}", nested[3].strip("' "), nested[2], place=place)
+            return said or user_classes.explain(key, *problem, place)
+        return None
 
     def _wrong_value(self, message: str) -> str | None:
         found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value: (?P<value>.*)$', message)
@@ -88,13 +98,7 @@ class Parser(LightningArgumentParser):
         elif key == "data" and re.fullmatch(r"[\w.]+", value):
             known = ", ".join(data.__all__)
             return f"there is no data module '{value}'.{suggestion(value, data.__all__)} There is {known}."
-        groups = re.findall(r"Literal\[(.*?)\]", message)
-        choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in group.split(",")))
-        expected = choices + [kind for kind in _expected(message, inside=nested is not None) if kind not in choices]
-        if not expected:
-            return None
-        near = suggestion(value, choices)
-        return f"--{key} got '{value}'{self._place(key)}, but takes {' or '.join(expected)}.{near}"
+        return _refused(key, value, message, place=self._place(key), inside=nested is not None)
 
     def _place(self, key: str) -> str:
         """Say which file a key stands in; the last one counts."""
@@ -107,9 +111,18 @@ class Parser(LightningArgumentParser):
         return ""
 
 
-def _data_options(class_name: str) -> list[str]:
-    data_class = getattr(data, class_name, None)
-    return [f"data.{name}" for name in inspect.signature(data_class).parameters] if data_class else []
+def _data_options(class_path: str) -> list[str]:
+    return [f"data.{name}" for name in user_classes.options_of(class_path)]
+
+
+def _refused(key: str, value: str, message: str, *, place: str, inside: bool = False) -> str | None:
+    """Say what an option takes, where jsonargparse says so."""
+    groups = re.findall(r"Literal\[(.*?)\]", message)
+    choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in group.split(",")))
+    expected = choices + [kind for kind in _expected(message, inside=inside) if kind not in choices]
+    if not expected:
+        return None
+    return f"--{key} got '{value}'{place}, but takes {' or '.join(expected)}.{suggestion(value, choices)}"
 
 
 def _expected(message: str, *, inside: bool) -> list[str]:

@@ -70,7 +70,7 @@ class Entry:
                 something callable.
         """
         if not self.distribution:
-            _make_current_directory_importable()
+            make_current_directory_importable()
         try:
             if not EntryPoint.pattern.match(self.value):
                 raise ImportError(f"'{self.value}' is not of the form 'package.module:factory'")
@@ -199,7 +199,8 @@ def _canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def _make_current_directory_importable() -> None:
+def make_current_directory_importable() -> None:
+    """Have modules in the current directory found, after those that are installed."""
     # A console script has its own folder, not the current one, as the first entry of sys.path.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())

@@ -40,7 +40,7 @@ def checkpoints(run_dir: Path, save_every_n_steps: int | None = None) -> list[Mo
         "enable_version_counter": False,
     }
     best = BestCheckpoint(filename="best", monitor=HEADLINE, mode="max", **options)
-    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options)
+    last = LastCheckpoint(filename="last", save_on_train_epoch_end=True, **options)
     if save_every_n_steps is None:
         return [best, last]
     return [best, last, StepCheckpoint(filename="last", every_n_train_steps=save_every_n_steps, **options)]
@@ -65,6 +65,18 @@ class BestCheckpoint(ModelCheckpoint):
         super()._update_best_and_save(current, trainer, monitor_candidates)
         if not has_saved(trainer):
             vars(self).update(before)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Lightning's, under a name of its own: the trainer takes one of a name, and a user may add theirs."""
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        states = checkpoint["callbacks"]
+        former = self.state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        if former in states and self.state_key not in states:  # of a run before this class had its name
+            states[self.state_key] = states.pop(former)
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -167,9 +179,10 @@ class RunDirectory(Callback):
     ) -> None:
         """Let a run whose directory was moved know its best epoch still, or the next one would replace it."""
         if self.goes_on:
-            folder = str((self.run_dir / "checkpoints").resolve())
-            for state in checkpoint["callbacks"].values():
-                if "best_k_models" in state:
+            folder, states = str((self.run_dir / "checkpoints").resolve()), checkpoint["callbacks"]
+            before = {state["dirpath"] for key, state in states.items() if key.startswith(BestCheckpoint.__qualname__)}
+            for state in states.values():
+                if "best_k_models" in state and (state["dirpath"] in before or not before):  # not a user's elsewhere
                     _move(state, folder)
 
     def on_save_checkpoint(

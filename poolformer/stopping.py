@@ -184,7 +184,12 @@ class WholeSteps(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         batches, accumulated = trainer.val_check_batch, trainer.accumulate_grad_batches
-        in_mid_epoch = batches != trainer.num_training_batches and batches != float("inf")
+        if batches is None and accumulated > 1:
+            raise ConfigError(
+                f"--trainer.val_check_interval: a time may come in the middle of a step, which takes {accumulated} "
+                "batches (--trainer.accumulate_grad_batches): choose a number of batches, a multiple of that"
+            )
+        in_mid_epoch = batches is not None and batches != trainer.num_training_batches and batches != float("inf")
         if in_mid_epoch and batches % accumulated:
             raise ConfigError(
                 f"--trainer.val_check_interval: validation after {batches} batches comes in the middle of a step, "

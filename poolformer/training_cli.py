@@ -23,9 +23,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from . import callbacks, data, data_section, guards, host_memory, run_directory
+from . import (
+    callbacks,
+    data,
+    data_section,
+    guards,
+    host_memory,
+    lightning_refusals,
+    option_ranges,
+    run_directory,
+    user_classes,
+)
 from .atomic_write import replacing
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
@@ -36,6 +46,7 @@ from .dry_save import DrySave
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, RunError
 from .event_log import SafeTensorBoardLogger
 from .mixer_spec import resolve
+from .monitors import WatchedMetrics
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
@@ -85,6 +96,7 @@ class TrainingCLI(LightningCLI):
     def __init__(self, verb: str, flags: list[str], files: list[Path]):
         self.verb, self.flags, self.files = verb, flags, files
         self.contents = [read_config(file) for file in files]
+        user_classes.check(list(zip(files, self.contents, strict=True)), flags)
         self.data_class = data_section.chosen_class(self.contents, flags)
         # Files first: flags win wherever they stand. As text, not by name: they are read already.
         texts = [json.dumps(data_section.of_class(content, self.data_class)) for content in self.contents]
@@ -141,20 +153,26 @@ class TrainingCLI(LightningCLI):
         parser.set_defaults({"data": {"class_path": self.data_class or data_section.class_path("DigitsData")}})
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
-        # One size for both: the loader makes the images that the mixers are built for.
-        parser.link_arguments("data", "model.image_size", compute_fn=data_section.image_size_of)
+        if data_section.has_image_size(self.data_class):
+            # One size for both: the loader makes the images that the mixers are built for.
+            parser.link_arguments("data", "model.image_size", compute_fn=data_section.image_size_of)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Parse, with the hyper-parameters of a checkpoint below everything that was said."""
         verb_parser = self._subcommand_parsers[self.verb]
-        verb_parser.files = list(zip(self.files, self.contents, strict=True))
+        verb_parser.files, verb_parser.flags = list(zip(self.files, self.contents, strict=True)), self.flags
         if self.data_class:
-            verb_parser.data_class = self.data_class.rpartition(".")[2]
+            verb_parser.data_class = self.data_class
         verb_parser.description = "Defaults: the paper's; --print_config shows what --config files make of them."
         if self.verb == "fit" and not self.files:
             verb_parser.description = "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
             self._set_defaults(data_section.of_class(read_config(default_config()), self.data_class))
-        self.config = parser.parse_args(self._without_what_waits(args))
+        try:
+            self.config = parser.parse_args(self._without_what_waits(args))
+        except ConfigError:
+            if {"-h", "--help"} & set(self.flags):  # of a data module that needs an option, which help is to tell of
+                parser.parse_args([self.verb, "--help"])
+            raise
         self._choose_run_directory()
         if self._options.get("ckpt_path"):
             self._checkpoint_path = locate(self._options.ckpt_path, self._run_dir)
@@ -176,6 +194,8 @@ class TrainingCLI(LightningCLI):
 
     def _check_before_building(self) -> None:
         model = self._options.model
+        option_ranges.check_trainer(vars(self._options.trainer))
+        option_ranges.check_seed(self._options.seed_everything)
         if self.files and is_overlay(self.files[0]) and not self._options.ckpt_path:
             raise ConfigError(
                 f"'{self.files[0].parent.name}/{self.files[0].stem}' lies over another configuration: put --config s12 "
@@ -203,6 +223,12 @@ class TrainingCLI(LightningCLI):
     @property
     def _run_dir(self) -> Path:
         return Path(self._options.trainer.default_root_dir)
+
+    @property
+    def _keeps_a_run(self) -> bool:
+        """Whether a directory is to hold what is trained."""
+        trainer = self._options.trainer
+        return self.verb == "fit" and not trainer.fast_dev_run and not trainer.barebones
 
     @property
     def _goes_on(self) -> bool:
@@ -240,7 +266,7 @@ class TrainingCLI(LightningCLI):
             del data_options["_class_path"]
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
             data_class = self.data_class or trained_on
-            self._subcommand_parsers[self.verb].data_class = data_class.rpartition(".")[2]
+            self._subcommand_parsers[self.verb].data_class = data_class
             self._set_defaults(data_section.of_class(content, data_class, known_options_only=True))
         self._set_defaults({"model": model})
 
@@ -257,6 +283,13 @@ class TrainingCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would let the checkpoint overrule the flags (#21455 there)."""
+
+    def _add_instantiators(self) -> None:
+        super()._add_instantiators()
+        # Lightning's have the hyper-parameters of the modules recorded.
+        for (class_type, subclasses), build in list(self.parser._instantiators.items()):
+            self.parser.add_instantiator(user_classes.building(build), class_type, subclasses=subclasses)
+        self.parser.add_instantiator(user_classes.building(user_classes.build), object)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what they refuse comes out as they said it."""
@@ -283,9 +316,11 @@ class TrainingCLI(LightningCLI):
         if options.precision is None:
             kwargs["precision"] = _default_precision(options.accelerator)
         if options.logger in (None, True):
-            kwargs["logger"] = self.verb == "fit" and not options.fast_dev_run and self._tensorboard()
+            kwargs["logger"] = self._keeps_a_run and self._tensorboard()
         extra = [callbacks.PredictionWriter()] if self.verb == "predict" else []
-        if self.verb == "fit" and not options.fast_dev_run:
+        if options.barebones:
+            kwargs |= {"logger": False, "log_every_n_steps": None}
+        if self._keeps_a_run:
             extra = self._callbacks_of_a_run(logs=bool(kwargs.get("logger", options.logger)))
             kwargs["plugins"] = _plugins(options.plugins, self._options.if_saving_fails)
             if options.max_steps != -1:
@@ -294,13 +329,15 @@ class TrainingCLI(LightningCLI):
         else:
             extra.append(StopOnSignal())
         try:
-            return self._instantiate_trainer({**options, **kwargs}, extra)
-        except (ValueError, MisconfigurationException) as error:
-            if isinstance(error, PoolformerError):
-                raise
-            message = " ".join(str(error).split())
-            option = next((name for name in vars(options) if f"{name}=" in message), "max_epochs and the like")
-            raise ConfigError(f"--trainer.{option}: {message}") from error
+            trainer = self._instantiate_trainer({**options, **kwargs}, extra)
+        except Exception as error:
+            raise lightning_refusals.refusal(error, vars(options)) or error from error
+        cores = os.cpu_count() or 1
+        if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > max(8, 2 * cores):
+            raise ConfigError(
+                f"--trainer.devices {trainer.num_devices}: on a CPU each is a process, and there are {cores} cores"
+            )
+        return trainer
 
     def _tensorboard(self) -> SafeTensorBoardLogger:
         # Empty name and version: the events lie in the run's directory itself. What was logged after the
@@ -323,11 +360,13 @@ class TrainingCLI(LightningCLI):
             save_config=self._save_config,
         )
         folder = self._run_dir / "checkpoints"
-        finite = guards.FiniteTraining(folder)
-        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), WholeSteps(), finite, DrySave(), directory]
-        extra += run_directory.checkpoints(self._run_dir, self._options.save_every_n_steps)
+        finite, saves = guards.FiniteTraining(folder), self._options.trainer.enable_checkpointing is not False
+        extra = [guards.DiskSpace(folder, goes_on=self._goes_on), DrySave()] if saves else []
+        extra = [WatchedMetrics(), WholeSteps(), finite, *extra, directory]
+        if saves:
+            extra += run_directory.checkpoints(self._run_dir, self._options.save_every_n_steps)
         extra += [callbacks.Throughput(), callbacks.RunSummary()]
-        extra.append(StopOnSignal(folder / "last.ckpt"))
+        extra.append(StopOnSignal(folder / "last.ckpt" if saves else None))
         return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
     def _save_config(self, path: Path) -> None:
@@ -351,15 +390,14 @@ class TrainingCLI(LightningCLI):
         except MisfitError as error:
             path = self._checkpoint_path
             raise CheckpointError(f"'{path}': {error}{candidates(path)}") from error
-        except MisconfigurationException as error:
-            done = re.search(r"checkpoint with current_epoch=(\d+)", str(error))
-            if done is None:
-                raise
-            raise ConfigError(
-                f"'{self._checkpoint_path}' is at {done[1]} epochs already: raise --trainer.max_epochs"
-            ) from error
         except SIGTERMException:  # Lightning's, with exit code 0: a signal that came before our handler
             raise SystemExit(128 + signal.SIGTERM) from None
+        except Exception as error:
+            if done := re.search(r"checkpoint with current_epoch=(\d+)", str(error)):
+                raise ConfigError(
+                    f"'{self._checkpoint_path}' is at {done[1]} epochs already: raise --trainer.max_epochs"
+                ) from error
+            raise lightning_refusals.refusal(error, vars(self._options.trainer)) or error from error
 
     def fit(self, **arguments: Any) -> None:
         """Train; when a signal has ended it, say how to go on."""
@@ -388,7 +426,7 @@ class TrainingCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where everything is and what to do next."""
-        if self._options.trainer.fast_dev_run:
+        if not self._keeps_a_run:
             return
         if not self._has_started and self._options.ckpt_path:
             epochs, steps = self.trainer.current_epoch, self.trainer.global_step

@@ -1,8 +1,10 @@
 """Fixtures for all tests: one seed, one thread, and plugins as pip leaves them on disk."""
 
 import itertools
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -115,3 +117,29 @@ def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:
     for group, points in entry_points.items():
         lines += [f"[{group}]", *(f"{name} = {reference}" for name, reference in points.items())]
     return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def mistake(monkeypatch, tmp_path, capsys):
+    """Call the command with a mistake in it, in an empty directory; return what it says after its name."""
+    from poolformer import cli
+
+    monkeypatch.chdir(tmp_path)
+    # What a run changes in this process.
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "42")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    monkeypatch.setattr(logger, "filters", list(logger.filters))
+
+    def mistake(*arguments: str | Path) -> str:
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, "")
+        assert err.startswith("poolformer: error: ")
+        assert err.count("\n") == 1
+        assert not (tmp_path / "runs").exists()
+        return err.removeprefix("poolformer: error: ").rstrip("\n")
+
+    return mistake

@@ -1,10 +1,6 @@
 """The wording of mistakes in options and configuration files; each is a line, and none trains."""
 
 import itertools
-import logging
-import sys
-import warnings
-from pathlib import Path
 
 import pytest
 
@@ -14,30 +10,6 @@ from poolformer.checkpoint import RENAMED
 from poolformer.configs import read_config
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
-
-
-@pytest.fixture
-def mistake(monkeypatch, tmp_path, capsys):
-    """Call the command with a mistake in it, in an empty directory; return what it says after its name."""
-    monkeypatch.chdir(tmp_path)
-    # What a run changes in this process.
-    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "42")
-    monkeypatch.setenv("PL_SEED_WORKERS", "0")
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    monkeypatch.setattr(logger, "filters", list(logger.filters))
-
-    def mistake(*arguments: str | Path) -> str:
-        code = cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert (code, out) == (2, "")
-        assert err.startswith("poolformer: error: ")
-        assert err.count("\n") == 1
-        assert not (tmp_path / "runs").exists()
-        return err.removeprefix("poolformer: error: ").rstrip("\n")
-
-    return mistake
 
 
 UNKNOWN = {

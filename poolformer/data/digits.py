@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ConfigError
+from .. import option_ranges
+from ..errors import DataError
 from .keyed import uniforms
 from .order import Order
 from .seeding import SeededDataModule
@@ -42,10 +43,7 @@ class DigitsData(SeededDataModule):
     ):
         super().__init__(seed)
         self.save_hyperparameters()
-        if batch_size < 1:
-            raise ConfigError(f"--data.batch_size {batch_size}: a batch has at least one image")
-        if num_workers < 0:
-            raise ConfigError(f"--data.num_workers {num_workers}: a number of threads, or 0 for none")
+        option_ranges.check("data", locals(), option_ranges.DIGITS)
         self.batch_size = batch_size
         self.class_names = [str(digit) for digit in range(10)]
         self.num_classes = len(self.class_names)
@@ -66,8 +64,18 @@ class DigitsData(SeededDataModule):
         self._val = Digits(images[val], labels[val], image_size=size, shift=0)
 
     def train_dataloader(self) -> "DigitsLoader":
-        """Shuffled batches of uint8 (B, 3, H, W) and int64 (B,)."""
-        return self._loader(self._train, shuffle=True)
+        """Shuffled batches of uint8 (B, 3, H, W) and int64 (B,).
+
+        Raises:
+            DataError: There is not even one.
+        """
+        loader = self._loader(self._train, shuffle=True)
+        if len(loader) == 0:
+            raise DataError(
+                f"there are {len(self._train.labels)} digits to train on, fewer than one batch of {self.batch_size} on "
+                f"each of {loader.world} devices: lower --data.batch_size"
+            )
+        return loader
 
     def val_dataloader(self) -> "DigitsLoader":
         """Every validation digit once, in order."""

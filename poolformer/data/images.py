@@ -9,7 +9,8 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch.distributed
 
-from ..errors import ConfigError, DataError
+from .. import option_ranges
+from ..errors import DataError
 from .device_augment import augment, check_device
 from .growth import Growth, check_growth, side_at
 from .loader import Loader, UnaugmentedBatch
@@ -81,11 +82,7 @@ class ImageData(SeededDataModule, ABC):
         super().__init__(seed)
         self.save_hyperparameters()
         self.batch_size = batch_size
-        for name, value in {"batch_size": batch_size, "image_size": image_size}.items():
-            if value < 1:
-                raise ConfigError(f"{name}={value}: at least 1")
-        if num_workers is not None and num_workers < 0:
-            raise ConfigError(f"num_workers={num_workers}: a number of threads, or null for one a core")
+        option_ranges.check_images(self.hparams)
         self._evaluate = EvalTransform(image_size=image_size, crop_pct=crop_pct)
         if growth is not None:
             check_growth(growth)

@@ -53,6 +53,8 @@ def main(argv: list[str]) -> int:
     size_mib = target.stat().st_size / 2**20
     counts = f"{packed} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
     print(f"{printable(str(target))}: {counts}")
+    if files.remarks:
+        print(printable(files.remarks))
     if skipped:
         print(f"{len(skipped)} files left out:", *map(printable, skipped), sep="\n  ")
     return 0
@@ -95,7 +97,7 @@ def _source(text: str, split: str | None) -> "ImageFiles":
 
     path = Path(text).expanduser()
     if path.is_dir():
-        return FolderFiles(path / split if split else path)
+        return FolderFiles(path, split=split)
     if path.is_file():
         return TarFiles(path, split=split)
     raise DataError(f"there is no folder or tar file '{path}' to pack")

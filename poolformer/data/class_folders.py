@@ -1,20 +1,16 @@
 """Images in class folders, on disk or inside a tar file, in torchvision's order: `<class>/<image>`."""
 
 import os
-import shutil
-import tarfile
-import tempfile
-import weakref
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from pathlib import Path
 
 from ..errors import DataError
+from .classes import classes_of, part_of
+from .file_tree import list_folder
+from .listing import Listing
+from .tar_archive import Archive, list_tar
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""What counts as an image, as in torchvision."""
-
-_SPLITS = {"train", "val", "validation", "test"}
+LARGEST_FILE = 1 << 31
+"""Bytes; a file of more holds more pixels than an image may have."""
 
 
 class FolderFiles:
@@ -22,23 +18,28 @@ class FolderFiles:
 
     Args:
         root: the folder.
+        split: take only what lies below a folder of this name, such as `train`.
 
     Attributes:
         names: paths of the files.
         labels: the class of each, as its place in class_names.
         class_names: names of the class folders, sorted.
+        remarks: what is left out or taken in, in a line; empty where there is nothing to say.
 
     Raises:
         DataError: no such folder, no classes, or a class without images.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, split: str | None = None) -> None:
         self.root = existing_folder(root)
-        self.class_names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
-        files = [(label, path) for label, name in enumerate(self.class_names) for path in image_paths(self.root / name)]
-        self.labels = [label for label, _ in files]
-        self.names = [path for _, path in files]
-        _check_classes(f"'{self.root}'", self.class_names, self.labels)
+        if split and (self.root / split).is_dir():
+            self.root, split = self.root / split, None
+        listing = list_folder(self.root)
+        if split:
+            listing = part_of(listing, split, self.root)
+        classes = classes_of(listing, self.root, split=split)
+        self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
+        self.names = [image.place for image in classes.images]
 
     def read(self, n: int) -> bytes:
         """The bytes of a file."""
@@ -55,51 +56,29 @@ class TarFiles:
     Attributes: those of FolderFiles.
 
     Raises:
-        DataError: no such file, no tar file, no classes.
+        DataError: no such file, no tar file, a damaged one, no classes.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, split: str | None = None) -> None:
         self.path = Path(path).expanduser()
-        try:
-            self._plain = self.path if _is_plain(self.path) else self._unpacked()
-            with open(self._plain, "rb") as file:
-                members = sorted(_members(file))
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise DataError(f"'{self.path}' cannot be read as a tar file: {error}") from error
-        if split and not any(split in member.folders for member in members):
-            tops = sorted({folder for member in _without_common_folders(members) for folder in member.folders[:1]})
-            more = ", ..." if tops[5:] else ""
-            raise DataError(f"'{self.path}' has no folder '{split}', but {', '.join(tops[:5]) or 'no images'}{more}")
-        members = _below(members, split) if split else _without_common_folders(members)
-        members = [member for member in members if member.folders]
-        self.class_names = sorted({member.folders[0] for member in members})
-        label_of = {name: label for label, name in enumerate(self.class_names)}
-        self._places = [(member.place, member.size) for member in members]
-        self.labels = [label_of[member.folders[0]] for member in members]
-        self.names = [f"{self.path}:{'/'.join((*member.folders, member.name))}" for member in members]
-        _check_classes(f"'{self.path}'{f', split {split}' if split else ''}", self.class_names, self.labels)
+        self._archive = Archive(self.path)
+        listing = list_tar(self._archive)
+        if split:
+            listing = part_of(listing, split, self.path)
+        classes = classes_of(listing, self.path, split=split, is_archive=True)
+        self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
+        self._places = [image.place for image in classes.images]
+        self.names = [f"{self.path}:{'/'.join((*image.folders, image.name))}" for image in classes.images]
 
     def read(self, n: int) -> bytes:
         """The bytes of a file."""
         place, size = self._places[n]
-        with open(self._plain, "rb") as file:  # a handle of its own: threads read at once
-            file.seek(place)
-            return file.read(size)
-
-    def _unpacked(self) -> Path:
-        handle, name = tempfile.mkstemp(suffix=".tar")
-        weakref.finalize(self, os.unlink, name)
-        with tarfile.open(self.path, "r:*") as archive, open(handle, "wb") as plain:  # finds out the compression
-            archive.fileobj.seek(0)
-            shutil.copyfileobj(archive.fileobj, plain)
-        return Path(name)
-
-
-class _Member(NamedTuple):
-    folders: tuple[str, ...]
-    name: str
-    place: int
-    size: int
+        if size > LARGEST_FILE:
+            raise DataError(f"'{self.names[n]}': has {size} bytes, more than an image can have; leave it out")
+        data = self._archive.read(place, size)
+        if len(data) < size:
+            raise DataError(f"'{self.names[n]}': the archive was cut off while it was read")
+        return data
 
 
 def existing_folder(path: str | os.PathLike[str]) -> Path:
@@ -114,10 +93,18 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def image_paths(folder: str | os.PathLike[str]) -> list[str]:
-    """Paths of all image files below a folder, folder by folder, sorted."""
-    walk = sorted(os.walk(folder, followlinks=True))
-    return [os.path.join(root, name) for root, _, names in walk for name in sorted(names) if _is_image(name)]
+def image_listing(folder: str | os.PathLike[str]) -> Listing:
+    """Every image below a folder, in classes or not.
+
+    Raises:
+        DataError: there is no such folder, it cannot be read, or has no images.
+    """
+    folder = existing_folder(folder)
+    listing = list_folder(folder)
+    if not listing.images:
+        pictures = f", but {listing.pictures()}, which are not read" if listing.pictures() else ""
+        raise DataError(f"there are no images below '{folder}'{pictures}")
+    return listing
 
 
 def read_file(path: str) -> bytes:
@@ -130,56 +117,3 @@ def read_file(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"'{path}': cannot be read ({error.strerror})") from error
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
-
-
-def _is_plain(path: Path) -> bool:
-    try:
-        tarfile.open(path, "r:").close()
-    except tarfile.ReadError:
-        return False
-    return True
-
-
-def _members(file: IO[bytes], base: int = 0, folders: tuple[str, ...] = ()) -> Iterator[_Member]:
-    file.seek(base)
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for entry in archive:
-            path = PurePosixPath(entry.name)
-            inside = (*folders, *(part for part in path.parts[:-1] if part != "."))
-            if entry.isfile() and path.suffix == ".tar":
-                after = file.tell()
-                yield from _members(file, entry.offset_data, (*inside, path.stem))
-                file.seek(after)
-            elif entry.isfile() and _is_image(path.name):
-                yield _Member(inside, path.name, entry.offset_data, entry.size)
-
-
-def _below(members: list[_Member], split: str) -> list[_Member]:
-    return [
-        member._replace(folders=member.folders[member.folders.index(split) + 1 :])
-        for member in members
-        if split in member.folders
-    ]
-
-
-def _without_common_folders(members: list[_Member]) -> list[_Member]:
-    while members and len({member.folders[:1] for member in members}) == 1 and all(m.folders[1:] for m in members):
-        members = [member._replace(folders=member.folders[1:]) for member in members]
-    return members
-
-
-def _check_classes(where: str, class_names: list[str], labels: Sequence[int]) -> None:
-    if not class_names or not labels:
-        raise DataError(f"{where} has no images in class folders: they should lie in <class>/<image>")
-    if set(class_names) <= _SPLITS:
-        raise DataError(f"{where} holds {', '.join(class_names)}, which are no classes: give one of them")
-    empty = sorted(set(range(len(class_names))) - set(labels))
-    if empty:
-        raise DataError(
-            f"{where}: {len(empty)} of {len(class_names)} class folders have no images, "
-            f"the first is '{class_names[empty[0]]}'; fill or remove them"
-        )

@@ -1,7 +1,9 @@
 """Image files in class folders: `train/<class>/<image>`, as ImageNet is unpacked."""
 
-from ..errors import DataError
-from .class_folders import FolderFiles, existing_folder, image_paths
+from lightning.pytorch.utilities import rank_zero_info
+
+from ..errors import printable
+from .class_folders import FolderFiles, image_listing
 from .images import UNLABELLED, ImageData
 from .sources import FileSource
 
@@ -30,9 +32,15 @@ def open_folder(path: str, *, labelled: bool, orient: bool) -> tuple[FileSource,
     """
     if labelled:
         files = FolderFiles(path)
+        _say(path, files.remarks)
         return FileSource(files.names, files.labels, orient=orient), files.class_names
-    folder = existing_folder(path)
-    paths = sorted(image_paths(folder))
-    if not paths:
-        raise DataError(f"there are no images below '{folder}'")
+    listing = image_listing(path)
+    left = ", ".join(listing.left_out())
+    _say(path, f"left out: {left}" if left else "")
+    paths = sorted(image.place for image in listing.images)
     return FileSource(paths, [UNLABELLED] * len(paths), orient=orient), None
+
+
+def _say(path: str, remarks: str) -> None:
+    if remarks:
+        rank_zero_info(f"'{printable(path)}': {remarks}")

@@ -29,6 +29,7 @@ class ImageFiles(Protocol):
     names: list[str]
     labels: list[int]
     class_names: list[str]
+    remarks: str
 
     def read(self, n: int) -> bytes: ...
 
@@ -122,7 +123,7 @@ def pack(
             refuse_existing(path, overwrite=overwrite)  # it may be new since the command looked
             try:
                 labels, skipped = _write(files, beton, storage, on_error, workers, progress)
-                _describe(beton, description, files.class_names, labels, storage, skipped)
+                _describe(beton, description, files, labels, storage, skipped)
                 publish_pair(beton, description, path)
             finally:
                 beton.unlink(missing_ok=True)
@@ -189,7 +190,7 @@ def damage(beton: Beton, *, workers: int) -> Iterator[str | None]:
 
 
 def _describe(
-    beton: Path, description: Path, class_names: list[str], labels: list[int], storage: Storage, skipped: list[str]
+    beton: Path, description: Path, files: ImageFiles, labels: list[int], storage: Storage, skipped: list[str]
 ) -> None:
     counts = Counter(labels)
     content = {
@@ -198,7 +199,8 @@ def _describe(
         "sha256": sha256(beton),
         "settings": storage.settings,
         "skipped": skipped,
-        "classes": {name: counts[label] for label, name in enumerate(class_names)},
+        "remarks": files.remarks,
+        "classes": {name: counts[label] for label, name in enumerate(files.class_names)},
     }
     with open(description, "w", encoding="utf-8") as file:
         file.write(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,196 @@
+"""Which folders are the classes, of everything that was found: `<class>/<image>`."""
+
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import DataError
+from .listing import IMAGE_BESIDE, UNREADABLE, Folders, Found, Listing
+from .splits import split_kind, splits_among
+
+
+class Classes(NamedTuple):
+    """Images in classes, in torchvision's order."""
+
+    names: list[str]
+    """Of the classes, sorted."""
+    images: list[Found]
+    """Class by class, folder by folder, name by name; their first folder is the class."""
+    labels: list[int]
+    remarks: str
+    """What is left out or taken in, in a line; empty where there is nothing to say."""
+
+
+def classes_of(listing: Listing, path: Path, *, split: str | None = None, is_archive: bool = False) -> Classes:
+    """Find the class folders: the outermost ones, or if there is one alone with folders only in it, those in it.
+
+    Args:
+        listing: what was found.
+        path: where, for messages.
+        split: the part of it that was asked for, for messages; the listing is that part.
+        is_archive: whether `path` is one, out of which no folder can be given.
+
+    Raises:
+        DataError: there are no images in folders, the folders are splits and no classes, or a class has no images.
+    """
+    where = f"'{path}'{f', split {split}' if split else ''}"
+    top = _top(listing, path, where, is_archive)
+    names = sorted({folders[len(top)] for folders in listing.folders if folders[: len(top)] == top != folders})
+    images = [image._replace(folders=image.folders[len(top) :]) for image in listing.images]
+    for image in images:
+        if not image.folders:
+            listing.leave_out(IMAGE_BESIDE, top, image.name)
+    images = sorted((image for image in images if image.folders), key=_in_order)
+    label_of = {name: label for label, name in enumerate(names)}
+    labels = [label_of[image.folders[0]] for image in images]
+    _check(names, labels, where, listing)
+    _refuse_splits_in_classes(images, path, where)
+    return Classes(names, images, labels, _remarks(listing, images, top))
+
+
+def part_of(listing: Listing, split: str, path: Path) -> Listing:
+    """What lies below the outermost folder of a name, or below those in each class.
+
+    Args:
+        listing: what was found.
+        split: the name, or a path such as `images/train`.
+        path: where, for messages.
+
+    Raises:
+        DataError: there is no such folder, or there are several.
+    """
+    wanted = tuple(part for part in split.split("/") if part not in ("", "."))
+    places = {folders: place for folders in listing.all_folders() if (place := _find(wanted, folders)) is not None}
+    if not places:
+        common = len(_common(listing))
+        tops = sorted({folders[common] for folders in _folders_of_images(listing) if len(folders) > common})
+        more = ", ..." if tops[5:] else ""
+        raise DataError(f"'{path}' has no folder '{split}', but {', '.join(tops[:5]) or 'no images'}{more}")
+    outermost = min(places.values())
+    places = {folders: place for folders, place in places.items() if place == outermost}
+    fronts = sorted({folders[:place] for folders, place in places.items()})
+    behind = {folders: folders[place + len(wanted) :] for folders, place in places.items()}
+    if len(fronts) == 1:
+        return listing.moved(behind)
+    if any(behind[folders] for folders in places):
+        several = ", ".join(f"'{'/'.join((*front, *wanted))}'" for front in fronts[:5])
+        raise DataError(f"'{path}' has {len(fronts)} folders '{split}': {several}; give one of these as the split")
+    return listing.moved({folders: folders[:place] for folders, place in places.items()})  # <class>/<split>/<image>
+
+
+def _top(listing: Listing, path: Path, where: str, is_archive: bool) -> Folders:
+    """The folder that the class folders lie in."""
+    occupied = _folders_of_images(listing)
+    top: Folders = ()
+    while True:
+        unreadable = listing.names_of(UNREADABLE, top)
+        if unreadable:
+            raise DataError(
+                f"{where}: the folder '{'/'.join((*top, unreadable[0]))}' cannot be read; it may be a class"
+            )
+        if not occupied or top in occupied:
+            return top
+        inside = {folders[len(top)] for folders in occupied}
+        everything = {f[len(top)] for f in listing.folders if f[: len(top)] == top != f}
+        _refuse_splits(inside, everything, occupied, top, path, where, is_archive)
+        if len(inside) > 1:
+            return top
+        one = (*top, *inside)
+        empty = everything - inside
+        if one in occupied or not all(listing.holds_other_files_only((*top, name)) for name in empty):
+            return top
+        top = one
+
+
+def _refuse_splits(
+    inside: set[str],
+    everything: set[str],
+    occupied: set[Folders],
+    top: Folders,
+    path: Path,
+    where: str,
+    is_archive: bool,
+) -> None:
+    splits = splits_among(everything)
+    # A class may be called so, too, in which case images lie in it directly.
+    are_deep = splits and not any((*top, name) in occupied for name in splits)
+    one = min(inside) if len(inside) == 1 else ""
+    if one and split_kind(one) and not split_kind(one)[1] and (*top, one) in occupied and inside == everything:
+        splits = {one: split_kind(one)[0]}
+    elif not splits or not (are_deep or set(splits) in (inside, everything)):
+        return
+    where = f"'{path.joinpath(*top)}'" if not is_archive else where
+    what = "which are no classes but splits" if len(splits) > 1 else "which is no class but a split"
+    remedy = _use(splits, path.joinpath(*top), path, is_archive)
+    raise DataError(f"{where} holds {', '.join(splits)}, {what}: use {remedy}")
+
+
+def _use(splits: dict[str, str], folder: Path, path: Path, is_archive: bool) -> str:
+    first = next((name for name in splits if splits[name] == "train"), next(iter(splits)))
+    pack = f"`poolformer pack {shlex.quote(str(path))} FILE --split {shlex.quote(first)}`"
+    if is_archive:
+        return pack
+    options = {}
+    for name, kind in splits.items():
+        options.setdefault(kind, f"--data.{kind} {shlex.quote(str(folder / name))}")
+    if "val" not in options and "test" in options:
+        options["val"] = options.pop("test").replace("--data.test", "--data.val")
+    return " ".join(options[kind] for kind in ("train", "val", "test") if kind in options) + f", or {pack}"
+
+
+def _refuse_splits_in_classes(images: list[Found], path: Path, where: str) -> None:
+    """Of <class>/<split>/<image>, training on all images would be training on those to test with."""
+    second = {image.folders[1] if image.folders[1:] else "" for image in images}
+    splits = splits_among(second)
+    if splits and set(splits) == second:
+        first = next((name for name in splits if splits[name] == "train"), next(iter(splits)))
+        raise DataError(
+            f"the classes in {where} hold {', '.join(splits)}, which are splits: use `poolformer pack "
+            f"{shlex.quote(str(path))} FILE --split {shlex.quote(first)}`"
+        )
+
+
+def _check(names: list[str], labels: list[int], where: str, listing: Listing) -> None:
+    pictures = f" ({listing.pictures()} left out: convert or rename them)" if listing.pictures() else ""
+    if not names or not labels:
+        raise DataError(f"{where} has no images in class folders: they should lie in <class>/<image>{pictures}")
+    empty = sorted(set(range(len(names))) - set(labels))
+    if empty:
+        raise DataError(
+            f"{where}: {len(empty)} of {len(names)} class folders have no images, "
+            f"the first is '{names[empty[0]]}'; fill or remove them{pictures}"
+        )
+
+
+def _remarks(listing: Listing, images: list[Found], top: Folders) -> str:
+    remarks = []
+    if left := listing.left_out():
+        remarks.append(f"left out: {', '.join(left)}")
+    if top:
+        remarks.append(f"the classes are the folders in '{'/'.join(top)}'")
+    if deeper := sum(len(image.folders) > 1 for image in images):
+        remarks.append(f"{deeper} images lie in folders inside their class")
+    if listing.links:
+        remarks.append(f"{listing.links} links to folders followed")
+    return "; ".join(remarks)
+
+
+def _in_order(image: Found) -> tuple[str, str, str]:
+    return image.folders[0], "/".join(image.folders), image.name  # as torchvision sorts
+
+
+def _folders_of_images(listing: Listing) -> set[Folders]:
+    return {image.folders for image in listing.images}
+
+
+def _common(listing: Listing) -> Folders:
+    """The folders that all images lie in."""
+    all_of_them = sorted(_folders_of_images(listing)) or [()]
+    first, last = all_of_them[0], all_of_them[-1]
+    same = next((n for n, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first[:same]
+
+
+def _find(wanted: Folders, folders: Folders) -> int | None:
+    ends = range(len(folders) - len(wanted) + 1)
+    return next((n for n in ends if folders[n : n + len(wanted)] == wanted), None)

@@ -1,0 +1,93 @@
+"""The files below a folder of a disk, each folder read once."""
+
+import os
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from pathlib import Path
+
+from ..errors import DataError
+from .listing import LOST_LINK, NO_FILE, SECOND_LINK, UNREADABLE, Folders, Listing, is_hidden
+
+_Identity = tuple[int, int]
+
+
+def list_folder(root: Path) -> Listing:
+    """What lies below a folder; links are followed, to each folder once and never to one that `root` lies in.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return _Walk(root).listing
+
+
+class _Walk:
+    def __init__(self, root: Path) -> None:
+        self.listing = Listing()
+        above = [_identity(folder) for folder in Path(os.path.realpath(root)).parents]
+        self._seen: set[_Identity | None] = {*above, _identity(root)}
+        links: list[tuple[Folders, str]] = []
+        try:
+            self._walk((), str(root), links)
+            # Folders come before links to them, so that these are what is left out.
+            while links:
+                self._follow(*heappop(links), links)
+        except OSError as error:
+            raise DataError(f"'{root}' cannot be read: {error.strerror}") from error
+
+    def _walk(self, folders: Folders, path: str, links: list[tuple[Folders, str]]) -> None:
+        waiting = [(folders, path)]
+        while waiting:
+            folders, path = waiting.pop()
+            try:
+                entries = list(os.scandir(path))
+            except OSError:
+                if not folders:
+                    raise
+                self.listing.leave_out(UNREADABLE, folders[:-1], folders[-1])
+                continue
+            if folders:
+                self.listing.folders.add(folders)
+            waiting += self._look_into(folders, entries, links)
+
+    def _look_into(
+        self, folders: Folders, entries: list[os.DirEntry], links: list[tuple[Folders, str]]
+    ) -> Iterator[tuple[Folders, str]]:
+        for entry in entries:
+            if is_hidden(entry.name):
+                self.listing.hide(folders, entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                if self._is_new(entry.path):
+                    yield (*folders, entry.name), entry.path
+                else:  # the same folder in two places, as by a bind mount
+                    self.listing.leave_out(SECOND_LINK, folders, entry.name)
+            elif entry.is_file(follow_symlinks=False) or _leads_to(os.path.isfile, entry):
+                self.listing.add(folders, entry.name, entry.path)
+            elif _leads_to(os.path.isdir, entry):
+                heappush(links, ((*folders, entry.name), entry.path))
+            else:
+                self.listing.leave_out(LOST_LINK if entry.is_symlink() else NO_FILE, folders, entry.name)
+
+    def _follow(self, folders: Folders, path: str, links: list[tuple[Folders, str]]) -> None:
+        if self._is_new(path):
+            self.listing.links += 1
+            self._walk(folders, path, links)
+        else:
+            self.listing.leave_out(SECOND_LINK, folders[:-1], folders[-1])
+
+    def _is_new(self, path: str) -> bool:
+        identity = _identity(path)
+        is_new = identity is None or identity not in self._seen
+        self._seen.add(identity)
+        return is_new
+
+
+def _leads_to(kind: Callable[[str], bool], entry: os.DirEntry) -> bool:
+    return entry.is_symlink() and kind(entry.path)
+
+
+def _identity(path: str | Path) -> _Identity | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

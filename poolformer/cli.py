@@ -8,12 +8,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from .errors import ConfigError, PoolformerError, one_line
 from .registry import suggestion
+
+_ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+_STUCK_S = 3
 
 VERBS = {
     "fit": "Train; with no --config, on the digits that come with scikit-learn.",
@@ -40,12 +44,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 for a mistake in what was asked.
 
     Args:
-        argv: Arguments without the program's name; those of the process if None.
+        argv: Arguments without the program's name; those of the process if None, which then ends with the command.
 
     Raises:
         SystemExit: A signal or argparse ends the command; a run that is stopped leaves in this way too.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is not None:
+        return _run(list(argv))
+    try:
+        code = _run(sys.argv[1:])
+    except SystemExit as left:
+        _end_despite_stuck_threads(left.code)
+        raise
+    _end_despite_stuck_threads(code)
+    return code
+
+
+def _run(argv: list[str]) -> int:
     try:
         code = _dispatch(argv)
         sys.stdout.flush()
@@ -74,7 +89,7 @@ def _dispatch(argv: list[str]) -> int:
     if command in COMMANDS:
         from .quiet import short_warnings
 
-        with _cleaning_up_on_sigterm(), short_warnings():
+        with _cleaning_up_on_signals(), short_warnings():
             module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
             return module.main(arguments)
 
@@ -84,20 +99,37 @@ def _dispatch(argv: list[str]) -> int:
     return 0
 
 
+def _end_despite_stuck_threads(code: object) -> None:
+    """Let no thread that hangs in a disk keep the process: Python joins those of pools before it ends."""
+    if isinstance(code, int) and threading.active_count() > 1:
+        threading.Thread(target=_end_if_stuck, args=(code,), daemon=True).start()
+
+
+def _end_if_stuck(code: int) -> None:
+    time.sleep(_STUCK_S)
+    # After a signal also the threads of somebody's own data.
+    names = ("poolformer-data", "ThreadPoolExecutor") if code > 128 else ("poolformer-data",)
+    if any(thread.name.startswith(names) for thread in threading.enumerate()):
+        os._exit(code)
+
+
 @contextmanager
-def _cleaning_up_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM end a command as an exception does, so that it leaves no half-written file and no process.
+def _cleaning_up_on_signals() -> Iterator[None]:
+    """Have a signal end a command as an exception does, so that it leaves no half-written file and no process.
 
     Not for the verbs of the trainer: `stopping` has them end between two batches.
     """
     if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
         yield
         return
-    before = signal.signal(signal.SIGTERM, _leave)
+    known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    # What is ignored, as nohup has it, stays so.
+    before = {each: signal.signal(each, _leave) for each in known if signal.getsignal(each) is not signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

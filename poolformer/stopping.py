@@ -1,37 +1,49 @@
-"""Ending a run from outside: SIGTERM and SIGINT stop it between two steps, and nothing outlives a dead rank."""
+"""Ending a run from outside: a signal stops it between two steps, and nothing outlives a dead rank."""
 
+import multiprocessing
 import os
 import signal
+import stat
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from . import loops
 from .checkpoint_io import has_saved
 from .errors import ConfigError
+from .waiting import Waiting
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_IMPATIENT = (signal.SIGTERM, signal.SIGINT)
+"""Signals of which a second one ends the process at once; the others come more than once by themselves."""
+_WARNINGS = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # a closed terminal, a scheduler, a limit of CPU time
+SIGNALS = (*_IMPATIENT, *(getattr(signal, name) for name in _WARNINGS if hasattr(signal, name)))
+_STUCK_S = 2  # without a batch, after the signal
 _POLL_S = 1
 _LAUNCHER = "POOLFORMER_LAUNCHER"  # the process that further ranks are launched from
 
 
 class Stopped(SystemExit):
-    """The end of a run that a signal asked for; its code is that of the signal, 143 or 130."""
+    """The end of a run that a signal asked for; its code is that of the signal, such as 143 or 130."""
 
 
 class StopOnSignal(Callback):
-    """Stops on SIGTERM and SIGINT after the step, with a checkpoint of it while training.
+    """Stops on a signal after the step, with a checkpoint of it while training.
 
-    Lightning's own handling ends with exit code 0, and Ctrl-C may come in the middle of a step. A second
-    signal ends the process at once. With several processes, one of them being asked stops all.
+    Lightning's own handling ends with exit code 0, and Ctrl-C may come in the middle of a step. A second SIGTERM or
+    SIGINT ends the process at once. With several processes, one of them being asked stops all. Signals that are
+    ignored, as nohup has it, or that somebody else listens to are left alone.
 
-    A step is one of the optimiser: ``accumulate_grad_batches`` batches, whose gradients no checkpoint holds.
+    A step is one of the optimiser: ``accumulate_grad_batches`` batches, whose gradients no checkpoint holds. Waiting
+    for a batch counts as being between two steps.
 
     Args:
         checkpoint: Where to save; None where nothing is trained.
@@ -39,13 +51,32 @@ class StopOnSignal(Callback):
 
     def __init__(self, checkpoint: Path | None = None):
         self.checkpoint = checkpoint
+        self.waiting = Waiting()
         self._signal = 0
-        self._validation_to_come = False
+        self._process = 0
+
+    def attach(self, trainer: pl.Trainer) -> None:
+        """Have a trainer's loops ask after each step, and know when they wait."""
+        if self.checkpoint is not None:
+            loops.install(trainer, self)
+        epoch_loop = trainer.fit_loop.epoch_loop
+        for loop in (epoch_loop, epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop, trainer.predict_loop):
+            self.waiting.watch(loop)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # Until something is trained there is nothing to save. Lightning's handler alone would end with code 0.
-        if threading.current_thread() is threading.main_thread() and not self._signal:
+        if threading.current_thread() is threading.main_thread() and not self._signal and _is_free(signal.SIGTERM):
             signal.signal(signal.SIGTERM, _leave_at_once)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.waiting.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.waiting.close()
+        if self.waiting.was_stuck:
+            for worker in multiprocessing.active_children():
+                if worker.daemon:  # PyTorch's loader would wait for it before it ends it
+                    worker.kill()
 
     # In place of Lightning's handler, which talks to the other ranks in the middle of whatever runs.
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,88 +93,90 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._listen()
-        if self._asked(trainer):
-            self._save_and_leave(trainer)
+        if self.is_asked(trainer):
+            self.save_and_leave(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._asked(trainer):
+        if self.is_asked(trainer):
             self._leave(trainer)  # the epoch's end has just been saved; before the first there is nothing to save
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        # The last batch leads to the end of the epoch.
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and not trainer.is_last_batch and not _validation_follows(trainer) and self._asked(trainer):
-            trainer._logger_connector.update_train_step_metrics()  # would come after this hook
-            self._save_and_leave(trainer)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if not self._asked(trainer):
+        if not self.is_asked(trainer):
             return
         if trainer.sanity_checking:
             raise StopIteration  # ends the check; training then starts, in its own directory, and is stopped
-        self._validation_to_come = True
-        self._save_and_leave(trainer)
+        self.save_and_leave(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Before the callbacks that save checkpoints, and after all others.
+        if isinstance(trainer.fit_loop, loops.FitLoop) and not trainer.sanity_checking:
+            trainer.fit_loop.epoch_loop.end_validation()
 
     def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
-        if self._asked(trainer):
+        if self.is_asked(trainer):
             self._leave(trainer)
 
     def on_predict_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
-        if self._asked(trainer):
+        if self.is_asked(trainer):
             self._leave(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Have a validation that was cut short or has not begun run as a whole when the run goes on.
-
-        For that the loops must say that they were in it, which Lightning reads off their counts: a validation batch
-        begun and not processed (`restarted_mid_evaluation`), and a training batch that is completed, although hooks
-        of its end are still running (`restarted_on_last`).
-        """
-        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == 0:
+        if checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 0:
             del checkpoint["loops"]  # as if freshly started: Lightning would count a batch that never was
-            return
-        loops = checkpoint["loops"]["fit_loop"]
-        batches = loops["epoch_loop.batch_progress"]
-        in_batch_end = batches["current"]["completed"] == batches["current"]["processed"] - 1
-        if self._validation_to_come or (in_batch_end and trainer.training and _validation_follows(trainer)):
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            loops["epoch_loop.val_loop.batch_progress"] = {
-                "total": begun,
-                "current": dict(begun),
-                "is_last_batch": False,
-            }
-            for count in (batches["total"], batches["current"]):
-                count["completed"] = count["processed"]
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread() and not self._signal:
+            self._process = os.getpid()
             for signum in SIGNALS:
-                signal.signal(signum, self._note)
+                if _is_free(signum):
+                    signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self._signal = signum
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        name = signal.Signals(signum).name
-        os.write(2, f"\n{name}: stopping after this step; once more ends it at once\n".encode())
+        if os.getpid() != self._process:  # a worker that was forked from here; whoever forked it ends it
+            if signum in _IMPATIENT:
+                signal.signal(signum, signal.SIG_DFL)
+            return
+        is_first, self._signal = not self._signal, self._signal or signum
+        if signum in _IMPATIENT:
+            for each in _IMPATIENT:
+                if signal.getsignal(each) == self._note:
+                    signal.signal(each, signal.SIG_DFL)
+        elif hasattr(signal, "SIGHUP") and signum == signal.SIGHUP:
+            _let_go_of_the_terminal()
+        if is_first:
+            self.waiting.end_after(_STUCK_S, 128 + signum)
+            name = signal.Signals(signum).name
+            with suppress(OSError):
+                os.write(2, f"\n{name}: stopping after this step; SIGTERM or Ctrl-C ends it at once\n".encode())
 
-    def _asked(self, trainer: pl.Trainer) -> bool:
+    def is_asked(self, trainer: pl.Trainer) -> bool:
+        """Return whether a signal has come, to any of the ranks; all have to ask."""
         asked = bool(self._signal)
         return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
 
-    def _save_and_leave(self, trainer: pl.Trainer) -> None:
+    def save_and_leave(self, trainer: pl.Trainer) -> None:
+        """Save where something is trained, and raise `Stopped`."""
         if self.checkpoint is not None and trainer.state.fn == "fit" and not trainer.fast_dev_run:
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
             if has_saved(trainer):
                 rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
             else:
                 rank_zero_warn(f"stopped after step {trainer.global_step}, which could not be saved")
+        self._leave(trainer)
+
+    def leave_stuck(self, trainer: pl.Trainer, *, saves: bool) -> None:
+        """End a run whose next batch does not come.
+
+        Args:
+            saves: Whether there is more to save than the end of the epoch before, which has been saved.
+        """
+        # The other ranks wait in the middle of their step: nothing can be saved together.
+        if saves and trainer.world_size == 1:
+            self.save_and_leave(trainer)
         self._leave(trainer)
 
     def _leave(self, trainer: pl.Trainer) -> None:
@@ -153,6 +186,36 @@ class StopOnSignal(Callback):
 
 def _leave_at_once(signum: int, frame: FrameType | None) -> None:
     raise Stopped(128 + signum)
+
+
+def _is_free(signum: int) -> bool:
+    """Return whether nobody else has a say in what a signal does; put somebody's handler back if Lightning took it."""
+    handler = signal.getsignal(signum)
+    others = [each for each in getattr(handler, "signal_handlers", [handler]) if _is_of_others(signum, each)]
+    if others and others[0] is not handler:
+        signal.signal(signum, others[0])
+    return not others
+
+
+def _is_of_others(signum: int, handler: Callable | int | None) -> bool:
+    if handler in (signal.SIG_DFL, signal.default_int_handler):
+        return False
+    if not callable(handler):  # ignored, or set by a library in C
+        return True
+    known = ("poolformer", "lightning", *(("submitit",) if signum in _IMPATIENT else ()))
+    return str(getattr(handler, "__module__", "")).partition(".")[0] not in known
+
+
+def _let_go_of_the_terminal() -> None:
+    """Have what is still said go nowhere: after a hang-up writing to the terminal is an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        with suppress(OSError):
+            status = os.fstat(stream)
+            gone = stat.S_ISCHR(status.st_mode) and not os.isatty(stream)
+            if gone and status.st_rdev != os.fstat(nowhere).st_rdev:
+                os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 class StopAfterSteps(Callback):
@@ -183,22 +246,23 @@ class WholeSteps(Callback):
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        batches, accumulated = trainer.val_check_batch, trainer.accumulate_grad_batches
-        if batches is None and accumulated > 1:
+        batches, accumulated = trainer.val_check_batch, [trainer.accumulate_grad_batches]
+        for callback in trainer.callbacks:
+            if isinstance(callback, GradientAccumulationScheduler):
+                accumulated += callback.scheduling.values()
+        if batches is None and max(accumulated) > 1:
             raise ConfigError(
-                f"--trainer.val_check_interval: a time may come in the middle of a step, which takes {accumulated} "
-                "batches (--trainer.accumulate_grad_batches): choose a number of batches, a multiple of that"
+                "--trainer.val_check_interval: a time may come in the middle of a step, which takes "
+                f"{max(accumulated)} batches (--trainer.accumulate_grad_batches): choose a number of batches, a "
+                "multiple of that"
             )
-        in_mid_epoch = batches is not None and batches != trainer.num_training_batches and batches != float("inf")
-        if in_mid_epoch and batches % accumulated:
+        in_mid_epoch = batches not in (None, trainer.num_training_batches, float("inf"))
+        uneven = next((each for each in accumulated if in_mid_epoch and batches % each), None)
+        if uneven:
             raise ConfigError(
                 f"--trainer.val_check_interval: validation after {batches} batches comes in the middle of a step, "
-                f"which takes {accumulated} (--trainer.accumulate_grad_batches): choose a multiple of that"
+                f"which takes {uneven} (--trainer.accumulate_grad_batches): choose a multiple of that"
             )
-
-
-def _validation_follows(trainer: pl.Trainer) -> bool:
-    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
 
 
 def _is_child(trainer: pl.Trainer) -> bool:

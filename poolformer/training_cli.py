@@ -18,7 +18,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
@@ -337,6 +337,7 @@ class TrainingCLI(LightningCLI):
             raise ConfigError(
                 f"--trainer.devices {trainer.num_devices}: on a CPU each is a process, and there are {cores} cores"
             )
+        next(each for each in extra if isinstance(each, StopOnSignal)).attach(trainer)
         return trainer
 
     def _tensorboard(self) -> SafeTensorBoardLogger:
@@ -428,9 +429,11 @@ class TrainingCLI(LightningCLI):
         """Say where everything is and what to do next."""
         if not self._keeps_a_run:
             return
-        if not self._has_started and self._options.ckpt_path:
+        if self._options.ckpt_path and not self._has_done_anything:
             epochs, steps = self.trainer.current_epoch, self.trainer.global_step
-            print(f"'{self._checkpoint_path}' is at {epochs} epochs, {steps} steps already: raise --trainer.max_epochs")
+            print(
+                f"'{self._checkpoint_path}' is at {epochs} epochs, {steps} steps already: raise --trainer.{self._limit}"
+            )
             return
         if not getattr(self.trainer.strategy.checkpoint_io, "saved", True):
             raise RunError(f"the end of the run in '{self._run_dir}' could not be saved; its checkpoints are of before")
@@ -447,6 +450,19 @@ class TrainingCLI(LightningCLI):
                 f"another mix  poolformer fit --config {config} --model.mixer {other} "
                 f"--trainer.default_root_dir {self._run_dir}-{other}"
             )
+
+    @property
+    def _has_done_anything(self) -> bool:
+        measured = run_directory.HEADLINE in self.trainer.callback_metrics
+        return self._has_started and (measured or self.trainer.global_step != self._checkpoint_step)
+
+    @property
+    def _limit(self) -> str:
+        """The option that ended the run."""
+        if 0 <= self._options.trainer.max_steps <= self.trainer.global_step:
+            return "max_steps"
+        timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]
+        return "max_time" if any((timer.time_remaining() or 1) <= 0 for timer in timers) else "max_epochs"
 
     def _headline(self) -> str:
         last = self.trainer.callback_metrics.get(run_directory.HEADLINE)

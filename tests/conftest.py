@@ -3,7 +3,9 @@
 import itertools
 import logging
 import os
+import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -110,6 +112,47 @@ def shipped_plugin(fake_plugin) -> Callable[[str], Path]:
         )
 
     return install
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch):
+    """Call ``poolformer fit`` in this process, in an empty directory, with callbacks; return its exit code."""
+    from runs import DIGITS
+
+    from poolformer import cli, training_cli
+    from poolformer.stopping import SIGNALS
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
+
+    def fit(run_dir, *options, callbacks=(), base=None):
+        if any(Path(run_dir).glob("events.*")):
+            # TensorBoard reads files in the order of their names: second, host, process, and a number as text.
+            time.sleep(1 - time.time() % 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                training_cli.TrainingCLI,
+                "_callbacks_of_a_run",
+                lambda self, *, logs: [*callbacks, *of_a_run(self, logs=logs)],
+            )
+            try:
+                return cli.main(
+                    [
+                        "fit",
+                        *(DIGITS if base is None else base),
+                        "--trainer.default_root_dir",
+                        str(run_dir),
+                        *map(str, options),
+                    ]
+                )
+            except SystemExit as left:
+                return left.code
+
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    yield fit
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:

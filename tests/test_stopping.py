@@ -11,108 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from data_images import write_class_folders
 from lightning.pytorch.callbacks import Callback
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from runs import DIGITS, DRAWS, SHORT, STEPS, Die, SignalAt, assert_same_run, curves, last
 
-import poolformer.training_cli as training_cli
 from poolformer import cli
 from poolformer.checkpoint import read
 
-SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
-# All that draws: mixing, erasing, drop path, and the data's own augmentation.
-DRAWS = ["--model.drop_path_rate", "0.3", "--model.mixup", "0.8", "--model.cutmix", "1", "--model.erase_prob", "0.25"]
-DIGITS = [*SHORT, *DRAWS, "--data.batch_size", "256", "--model.warmup_epochs", "1", "--trainer.max_epochs", "3"]
-STEPS = 5  # an epoch: 1437 digits, in whole batches
-
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
-
-
-class SignalAt(Callback):
-    """Sends this process a signal, once, in a step and hook of training."""
-
-    def __init__(self, hook: str, step: int, signum: int = signal.SIGTERM):
-        self.hook, self.step, self.signum = hook, step, signum
-
-    def _reached(self, hook, trainer):
-        if (hook, trainer.global_step) == (self.hook, self.step):
-            self.step = None
-            os.kill(os.getpid(), self.signum)
-
-    def on_train_batch_start(self, trainer, *_):
-        self._reached("training", trainer)
-
-    def on_validation_batch_start(self, trainer, *_):
-        self._reached("sanity check" if trainer.sanity_checking else "validation", trainer)
-
-    def on_train_epoch_end(self, trainer, *_):
-        self._reached("epoch end", trainer)
-
-
-class Die(Callback):
-    """Ends the run after a batch, as SIGKILL would: what counts is the last checkpoint."""
-
-    def __init__(self, epoch: int, batch: int):
-        self.place = epoch, batch
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == self.place:
-            raise MemoryError
-
-
-@pytest.fixture
-def fit(tmp_path, monkeypatch):
-    """Call ``poolformer fit`` in this process, in an empty directory, with callbacks; return its exit code."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
-
-    def fit(run_dir, *options, callbacks=(), base=DIGITS):
-        if any(Path(run_dir).glob("events.*")):
-            # TensorBoard reads files in the order of their names: second, host, process, and a number as text.
-            time.sleep(1 - time.time() % 1)
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                training_cli.TrainingCLI,
-                "_callbacks_of_a_run",
-                lambda self, *, logs: [*callbacks, *of_a_run(self, logs=logs)],
-            )
-            try:
-                return cli.main(["fit", *base, "--trainer.default_root_dir", str(run_dir), *map(str, options)])
-            except SystemExit as left:
-                return left.code
-
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    yield fit
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-
-
-def last(run_dir, name="last"):
-    return read(Path(run_dir, "checkpoints", f"{name}.ckpt"))
-
-
-def curves(run_dir) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows of a run: tags to points, without those that measure time."""
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("throughput")]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
-
-
-def assert_same_run(first, second, *, killed=False):
-    for name in ("last", "best"):
-        one, other = last(first, name), last(second, name)
-        assert one["global_step"] == other["global_step"]
-        for key, weights in one["state_dict"].items():
-            assert torch.equal(weights, other["state_dict"][key]), f"{name}: {key}"
-    one, other = curves(first), curves(second)
-    if killed:  # it may do a validation again, and lose the points of its last moment: none has another value
-        assert one.keys() == other.keys()
-        assert all(set(points) <= set(one[tag]) for tag, points in other.items())
-        return
-    assert one == other
 
 
 @pytest.fixture(scope="module")

@@ -35,11 +35,12 @@ def in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except GeneratorExit:
-        # Not joined: a lost iterator may be collected in a thread that is just starting, and a join there never ends.
-        pool.shutdown(wait=False, cancel_futures=True)
+    except Exception:
+        pool.shutdown(cancel_futures=True)
         raise
     except BaseException:
-        pool.shutdown(cancel_futures=True)
+        # Not joined: a lost iterator may be collected in a thread that is just starting, and a join there never ends;
+        # and a stop that comes while a thread hangs in a disk must not hang with it.
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()

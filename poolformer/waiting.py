@@ -1,0 +1,69 @@
+"""Waiting for a batch, which counts as being between two steps: a stop need not wait for a disk that hangs."""
+
+import _thread
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+_WAKE = getattr(signal, "SIGURG", None)  # nobody's, and ignored where nobody listens; not on Windows
+_AGAIN_S = 1
+
+
+class StuckLoader(SystemExit):
+    """The end of waiting for a batch that does not come; its code is that of the signal that asked for it."""
+
+
+class Waiting:
+    """Knows whether the main thread waits for a batch, and can have it stop waiting.
+
+    By a signal, as the thread may wait in a lock, a pipe or a file of somebody's own data.
+
+    Attributes:
+        was_stuck: Whether it had to.
+    """
+
+    def __init__(self) -> None:
+        self._is_on = False
+        self._is_watched = False
+        self._code = 0
+        self.was_stuck = False
+
+    def watch(self, loop: Any) -> None:
+        """Look at one of Lightning's loops when it fetches a batch."""
+        before, after = loop._on_before_fetch, loop._on_after_fetch
+
+        def on_before_fetch() -> None:
+            before()
+            self._is_on = True
+
+        def on_after_fetch() -> None:
+            self._is_on = False
+            after()
+
+        loop._on_before_fetch, loop._on_after_fetch = on_before_fetch, on_after_fetch
+
+    def end_after(self, seconds: float, code: int) -> None:
+        """Raise `StuckLoader` in the main thread as soon as it waits for a batch, but not within the first seconds."""
+        if _WAKE is None or self._is_watched:
+            return
+        self._is_watched, self._code = True, code
+        signal.signal(_WAKE, self._wake)
+        # Not `threading.Thread`: this is called by signal handlers, which may have interrupted the start of another.
+        _thread.start_new_thread(self._keep_waking, (seconds, threading.main_thread().ident))
+
+    def close(self) -> None:
+        """Leave the main thread alone from now on."""
+        self._is_watched = self._is_on = False
+
+    def _keep_waking(self, seconds: float, thread: int) -> None:
+        time.sleep(seconds)
+        while self._is_watched:
+            signal.pthread_kill(thread, _WAKE)
+            time.sleep(_AGAIN_S)
+
+    def _wake(self, signum: int, frame: FrameType | None) -> None:
+        if self._is_on and self._is_watched:
+            self._is_on, self.was_stuck = False, True
+            raise StuckLoader(self._code)

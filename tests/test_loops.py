@@ -1,0 +1,232 @@
+"""A stop is a place to resume: whatever stopped a run, and whatever others had done to the model then."""
+
+import inspect
+import time
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.prediction_loop import _PredictionLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from runs import QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
+
+pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
+
+
+class HalvedForValidation(Callback):
+    """Changes weights, rate and a buffer for validation, in a pair of hooks, and fails where there was no batch."""
+
+    def __init__(self, begin: str, end: str):
+        self.batches, self.validations = 0, 0
+        setattr(self, begin, self._begin)
+        setattr(self, end, self._end)
+
+    # The class has to have them, for others to see that it does something in them.
+    def on_validation_start(self, *_): ...
+
+    def on_validation_epoch_start(self, *_): ...
+
+    def on_validation_epoch_end(self, *_): ...
+
+    def on_validation_end(self, *_): ...
+
+    def _begin(self, trainer, pl_module):
+        self.batches = 0
+        self._scale(trainer, pl_module, 0.5)
+
+    def _end(self, trainer, pl_module):
+        assert self.batches
+        self.validations += not trainer.sanity_checking
+        self._scale(trainer, pl_module, 2)
+
+    def _scale(self, trainer, pl_module, factor):
+        with torch.no_grad():
+            for parameter in pl_module.parameters():
+                parameter.mul_(factor)  # exact both ways
+        for group in trainer.optimizers[0].param_groups if trainer.optimizers else []:
+            group["lr"] *= factor
+
+    def on_validation_batch_end(self, *_):
+        self.batches += 1
+
+    def state_dict(self):
+        return {"validations": self.validations}
+
+    def load_state_dict(self, state):
+        self.validations = state["validations"]
+
+
+def test_lightning_has_what_its_loops_are_changed_by():
+    """Private names; a version that renames one fails here, by name."""
+    for loop, names in {
+        _FitLoop: ("run", "on_run_start", "on_advance_end", "state_dict", "_can_stop_early"),
+        _TrainingEpochLoop: (
+            *(
+                "reset",
+                "advance",
+                "on_advance_end",
+                "state_dict",
+                "restarted_on_train_batch_end",
+                "update_restart_stage",
+            ),
+            *("_should_check_val_fx", "_should_accumulate", "_num_ready_batches_reached", "_on_after_fetch"),
+        ),
+        _EvaluationLoop: ("run", "_on_before_fetch", "_on_after_fetch"),
+        _PredictionLoop: ("run", "_on_before_fetch", "_on_after_fetch"),
+        _CheckpointConnector: ("dump_checkpoint",),
+    }.items():
+        assert not [name for name in names if not hasattr(loop, name)], loop
+    assert [*inspect.signature(_FitLoop).parameters] == ["trainer", "min_epochs", "max_epochs"]
+    assert [*inspect.signature(_TrainingEpochLoop).parameters] == ["trainer", "min_steps", "max_steps"]
+    assert [*inspect.signature(_TrainingEpochLoop.advance).parameters] == ["self", "data_fetcher"]
+    assert [*inspect.signature(_TrainingEpochLoop.on_advance_end).parameters] == ["self", "data_fetcher"]
+    assert [*inspect.signature(_CheckpointConnector.dump_checkpoint).parameters] == ["self", "weights_only"]
+    trainer = Trainer(logger=False, enable_checkpointing=False, max_epochs=1)
+    assert {*vars(trainer.fit_loop.epoch_loop)} >= {"_batches_that_stepped", "_skip_next_val", "val_loop"}
+    assert {*vars(trainer)} >= {"_val_check_time_interval", "should_stop", "_checkpoint_connector"}
+
+
+CHANGES = {
+    "EMA": lambda: EMAWeightAveraging(decay=0.5),
+    "start and end": lambda: HalvedForValidation("on_validation_start", "on_validation_end"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_stop_in_validation_saves_the_weights_of_training(fit, change):
+    twice = ["--trainer.val_check_interval", 2]
+    assert fit("whole", *twice, base=QUICK, callbacks=[CHANGES[change]()]) == 0
+    stops = [("sanity check", 0), ("validation", 2), ("validation", 4), ("validation", 10)]
+    for number, (hook, step) in enumerate(stops):
+        resumes = ["--ckpt_path", "last"] if number else []
+        callbacks = [CHANGES[change](), SignalAt(hook, step)]
+        assert fit("run", *twice, *resumes, base=QUICK, callbacks=callbacks) == 143
+        assert last("run")["global_step"] == step
+    assert fit("run", *twice, "--ckpt_path", "last", base=QUICK, callbacks=[CHANGES[change]()]) == 0
+    assert_same_state("whole", "run")
+    assert_same_run("whole", "run")
+    states = [last(run)["callbacks"].get("HalvedForValidation") for run in ("whole", "run")]
+    assert states[0] == states[1]
+
+
+class FailIn(Callback):
+    def __init__(self, hook: str, step: int):
+        self.step = step
+        setattr(self, hook, self._fail)
+
+    def _fail(self, trainer, *_):
+        if trainer.global_step == self.step and not trainer.sanity_checking:
+            raise ValueError("failed")
+
+
+@pytest.mark.slow
+def test_what_is_saved_on_an_error_in_validation_is_what_was_before(fit, tmp_path):
+    def callbacks(*more):
+        saving = ModelCheckpoint(tmp_path / "kept", filename="error", save_on_exception=True, every_n_epochs=100)
+        return [EMAWeightAveraging(decay=0.5), saving, *more]
+
+    assert fit("whole", base=QUICK, callbacks=callbacks()) == 0
+    with pytest.raises(ValueError, match="failed"):
+        fit("run", base=QUICK, callbacks=callbacks(FailIn("on_validation_batch_end", 8)))
+    error = tmp_path / "kept" / "error.ckpt"
+    error.rename(tmp_path / "run/checkpoints/last.ckpt")
+    assert fit("run", "--ckpt_path", "last", base=QUICK, callbacks=callbacks()) == 0
+    assert_same_state("whole", "run")
+
+
+@pytest.mark.slow
+def test_more_steps_later_go_on_in_the_same_epoch(fit):
+    options = ["--trainer.val_check_interval", 2]
+
+    def ema():
+        return [EMAWeightAveraging(decay=0.5, update_starting_at_epoch=0)]
+
+    assert fit("whole", *options, base=QUICK, callbacks=ema()) == 0
+    resumes: list[str] = []
+    for steps in (3, 4, 6):
+        assert fit("run", *options, *resumes, "--trainer.max_steps", steps, base=QUICK, callbacks=ema()) == 0
+        assert last("run")["global_step"] == steps
+        resumes = ["--ckpt_path", "last"]
+    assert fit("run", *options, *resumes, base=QUICK, callbacks=ema()) == 0
+    assert_same_state("whole", "run")
+    assert last("run")["epoch"] == last("whole")["epoch"]
+    points = curves("run")
+    for tag, expected in curves("whole").items():
+        missing = set(expected) - set(points[tag])
+        assert not missing, tag
+        assert tag.startswith(("val/", "epoch")) or points[tag] == expected  # there is a validation at each stop
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [6, 2 * QUICK_STEPS])
+def test_the_last_validation_happens_once_and_is_the_result(fit, step, capsys):
+    steps = ["--trainer.max_steps", step]
+    assert fit("whole", *steps, base=QUICK, callbacks=[EMAWeightAveraging(decay=0.5)]) == 0
+    result = capsys.readouterr().out.strip().splitlines()[0]
+    for resumes in ([], ["--ckpt_path", "last"]):
+        callbacks = [EMAWeightAveraging(decay=0.5), SignalAt("validation", step)]
+        assert fit("run", *steps, *resumes, base=QUICK, callbacks=callbacks) == 143
+    capsys.readouterr()
+    assert fit("run", *steps, "--ckpt_path", "last", base=QUICK, callbacks=[EMAWeightAveraging(decay=0.5)]) == 0
+    assert capsys.readouterr().out.strip().splitlines()[0] == result
+    assert_same_state("whole", "run")
+    assert_same_run("whole", "run")
+    count = len(curves("run")["val/top1"])
+    assert fit("run", *steps, "--ckpt_path", "last", base=QUICK, callbacks=[EMAWeightAveraging(decay=0.5)]) == 0
+    assert len(curves("run")["val/top1"]) == count
+    assert f"{step} steps already: raise --trainer.max_steps" in capsys.readouterr().out
+    assert_same_state("whole", "run")
+
+
+class StopAt(Callback):
+    """Asks Lightning to stop, after a batch."""
+
+    def __init__(self, epoch: int, batch: int):
+        self.place = epoch, batch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop |= (trainer.current_epoch, batch_idx) == self.place
+
+
+@pytest.mark.slow
+def test_a_callback_that_stops_between_the_batches_of_a_step_loses_no_gradient(fit):
+    gathers = ["--trainer.accumulate_grad_batches", 2]
+    assert fit("whole", *gathers, base=QUICK) == 0
+    assert fit("run", *gathers, base=QUICK, callbacks=[StopAt(1, 0)]) == 0
+    assert last("run")["global_step"] == 3
+    assert fit("run", *gathers, "--ckpt_path", "last", base=QUICK, callbacks=[StopAt(1, 2)]) == 0
+    assert fit("run", *gathers, "--ckpt_path", "last", base=QUICK) == 0
+    assert_same_state("whole", "run")
+
+
+class Slow(Callback):
+    def on_train_batch_start(self, *_):
+        time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_a_limit_of_time_is_a_place_to_resume(fit, capsys):
+    assert fit("whole", base=QUICK) == 0
+    assert fit("run", "--trainer.max_time", "00:00:00:01", base=QUICK, callbacks=[Slow()]) == 0
+    step = last("run")["global_step"]
+    assert 0 < step < 3 * QUICK_STEPS
+    assert fit("run", "--ckpt_path", "last", "--trainer.max_time", "00:00:00:01", base=QUICK) == 0
+    assert "raise --trainer.max_time" in capsys.readouterr().out
+    assert fit("run", "--ckpt_path", "last", base=QUICK) == 0
+    assert_same_state("whole", "run")
+
+
+@pytest.mark.slow
+def test_early_stopping_in_mid_epoch_is_a_place_to_resume(fit):
+    options = ["--trainer.val_check_interval", 2]
+    assert fit("whole", *options, base=QUICK) == 0
+    stopping = EarlyStopping("val/top1", mode="max", patience=1, min_delta=1)
+    assert fit("run", *options, base=QUICK, callbacks=[stopping]) == 0
+    assert 0 < last("run")["global_step"] < 3 * QUICK_STEPS
+    assert fit("run", *options, "--ckpt_path", "last", base=QUICK) == 0
+    assert_same_state("whole", "run")

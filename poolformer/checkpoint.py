@@ -35,6 +35,10 @@ _PARTS = {
     "optimizer_states": list,
     "lr_schedulers": list,
     "pytorch-lightning_version": str,
+    "epoch": int,
+    "global_step": int,
+    "poolformer_run": dict,
+    "poolformer_metrics": dict,
 }
 _PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 # What would be imported: torch.nn.GELU, also inside a text that is YAML.

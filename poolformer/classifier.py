@@ -30,7 +30,8 @@ from .mixer_spec import as_plain_values
 from .pretrained import compare, explain
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
-from .resuming import changes, seed_draws, training_set
+from .resuming import changes, seed_draws
+from .run_facts import run_facts, use_new_options
 
 RUN = "poolformer_run"
 METRICS = "poolformer_metrics"
@@ -250,6 +251,7 @@ class ImageClassifier(pl.LightningModule):
     def on_train_start(self) -> None:
         """Say with which other options a run goes on than it had before."""
         before, self._before = self._before, {}
+        use_new_options(self.trainer, before)
         now = {**self._facts(), **self.hparams, **getattr(self.trainer.datamodule, "hparams", {})}
         if before.get("max_epochs", now["max_epochs"]) != now["max_epochs"]:
             rank_zero_info(f"The schedule is now one of {now['max_epochs']} epochs, not of {before['max_epochs']}")
@@ -261,14 +263,7 @@ class ImageClassifier(pl.LightningModule):
 
     def _facts(self) -> dict[str, Any]:
         """What a run is made of beside the options of model and data; checkpoints keep it."""
-        return {
-            "seed_everything": self.seed,
-            "max_epochs": self.trainer.max_epochs,
-            "devices": self.trainer.world_size,
-            "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
-            "batches_per_epoch": self.trainer.num_training_batches,
-            **training_set(self.trainer.train_dataloader),
-        }
+        return {"seed_everything": self.seed, **run_facts(self.trainer)}
 
     def on_validation_start(self) -> None:
         check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)

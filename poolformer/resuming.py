@@ -11,8 +11,17 @@ import torch
 
 # Options that change neither what is computed nor on what; and, the last two, those that are warned of on their own.
 _OF_NO_ACCOUNT = {
-    *("num_workers", "augment_on", "val", "test", "predict", "pretrained", "compile", "fused", "recompute"),
+    *("num_workers", "augment_on", "test", "predict", "pretrained", "compile", "fused", "recompute"),
     *("backbone", "mixer"),
+}
+# 1 is one batch, 1.0 all of them.
+_SHARES = {"limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"}
+# What is compared by a digest, which would tell nobody anything.
+_DIGESTS = {
+    "train_labels": "labels of the training images (changed)",
+    "train_files": "files of the training images (changed)",
+    "val_labels": "labels of the validation images (changed)",
+    "val_files": "files of the validation images (changed)",
 }
 
 
@@ -27,28 +36,54 @@ def seed_draws(*place: int) -> None:
     torch.manual_seed(seed)
 
 
-def training_set(loader: Any) -> dict[str, Any]:
-    """Return what tells one training set from another: how many images, and a digest of their labels in order."""
-    labels = getattr(loader, "labels", None)
+def image_set(loader: Any, split: str) -> dict[str, Any]:
+    """Return what tells one set of images from another: how many, and digests of their labels in order and their files.
+
+    Args:
+        loader: Of the data module, or PyTorch's own; of others nothing is known.
+        split: ``train`` or ``val``, how the names begin.
+    """
+    data_set = getattr(loader, "dataset", None)
+    labels = getattr(loader, "labels", getattr(data_set, "targets", None))
     if labels is None:
-        return {}
-    digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=4).hexdigest()
-    return {"train_images": len(labels), "train_labels": digest}
+        return {f"{split}_images": len(data_set)} if hasattr(data_set, "__len__") else {}
+    known = {f"{split}_images": len(labels), f"{split}_labels": _digest_of_labels(labels)}
+    files = getattr(getattr(loader, "source", None), "fingerprint", None)
+    return {**known, f"{split}_files": files} if files else known
+
+
+def _digest_of_labels(labels: Any) -> str | None:
+    try:
+        content = np.ascontiguousarray(labels, np.int64).tobytes()
+    except (TypeError, ValueError):  # what a data set of a user's calls its targets
+        return None
+    return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which options a run goes on with that it did not have before, as ``name new (was old)``.
 
-    Options that only one of them knows are left out: another version added or dropped them.
+    Options that only one of them knows, or knew of, are left out: another version added or dropped them.
     """
     common = [name for name in now if name in before and name not in _OF_NO_ACCOUNT and not name.startswith("_")]
+    changed = [name for name in common if not _same(name, before[name], now[name])]
+    for split in ("train", "val"):
+        files = f"{split}_files"
+        if split in changed and files in common and files not in changed:
+            changed.remove(split)  # the same images elsewhere
     return [
-        f"{name} {_plain(now[name])} (was {_plain(before[name])})"
-        for name in common
-        if _plain(now[name]) != _plain(before[name])
+        _DIGESTS.get(name) or f"{name} {_plain(now[name])[:80]} (was {_plain(before[name])[:80]})" for name in changed
     ]
+
+
+def _same(name: str, before: Any, now: Any) -> bool:
+    if name == "batches_per_epoch" and any(count in (None, float("inf")) for count in (before, now)):
+        return True  # before data is loaded, and for data without a length, Lightning counts infinitely many
+    if name not in _SHARES and isinstance(before, int | float) and isinstance(now, int | float):
+        return before == now
+    return _plain(before) == _plain(now)
 
 
 def _plain(value: Any) -> str:
     # A tuple comes back from a file as a list.
-    return json.dumps(value, default=str)[:80]
+    return json.dumps(value, default=str)

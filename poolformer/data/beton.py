@@ -58,6 +58,7 @@ class Beton:
         class_names: from the notes; None where the file has none.
         settings: how it was packed; empty where the file does not say.
         has_checksums: whether damage to image bytes is always found.
+        fingerprint: tells its contents from those of another file; without checksums, where its images lie.
 
     Raises:
         DataError: it is missing, no .beton of images and integer labels, unfinished, cut off or damaged.
@@ -150,11 +151,14 @@ class Beton:
     def _read_notes(self, header: np.void, field: np.void) -> None:
         notes = np.frombuffer(field["arguments"].tobytes()[: NOTES.itemsize], NOTES)[0]
         self._crcs, self.class_names, self.settings = None, None, {}
+        index_crc = _index_crc(header, self._index, self._allocations)
+        self.fingerprint = f"{index_crc:08x}"
         if notes["magic"] != MAGIC:
             return
         text_size = int(notes["text_size"])
         block = self._part(int(notes["place"]), np.dtype("u1"), text_size + 4 * len(self._index), "its notes")
-        sums = zlib.crc32(block), _index_crc(header, self._index, self._allocations)
+        sums = zlib.crc32(block), index_crc
+        self.fingerprint = f"{sums[0]:08x}{index_crc:08x}"  # with the checksums of all images
         if sums != (notes["notes_crc"], notes["index_crc"]):
             raise self._error("is damaged: its index or notes are not what was packed; copy or pack it again")
         # A checksum says that this is what was written, not who wrote it.

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .errors import ConfigError, PoolformerError, one_line
+from . import field_words
+from .configs import config_names
+from .errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line
 from .registry import suggestion
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
@@ -72,8 +74,18 @@ def _run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         return 141  # what a shell makes of SIGPIPE
     except PoolformerError as error:
-        print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return _say(error, error)
+    except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours
+        return _say(of_the_system(error), error)
+    except (MemoryError, RuntimeError) as error:
+        return _say(of_memory(error), error)
+
+
+def _say(mistake: PoolformerError | None, error: BaseException) -> int:
+    if mistake is None:
+        raise error
+    print(f"poolformer: error: {one_line(mistake)}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -147,8 +159,16 @@ def _split_command(argv: list[str]) -> tuple[str, list[str]]:
             raise ConfigError(f"which command? {argv[0]!r} needs one of {', '.join(known)} before it")
         return argv[position], argv[:position] + argv[position + 1 :]
     if argv[0] not in known:
-        raise ConfigError(f"there is no command {argv[0]!r}.{suggestion(argv[0], known)} Commands: {', '.join(known)}.")
+        raise ConfigError(f"there is no command {argv[0]!r}.{_meant(argv[0], known)} Commands: {', '.join(known)}.")
     return argv[0], argv[1:]
+
+
+def _meant(word: str, known: list[str]) -> str:
+    if habit := field_words.COMMANDS.get(word.lower()):
+        return f" Did you mean {habit!r}?"
+    if word in config_names():
+        return f" Did you mean 'fit --config {word}'?"
+    return suggestion(word, known)
 
 
 def _help() -> str:

@@ -4,6 +4,8 @@ At the terminal each of these is one line on stderr and exit code 2; any other e
 ours and keeps its traceback.
 """
 
+import errno
+import os
 from collections.abc import Sequence
 
 
@@ -72,6 +74,27 @@ class RunError(PoolformerError):
 
 
 LONGEST_MESSAGE = 1500
+_OF_NO_FILE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def of_the_system(error: OSError) -> PoolformerError | None:
+    """Return what the system refuses, with the file; None for an error of Python's or a library's own making."""
+    if error.errno is None or not (error.filename or error.errno in _OF_NO_FILE):
+        return None
+    file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
+    return PoolformerError(f"'{file}': {error.strerror}" if file else f"{error.strerror}")
+
+
+def of_memory(error: BaseException) -> PoolformerError | None:
+    """Return that there is not memory enough, where an exception says so; None for any other."""
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "t allocate memory" in str(error)
+    ):
+        first = (str(error).strip().splitlines() or [""])[0][:200]
+        return PoolformerError(f"out of memory: take smaller batches or images, or another device ({first})")
+    return None
 
 
 def one_line(error: PoolformerError) -> str:

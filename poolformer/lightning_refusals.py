@@ -4,10 +4,9 @@ import linecache
 import re
 from collections.abc import Collection
 
-import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from .errors import ConfigError, PoolformerError, RunError
+from .errors import ConfigError, PoolformerError
 
 _TYPES = (ValueError, TypeError, RuntimeError, ImportError)
 _HOMES = ("lightning.", "lightning_utilities.")
@@ -22,9 +21,6 @@ def refusal(error: Exception, options: Collection[str]) -> PoolformerError | Non
     """
     if isinstance(error, PoolformerError):
         return None
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        first = " ".join(str(error).split())[:200]
-        return RunError(f"out of memory: choose a smaller --data.batch_size, or --model.recompute true ({first})")
     if not isinstance(error, MisconfigurationException) and not (isinstance(error, _TYPES) and _said(error)):
         return None
     message = " ".join(str(error).split())

@@ -7,10 +7,11 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from . import data, user_classes
+from . import data, field_words, user_classes
 from .checkpoint import RENAMED
+from .configs import config_names
 from .errors import ConfigError
-from .registry import suggestion
+from .registry import BACKBONES, is_of_timm, listing, suggestion
 
 
 class Parser(LightningArgumentParser):
@@ -49,17 +50,16 @@ class Parser(LightningArgumentParser):
 
     def _unknown_option(self, message: str) -> str | None:
         found = re.search(
-            r"unrecognized arguments: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|not accept option '([\w.]+)'"
-            r"|Linked \"([\w.]+)\" must be given",
+            r"unrecognized arguments: (-*)([^\s=]+)(\S*)|[Oo]ption '([\w.]+)' is not accepted"
+            r"|not accept option '([\w.]+)'|Linked \"([\w.]+)\" must be given",
             message,
         )
         if found is None:
             return None
-        alone = re.search(r"unrecognized arguments: (\S+(\.ckpt|\.yaml))", message)
-        if alone and not alone[1].startswith("-"):
-            option = {".ckpt": "--ckpt_path", ".yaml": "--config"}[alone[2]]
-            return f"'{alone[1]}' stands alone. Did you mean {option} {alone[1]}?"
-        name, known = next(filter(None, found.groups())), [action.dest for action in self._actions]
+        dashes, word, rest, *in_a_file = found.groups()
+        name, known = word or next(filter(None, in_a_file)), [action.dest for action in self._actions]
+        if word and not dashes and (meant := _alone(f"{word}{rest}", known)):
+            return f"'{word}{rest}' stands alone. Did you mean {meant}?"
         known = [option for option in known if option != name] + _data_options(self.data_class)
         if inside := re.search(r"class_path '([\w.]+)'.*Option", message):
             name, known = f"data.{name}", _data_options(inside[1])
@@ -71,7 +71,8 @@ class Parser(LightningArgumentParser):
             )
         if present := RENAMED.get(name.removeprefix("model.")):
             return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
-        return f"there is no option '{name}'{self._place(name)}.{suggestion(name, known)} '--help' lists them."
+        near = _of_the_field(name.rpartition(".")[2]) or suggestion(name.replace("-", "_"), known)
+        return f"there is no option '{name}'{self._place(name)}.{near} '--help' lists them."
 
     def _wrong_class(self, message: str) -> str | None:
         """Explain what is said of a class that is none of our data modules."""
@@ -89,15 +90,21 @@ class Parser(LightningArgumentParser):
         return None
 
     def _wrong_value(self, message: str) -> str | None:
-        found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value: (?P<value>.*)$', message)
+        found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value:\s*(?P<value>.*)$', message)
         if found is None:
-            return None
+            section = re.search(r"Parser key \"(model|trainer)\": Unable to load config '(.*?)'", message)
+            meant = section and (_alone(section[2], []) or "an option of it, such as --model.lr")
+            return section and f"--{section[1]} got '{section[2]}', but takes a file. Did you mean {meant}?"
         key, value = found["key"], found["value"].strip("'")
+        if dashed := re.search(r"NestedArg\(key='([\w.]*-[\w.-]*)',", value):
+            return self._unknown_option(f"unrecognized arguments: --{key}.{dashed[1]}")
         if nested := re.search(r"NestedArg\(key='(\w+)', val=(.*)\)$", value):
             key, value = f"{key}.{nested[1]}", nested[2].strip("'")
         elif key == "data" and re.fullmatch(r"[\w.]+", value):
             known = ", ".join(data.__all__)
             return f"there is no data module '{value}'.{suggestion(value, data.__all__)} There is {known}."
+        elif key == "data" and ("/" in value or Path(value).exists()):
+            return f"--data takes a data module, not '{value}'. Did you mean --data FolderData --data.train {value}?"
         return _refused(key, value, message, place=self._place(key), inside=nested is not None)
 
     def _place(self, key: str) -> str:
@@ -109,6 +116,29 @@ class Parser(LightningArgumentParser):
             if value is not None:
                 return f" in '{file}'"
         return ""
+
+
+def _alone(word: str, known: list[str]) -> str | None:
+    """Return what a word that stands where an option should might be meant for."""
+    if word.endswith((".ckpt", ".yaml")):
+        return f"{'--ckpt_path' if word.endswith('.ckpt') else '--config'} {word}"
+    plain = word.lstrip("\u2010\u2011\u2012\u2013\u2014\u2212")  # dashes that an editor made of two hyphens
+    if (plain != word or re.search(r"[=:]", word)) and re.split(r"[=:]", plain)[0] in known:
+        return f"--{plain.replace(':', '=', 1)}"
+    if word in config_names():
+        return f"--config {word}"
+    if word in listing(BACKBONES):
+        return f"--model.backbone {word}"
+    if is_of_timm(word):
+        return f"--model.backbone timm/{word}"
+    if word.endswith(".beton") or Path(word).is_dir():
+        return f"--data FFCVData --data.train {word}"
+    return f"--data FolderData --data.predict {word}" if word.endswith((".jpg", ".jpeg", ".png", ".JPEG")) else None
+
+
+def _of_the_field(name: str) -> str:
+    meant = field_words.ours(name)
+    return f" Did you mean '{meant.removeprefix('--') if ' ' not in meant else meant}'?" if meant else ""
 
 
 def _data_options(class_path: str) -> list[str]:

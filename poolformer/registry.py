@@ -177,6 +177,17 @@ def suggestion(word: str, known: list[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def is_of_timm(name: str) -> bool:
+    """Return whether timm has a model of that name; for a message, as it takes seconds."""
+    if not re.search(r"\d", name):  # almost all of them have a number
+        return False
+    try:
+        import timm
+    except ImportError:
+        return False
+    return timm.is_model(name)
+
+
 def _unknown(group: str, name: str) -> str:
     known = sorted(listing(group))
     if not any(entry.builtin for entry in entries(group)):
@@ -184,9 +195,12 @@ def _unknown(group: str, name: str) -> str:
             f"no {_KINDS[group]} is called {name!r}: not even the built-in ones are registered, so the "
             "package poolformer is not installed. Run 'pip install -e .' in its folder."
         )
+    near = suggestion(name, known)
+    if not near and group == BACKBONES and is_of_timm(name):
+        near = f" Did you mean 'timm/{name}'?"
     disabled = " Plugins are turned off by POOLFORMER_DISABLE_PLUGINS." if _plugins_disabled() else ""
     return (
-        f"no {_KINDS[group]} is called {name!r}.{suggestion(name, known)}{disabled} "
+        f"no {_KINDS[group]} is called {name!r}.{near}{disabled} "
         f"Installed: {', '.join(known)}. '{_COMMANDS[group]}' shows where each comes from."
     )
 

@@ -41,6 +41,7 @@ LAYERS = [
     ["mixers"],
     ["configs", "launchers"],
     ["batches", "option_ranges"],
+    ["field_words"],
     ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming", "atomic_write"],
     ["plain_values"],
     ["kernels.cpu"],
@@ -88,7 +89,17 @@ HEAVY = {
     "onnxscript": [],
 }
 # What has to answer at once: `poolformer --help`, `poolformer mixers`.
-LIGHT = ["__init__", "__main__", "cli", "errors", "registry", "commands.__init__", "commands.mixers", "configs"]
+LIGHT = [
+    "__init__",
+    "__main__",
+    "cli",
+    "errors",
+    "registry",
+    "commands.__init__",
+    "commands.mixers",
+    "configs",
+    "field_words",
+]
 SLOW_TO_IMPORT = {"torch", "jsonargparse", *HEAVY}
 
 

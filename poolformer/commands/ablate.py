@@ -10,6 +10,7 @@ from .. import ablation, launchers
 from ..atomic_write import atomic_write
 from ..configs import find_config
 from ..errors import ConfigError, PoolformerError, one_line
+from .arguments import CommandParser
 
 if TYPE_CHECKING:
     from ..ablation import Row, Run
@@ -104,7 +105,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "poolformer ablate",
         usage="poolformer ablate [options] [-- FLAGS FOR EVERY FIT]",
         description=inspect.getdoc(main),

@@ -1,6 +1,53 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and how their mistakes are said."""
 
 import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from ..registry import suggestion
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse's, which says a mistake in a line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with code 2 and what is wrong."""
+        known = [option for action in self._actions for option in action.option_strings]
+        word = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
+        near = suggestion(word.replace("-", "_").replace("__", "--", 1), known) if word.startswith("--") else ""
+        self.exit(2, f"{self.prog}: error: {message}.{near} '{self.prog} --help' lists the options\n")
+
+
+def number(
+    kind: Callable[[str], float], words: str, *, least: float, most: float = math.inf, above: bool = False
+) -> Callable[[str], float]:
+    """Return a type of argparse's: numbers in a range.
+
+    Args:
+        kind: ``int`` or ``float``.
+        words: What they are, for messages.
+        least: The smallest; with ``above`` they are larger than it.
+        most: The largest.
+        above: Whether ``least`` is left out.
+    """
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and (least < value if above else least <= value) and value <= most:
+            return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
+
+    return parse
+
+
+threads = number(int, "a whole number from 0 up", least=0)
+side = number(int, "pixels from 1 to 16384", least=1, most=16384)
+above_0 = number(float, "a number above 0", least=0, above=True)
+share = number(float, "a number above 0, at most 1", least=0, most=1, above=True)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

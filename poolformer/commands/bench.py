@@ -3,6 +3,8 @@
 import argparse
 import importlib
 
+from .arguments import CommandParser
+
 # What can be measured: the module and the function that do it, and what help says.
 _SUBJECTS = {
     "data": ("bench_data", "main", "loading images: ours, timm's, torchvision's, plain decoding"),
@@ -14,7 +16,7 @@ _SUBJECTS = {
 def main(argv: list[str]) -> int:
     """Run one benchmark; each has its own options."""
     subjects = "\n".join(f"  {name:5}  {text}" for name, (_, _, text) in _SUBJECTS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="poolformer bench",
         description=__doc__,
         epilog=f"subjects:\n{subjects}\n\n'poolformer bench SUBJECT --help' lists its options.",

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
+from .arguments import CommandParser, share, side, threads
 
 if TYPE_CHECKING:
     from ..data.beton import Stored
@@ -78,7 +79,7 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "poolformer bench data", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("src", help="a .beton file, or a folder of class folders")
@@ -86,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=1000, help="images a turn (SRC is repeated up to that)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--crop_pct", type=float, default=0.9)
-    parser.add_argument("--num_workers", type=int, help="threads or processes; one a core by default")
+    parser.add_argument("--image_size", type=side, default=224)
+    parser.add_argument("--crop_pct", type=share, default=0.9)
+    parser.add_argument("--num_workers", type=threads, help="threads or processes; one a core by default")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 

@@ -22,6 +22,7 @@ from ..fused import fuse, fusing_pays
 from ..recipe import parameter_groups
 from ..registry import suggestion
 from . import bench_engines
+from .arguments import CommandParser, side
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What can stand behind a name: how the network itself is changed, the keywords of torch.compile, other engines.
@@ -130,7 +131,7 @@ def _main(subject: str, described: Callable, argv: list[str]) -> int:
 
 
 def _parser(subject: str, described: Callable) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         f"poolformer bench {subject}",
         description=inspect.getdoc(described),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -138,7 +139,7 @@ def _parser(subject: str, described: Callable) -> argparse.ArgumentParser:
     parser.add_argument("candidate", nargs="*", metavar="CANDIDATE", help="the first one is the baseline of the ratios")
     parser.add_argument("--precision", choices=_PRECISIONS, default="fp32", help="(%(default)s)")
     parser.add_argument("--batch_size", type=int, default=16, help="images of a step (%(default)s)")
-    parser.add_argument("--image_size", type=int, default=224, help="side of the images in pixels (%(default)s)")
+    parser.add_argument("--image_size", type=side, default=224, help="side of the images in pixels (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate (%(default)s)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; the GPU where there is one")
     parser.add_argument("--num_threads", type=int, help="of the CPU; one a core by default")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
-from .arguments import add_checkpoint
+from .arguments import CommandParser, add_checkpoint, share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "poolformer cam", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_checkpoint(parser)
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--class", dest="label", help="name or number of the class to look for; the likeliest if not given"
     )
     parser.add_argument("--layer", help="module whose output is looked at, as stages.1; the last stage by default")
-    parser.add_argument("--crop_pct", type=float, default=0.9, help="as --data.crop_pct of the run")
+    parser.add_argument("--crop_pct", type=share, default=0.9, help="as --data.crop_pct of the run")
     parser.add_argument("--out", default="cam.png", help="the picture to write: .png, .pdf or .svg")
     parser.add_argument("--dpi", type=int, default=150, help="dots an inch of a picture of 3 inches")
     return parser

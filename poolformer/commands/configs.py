@@ -1,14 +1,14 @@
 """List the configurations that --config finds by name, from any directory."""
 
-import argparse
 from itertools import groupby
 
 from ..configs import config_dir, config_names
+from .arguments import CommandParser
 
 
 def main(argv: list[str]) -> int:
     """Print each name with the first line of its file, folder by folder."""
-    argparse.ArgumentParser(prog="poolformer configs", description=__doc__).parse_args(argv)
+    CommandParser(prog="poolformer configs", description=__doc__).parse_args(argv)
     names = config_names()
     width = max(map(len, names))
     for name in [name for name in names if "/" not in name]:

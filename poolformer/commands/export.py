@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..atomic_write import publish
 from ..errors import ConfigError, PoolformerError
 from ..registry import describe
-from .arguments import add_checkpoint
+from .arguments import CommandParser, above_0, add_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "poolformer export", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_checkpoint(parser)
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, help="images of every batch; any number if not given")
     parser.add_argument("--fixed_size", action="store_true", help="fix H and W to the size that the run evaluated at")
     parser.add_argument("--compile", action="store_true", help="compile a .pt2 file with AOTInductor")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed (1e-4)")
+    parser.add_argument("--tolerance", type=above_0, default=1e-4, help="largest difference allowed (1e-4)")
     return parser
 
 

@@ -1,15 +1,15 @@
 """List the token mixers of all installed packages; with a NAME, its description and options."""
 
-import argparse
 import inspect
 import json
 
 from .. import registry
+from .arguments import CommandParser
 
 
 def main(argv: list[str]) -> int:
     """Print the names, or what one of them takes; the names alone import nothing."""
-    parser = argparse.ArgumentParser(prog="poolformer mixers", description=__doc__)
+    parser = CommandParser(prog="poolformer mixers", description=__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help="as for --model.mixer")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)

@@ -1,19 +1,19 @@
 """List the backbones: trainable parameters, MACs at 224 pixels, and the paper's ImageNet top-1."""
 
-import argparse
 import json
 from collections.abc import Iterable
 from typing import Any
 
 from .. import registry
 from ..errors import PoolformerError
+from .arguments import CommandParser
 
 IMAGE_SIZE = 224
 
 
 def main(argv: list[str]) -> int:
     """Print a row for each backbone of the installed packages; a broken one is named, not fatal."""
-    parser = argparse.ArgumentParser(prog="poolformer models", description=__doc__)
+    parser = CommandParser(prog="poolformer models", description=__doc__)
     parser.add_argument("name", nargs="*", metavar="NAME", help="these alone; also timm/<model>")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import registry
 from ..errors import ConfigError
+from .arguments import CommandParser
 
 # The example's names; what is written differs from the example in these alone.
 _EXAMPLE, _EXAMPLE_CLASS = "my_mixer", "MyMixer"
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> int:
 
     Example: poolformer new-plugin gated_conv gated-conv-plugin
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="poolformer new-plugin",
         description=inspect.getdoc(main),
         formatter_class=argparse.RawDescriptionHelpFormatter,

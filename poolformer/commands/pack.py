@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, printable
+from .arguments import CommandParser, threads
 
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "poolformer pack", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("src", help="folder of class folders, or a tar of one")
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--orient", action="store_true", help="turn images as EXIF says; those are encoded anew")
     parser.add_argument("--on_error", choices=["fail", "skip"], default="fail", help="on a file that is no sound image")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
-    parser.add_argument("--num_workers", type=int, help="threads; one a core by default")
+    parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     return parser
 
 

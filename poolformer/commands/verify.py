@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import printable
+from .arguments import CommandParser, threads
 
 
 def main(argv: list[str]) -> int:
@@ -16,11 +17,11 @@ def main(argv: list[str]) -> int:
     cannot be read at all. The file is compared with FILE.json where that is beside it. Files that ffcv wrote have no
     checksums: of their images, only damage that breaks a JPEG is found.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "poolformer verify", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", help="the .beton file")
-    parser.add_argument("--num_workers", type=int, help="threads; one a core by default")
+    parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     options = parser.parse_args(argv)
     from ..data.beton import Beton
     from ..data.pack import damage

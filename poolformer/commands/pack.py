@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     `--max_side 400 --quality 90` halves the time to load.
 
     Every image is decoded once and checked. DST appears when it is complete, with DST.json beside it: classes, counts,
-    settings, size and checksum.
+    settings, size and checksum. What is left out of SRC, such as .gif files, is counted in a line at the end.
 
       poolformer pack imagenet/val val.beton
       poolformer pack ILSVRC2012_img_train.tar train.beton --max_side 400 --quality 90 --on_error skip

@@ -9,6 +9,13 @@ from .listing import IMAGE_BESIDE, UNREADABLE, Folders, Found, Listing
 from .splits import split_kind, splits_among
 
 
+class _Source(NamedTuple):
+    path: Path
+    where: str
+    """What to call it in a message."""
+    is_archive: bool
+
+
 class Classes(NamedTuple):
     """Images in classes, in torchvision's order."""
 
@@ -34,7 +41,7 @@ def classes_of(listing: Listing, path: Path, *, split: str | None = None, is_arc
         DataError: there are no images in folders, the folders are splits and no classes, or a class has no images.
     """
     where = f"'{path}'{f', split {split}' if split else ''}"
-    top = _top(listing, path, where, is_archive)
+    top = _top(listing, _Source(path, where, is_archive))
     names = sorted({folders[len(top)] for folders in listing.folders if folders[: len(top)] == top != folders})
     images = [image._replace(folders=image.folders[len(top) :]) for image in listing.images]
     for image in images:
@@ -78,22 +85,19 @@ def part_of(listing: Listing, split: str, path: Path) -> Listing:
     return listing.moved({folders: folders[:place] for folders, place in places.items()})  # <class>/<split>/<image>
 
 
-def _top(listing: Listing, path: Path, where: str, is_archive: bool) -> Folders:
+def _top(listing: Listing, source: _Source) -> Folders:
     """The folder that the class folders lie in."""
     occupied = _folders_of_images(listing)
     top: Folders = ()
     while True:
         unreadable = listing.names_of(UNREADABLE, top)
         if unreadable:
-            raise DataError(
-                f"{where}: the folder '{'/'.join((*top, unreadable[0]))}' cannot be read; it may be a class"
-            )
-        if not occupied or top in occupied:
-            return top
-        inside = {folders[len(top)] for folders in occupied}
+            name = "/".join((*top, unreadable[0]))
+            raise DataError(f"{source.where}: the folder '{name}' cannot be read; it may be a class")
+        inside = {folders[len(top)] for folders in occupied if folders != top}
         everything = {f[len(top)] for f in listing.folders if f[: len(top)] == top != f}
-        _refuse_splits(inside, everything, occupied, top, path, where, is_archive)
-        if len(inside) > 1:
+        _refuse_splits(inside, everything, occupied, top, source)
+        if top in occupied or len(inside) != 1:
             return top
         one = (*top, *inside)
         empty = everything - inside
@@ -103,13 +107,7 @@ def _top(listing: Listing, path: Path, where: str, is_archive: bool) -> Folders:
 
 
 def _refuse_splits(
-    inside: set[str],
-    everything: set[str],
-    occupied: set[Folders],
-    top: Folders,
-    path: Path,
-    where: str,
-    is_archive: bool,
+    inside: set[str], everything: set[str], occupied: set[Folders], top: Folders, source: _Source
 ) -> None:
     splits = splits_among(everything)
     # A class may be called so, too, in which case images lie in it directly.
@@ -119,16 +117,15 @@ def _refuse_splits(
         splits = {one: split_kind(one)[0]}
     elif not splits or not (are_deep or set(splits) in (inside, everything)):
         return
-    where = f"'{path.joinpath(*top)}'" if not is_archive else where
+    folder = source.path.joinpath(*top)
+    where = source.where if source.is_archive else f"'{folder}'"
     what = "which are no classes but splits" if len(splits) > 1 else "which is no class but a split"
-    remedy = _use(splits, path.joinpath(*top), path, is_archive)
-    raise DataError(f"{where} holds {', '.join(splits)}, {what}: use {remedy}")
+    raise DataError(f"{where} holds {', '.join(splits)}, {what}: use {_use(splits, folder, source)}")
 
 
-def _use(splits: dict[str, str], folder: Path, path: Path, is_archive: bool) -> str:
-    first = next((name for name in splits if splits[name] == "train"), next(iter(splits)))
-    pack = f"`poolformer pack {shlex.quote(str(path))} FILE --split {shlex.quote(first)}`"
-    if is_archive:
+def _use(splits: dict[str, str], folder: Path, source: _Source) -> str:
+    pack = _packing(splits, source.path)
+    if source.is_archive:
         return pack
     options = {}
     for name, kind in splits.items():
@@ -143,11 +140,13 @@ def _refuse_splits_in_classes(images: list[Found], path: Path, where: str) -> No
     second = {image.folders[1] if image.folders[1:] else "" for image in images}
     splits = splits_among(second)
     if splits and set(splits) == second:
-        first = next((name for name in splits if splits[name] == "train"), next(iter(splits)))
-        raise DataError(
-            f"the classes in {where} hold {', '.join(splits)}, which are splits: use `poolformer pack "
-            f"{shlex.quote(str(path))} FILE --split {shlex.quote(first)}`"
-        )
+        use = _packing(splits, path)
+        raise DataError(f"the classes in {where} hold {', '.join(splits)}, which are splits: use {use}")
+
+
+def _packing(splits: dict[str, str], path: Path) -> str:
+    first = next((name for name in splits if splits[name] == "train"), next(iter(splits)))
+    return f"`poolformer pack {shlex.quote(str(path))} FILE --split {shlex.quote(first)}`"
 
 
 def _check(names: list[str], labels: list[int], where: str, listing: Listing) -> None:

@@ -121,6 +121,7 @@ class Listing:
             by_reason.setdefault(reason, []).extend("/".join((*folders, name)) for name in names)
         for reason, names in by_reason.items():
             what = reason[0] if len(names) == 1 else reason[1]
+            names = sorted(names)
             shown = names if reason == UNREADABLE else names[:1]
             first = ", ".join(f"'{printable(name)}'" for name in shown[:5])
             phrases.append(f"{len(names)} {what} ({first})")

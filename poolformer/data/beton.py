@@ -8,6 +8,7 @@ ffcv leaves unused: the image field's arguments point to the notes, a JSON text 
 
 import json
 import os
+import weakref
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..atomic_write import atomic_write
 from ..errors import DataError
+from .patience import patiently
 
 VERSION = 2
 JPEG, RAW = 0, 1
@@ -74,6 +76,8 @@ class Beton:
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
             raise self._error("is too short to be a .beton file")
         self._bytes = np.memmap(self.path, np.uint8, mode="r")
+        self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self._descriptor)
         header = self._read_header()
         fields = self._part(HEADER.itemsize, FIELD, int(header["fields"]), "its field descriptions")
         self._read_index(header, fields)
@@ -93,13 +97,24 @@ class Beton:
         """The stored bytes of a sample.
 
         Raises:
-            DataError: the file has checksums and the bytes are not those that were packed.
+            DataError: they cannot be read, or the file has checksums and they are not those that were packed.
         """
         image, place, size = self._images[sample], int(self._places[sample]), int(self._sizes[sample])
-        data = self._bytes[place : place + size].view(np.ndarray)
+        try:
+            data = patiently(lambda: self._stored(place, size), self.name(sample))
+        except OSError as error:
+            raise DataError(f"{self.name(sample)}: cannot be read ({error.strerror})") from error
+        if len(data) < size:
+            raise DataError(f"{self.name(sample)}: the file was cut off since it was opened; copy or pack it again")
         if self._crcs is not None and zlib.crc32(data) != self._crcs[sample]:
             raise DataError(f"{self.name(sample)}: its bytes are not those that were packed; copy or pack it again")
         return Stored(int(image["mode"]), int(image["height"]), int(image["width"]), data)
+
+    def _stored(self, place: int, size: int) -> np.ndarray:
+        if not hasattr(os, "pread"):  # Windows
+            return self._bytes[place : place + size].view(np.ndarray)
+        # Not by the memory map: there an error of the disk ends the process by a signal.
+        return np.frombuffer(os.pread(self._descriptor, size, place), np.uint8)
 
     @property
     def has_checksums(self) -> bool:

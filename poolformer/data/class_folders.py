@@ -7,6 +7,7 @@ from ..errors import DataError
 from .classes import classes_of, part_of
 from .file_tree import list_folder
 from .listing import Listing
+from .patience import patiently
 from .tar_archive import Archive, list_tar
 
 LARGEST_FILE = 1 << 31
@@ -114,6 +115,6 @@ def read_file(path: str) -> bytes:
         DataError: it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return patiently(Path(path).read_bytes, f"'{path}'")
     except OSError as error:
         raise DataError(f"'{path}': cannot be read ({error.strerror})") from error

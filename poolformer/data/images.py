@@ -52,6 +52,8 @@ class ImageData(SeededDataModule, ABC):
             evaluation keeps image_size. null: image_size throughout.
         seed: Of order and augmentation; null for that of --seed_everything.
         num_workers: Threads that decode and transform; null for all cores of this process.
+        on_error: What to do at an image that cannot be read: fail, or skip it, counted. In training the next one by
+            number stands in for it, in evaluation it is left out.
         orient: Turn images as EXIF says; a .beton has to be packed so. ImageNet, timm and torchvision ignore it.
 
     Attributes:
@@ -78,6 +80,7 @@ class ImageData(SeededDataModule, ABC):
         seed: int | None = None,
         num_workers: int | None = None,
         orient: bool = False,
+        on_error: Literal["fail", "skip"] = "fail",
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()
@@ -205,6 +208,7 @@ class ImageData(SeededDataModule, ABC):
             self._train_transform if split == "train" else self._evaluation_transform,
             batch_size=self.batch_size,
             workers=_threads(self.hparams.num_workers, local),
+            on_error=self.hparams.on_error,
             shuffle=split == "train",
             seed=self.seed,
             rank=rank,

@@ -1,13 +1,15 @@
 """A loader whose batches are a function of (seed, epoch): the same for any number of threads, ranks or restarts."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import DataError
 from .order import Order
 from .sources import Source
 from .threads import in_order
@@ -15,6 +17,9 @@ from .transforms import Transform
 
 CHUNK = 8
 """Samples a thread takes at once."""
+
+IN_A_ROW = 100
+"""Unreadable samples, at which not a few files but the disk is to blame."""
 
 
 class UnaugmentedBatch(NamedTuple):
@@ -33,10 +38,15 @@ class Loader(Order):
 
     Epochs may be left early; nothing stays behind. An exception in a thread is raised by the iteration, as itself.
 
+    Unreadable samples may be skipped. In training the next readable one by number stands in, so that batches stay
+    whole and what a batch holds still depends on the data, the seed and the epoch alone; in evaluation the batch is the
+    shorter by it. At the end of the epoch a warning says how many there were.
+
     Args:
         source: the samples.
         transforms: from the epoch to the transform of its samples.
         workers: threads.
+        on_error: `fail` at an unreadable sample, or `skip` it.
         batch_size, shuffle, seed, rank, world: of the `Order`.
     """
 
@@ -47,6 +57,7 @@ class Loader(Order):
         *,
         batch_size: int,
         workers: int,
+        on_error: Literal["fail", "skip"] = "fail",
         shuffle: bool = False,
         seed: int = 0,
         rank: int = 0,
@@ -55,6 +66,10 @@ class Loader(Order):
         super().__init__(len(source.labels), batch_size=batch_size, shuffle=shuffle, seed=seed, rank=rank, world=world)
         self.labels = source.labels
         self.source, self.transforms, self.workers = source, transforms, workers
+        self._skips = on_error == "skip"
+        self._handed_out: list[int] = []
+        self._left_out: dict[int, str] = {}
+        self._in_a_row = 0
         self._pin = torch.cuda.is_available()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | UnaugmentedBatch]:
@@ -63,10 +78,42 @@ class Loader(Order):
         ahead = 2 * max(
             self.workers, math.ceil(self.batch_size / CHUNK)
         )  # of chunks: two batches, or two for each thread
-        for chunk in in_order(self._fill, self._chunks(epoch, first), workers=self.workers, ahead=ahead):
-            if chunk.is_last:
-                self._done += 1
-                yield chunk.batch
+        self._handed_out, self._left_out = [], {}
+        try:
+            for chunk in in_order(self._fill, self._chunks(epoch, first), workers=self.workers, ahead=ahead):
+                if chunk.is_last:
+                    self._note_left_out(chunk)
+                    if len(chunk.left_out) == len(chunk.labels) and self.world > 1 and not self.shuffle:
+                        raise DataError(f"{chunk.left_out[0]}; so is the whole batch, for which other devices wait")
+                    if self.shuffle or len(chunk.left_out) < len(chunk.labels):
+                        self._done += 1
+                        self._handed_out.append(chunk.batch)
+                        yield chunk.whole_batch if self.shuffle or not chunk.left_out else chunk.batch_without_left_out
+        finally:
+            self._tell_left_out(epoch)
+
+    def batch_indices(self, batch: int) -> list[int]:
+        """The samples of a batch that was handed out, by number; those that were skipped are not in it."""
+        if self.shuffle or not self._left_out:
+            return super().batch_indices(batch)
+        samples = super().batch_indices(self._handed_out[batch])
+        return [sample for sample in samples if sample not in self._left_out]
+
+    def _note_left_out(self, chunk: "_Chunk") -> None:
+        for place, sample in enumerate(chunk.samples_of_batch.tolist()):
+            self._in_a_row = self._in_a_row + 1 if place in chunk.left_out else 0
+            if place in chunk.left_out:
+                self._left_out[sample] = chunk.left_out[place]
+            if self._in_a_row >= min(IN_A_ROW, self.samples) and not self.shuffle:
+                raise DataError(f"{self._in_a_row} images in a row are unreadable; the last: {chunk.left_out[place]}")
+
+    def _tell_left_out(self, epoch: int) -> None:
+        if self._left_out:
+            count = f"{len(self._left_out)} of {self.samples} images cannot be read"
+            fate = "replaced by the next ones" if self.shuffle else "left out"
+            where = f"epoch {epoch}: " if self.shuffle else ""
+            first = next(iter(self._left_out.values()))
+            warnings.warn(f"{where}{count} and are {fate}; the first: {first}", stacklevel=2)
 
     def _chunks(self, epoch: int, first: int) -> Iterator["_Chunk"]:
         order, transform = self.order(epoch), self.transforms(epoch)
@@ -76,33 +123,66 @@ class Loader(Order):
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin)
             labels = torch.from_numpy(self.source.labels[samples])
             draws = [None] * len(samples)
+            whole = _Chunk(epoch, transform, batch, samples, images, labels, draws, {}, 0, len(samples))
             for place in range(0, len(samples), CHUNK):
-                is_last = place + CHUNK >= len(samples)
-                yield _Chunk(epoch, transform, samples[place : place + CHUNK], images, labels, draws, place, is_last)
+                yield whole._replace(place=place, end=min(place + CHUNK, len(samples)))
 
     def _fill(self, chunk: "_Chunk") -> "_Chunk":
-        slots = chunk.images.numpy()
-        for place, sample in enumerate(chunk.samples.tolist(), chunk.place):
-            chunk.draws[place] = self.source.load(sample, chunk.transform, chunk.epoch, slots[place])
+        for place in range(chunk.place, chunk.end):
+            sample = int(chunk.samples_of_batch[place])
+            try:
+                self._load(sample, place, chunk)
+            except DataError as error:
+                if not self._skips:
+                    raise
+                chunk.left_out[place] = str(error)
+                if self.shuffle:
+                    self._load_stand_in(sample, place, chunk)
         return chunk
+
+    def _load(self, sample: int, place: int, chunk: "_Chunk") -> None:
+        chunk.draws[place] = self.source.load(sample, chunk.transform, chunk.epoch, chunk.images[place].numpy())
+
+    def _load_stand_in(self, sample: int, place: int, chunk: "_Chunk") -> None:
+        for further in range(1, min(IN_A_ROW, self.samples)):
+            other = (sample + further) % self.samples
+            try:
+                self._load(other, place, chunk)
+            except DataError:
+                continue
+            chunk.labels[place] = int(self.source.labels[other])
+            return
+        raise DataError(f"{chunk.left_out[place]}; nor can those behind it be read")
 
 
 class _Chunk(NamedTuple):
     epoch: int
     transform: Transform
-    samples: np.ndarray
+    batch: int
+    samples_of_batch: np.ndarray
     images: Tensor
     """The whole batch."""
     labels: Tensor
     draws: list[np.ndarray | None]
     """Of the whole batch; None where nothing is left to the device."""
+    left_out: dict[int, str]
+    """Places in the batch of samples that cannot be read, and why."""
     place: int
     """Of the first sample in the batch."""
-    is_last: bool
-    """Of its batch; the batches before it are complete when it is."""
+    end: int
 
     @property
-    def batch(self) -> tuple[Tensor, Tensor] | UnaugmentedBatch:
+    def is_last(self) -> bool:
+        """Of its batch; the batches before it are complete when it is."""
+        return self.end == len(self.samples_of_batch)
+
+    @property
+    def whole_batch(self) -> tuple[Tensor, Tensor] | UnaugmentedBatch:
         if self.draws[0] is None:
             return self.images, self.labels
         return UnaugmentedBatch(self.images, self.labels, np.stack(self.draws))
+
+    @property
+    def batch_without_left_out(self) -> tuple[Tensor, Tensor]:
+        kept = torch.tensor([place for place in range(len(self.labels)) if place not in self.left_out])
+        return self.images[kept], self.labels[kept]

@@ -203,7 +203,7 @@ def test_links_inside_the_archive_are_followed_and_others_counted(files):
     )
     assert taken(found)["cat"] == [b"cat0", b"cat1", b"annexed", b"dog1", b"dog0", b"dog1", b"dog0"]
     assert taken(found)["dog"] == [b"dog0", b"dog1"]
-    assert "5 links that lead nowhere or outside ('dog/lost.jpg')" in found.remarks
+    assert "5 links that lead nowhere or outside ('dog/above.jpg')" in found.remarks
     assert "1 link to a folder that is read already ('newest')" in found.remarks
 
 
@@ -255,8 +255,8 @@ def test_devices_hidden_files_and_other_endings_are_counted(files):
     )
     assert taken(found) == {"cat": [b"cat0", b"cat1"], "dog": [b"dog0", b"dog1"]}
     assert found.remarks == (
-        "left out: 2 .gif, 1 without an ending, 3 hidden ('__MACOSX'), 1 image beside the class folders ('top.jpg'), "
-        "1 device or pipe ('cat/pipe.jpg')"
+        "left out: 2 .gif, 1 without an ending, 3 hidden ('PaxHeaders.12'), "
+        "1 image beside the class folders ('top.jpg'), 1 device or pipe ('cat/pipe.jpg')"
     )
 
 

@@ -344,12 +344,17 @@ def candidates(wanted: Path) -> str:
 
 
 def _loads(path: Path) -> bool:
+    return glance(path) is not None
+
+
+def glance(path: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint holds without reading its weights; None where it cannot be loaded as data."""
     try:
         check_archive(path)
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # without reading the weights
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # whatever is wrong with it, it is nothing to offer
-        return False
-    return True
+        return None
+    return content if isinstance(content, dict) else {}
 
 
 def _newest_first(folder: Path, pattern: str) -> list[Path]:

@@ -1,5 +1,6 @@
 """Writing checkpoints so that under a checkpoint's name there is always a whole one, whatever dies when."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from .atomic_write import atomic_write
 from .errors import RunError
 from .plain_values import NotPlainError, made_plain, said_of
 from .registry import describe
+
+_UNFINISHED = re.compile(r"\..+\.ckpt\.\d+(-[0-9a-f]+)?\.tmp")
 
 WhenSavingFails = Literal["stop", "continue"]
 
@@ -93,4 +96,5 @@ def probe(folder: Path) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed writes have left in a folder of checkpoints."""
     for path in folder.glob(".*.ckpt.*.tmp"):
-        path.unlink(missing_ok=True)
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)

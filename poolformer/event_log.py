@@ -1,16 +1,20 @@
 """TensorBoard's events, written so that a full disk ends a run in a line, or not at all."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from .atomic_write import replacing
 from .checkpoint_io import WhenSavingFails, system_error
 from .errors import RunError
 from .registry import describe
+from .run_files import EVENTS_SUFFIX
 
 
 class SafeTensorBoardLogger(TensorBoardLogger):
@@ -29,10 +33,15 @@ class SafeTensorBoardLogger(TensorBoardLogger):
     """
 
     def __init__(self, *args: Any, if_saving_fails: WhenSavingFails = "stop", **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, filename_suffix=EVENTS_SUFFIX, **kwargs)
         self._if_saving_fails = if_saving_fails
         self._fails = False
         _let_no_thread_print_what_its_caller_raises()
+
+    @property
+    def log_dir(self) -> str:
+        """The directory of the events: as it was given, where Lightning would replace variables and ~ once more."""
+        return os.path.join(self.root_dir, str(self.version))
 
     def log_metrics(self, *args: Any, **kwargs: Any) -> None:
         """Log numbers by name at a step."""
@@ -40,8 +49,16 @@ class SafeTensorBoardLogger(TensorBoardLogger):
 
     def save(self) -> None:
         """Have everything on the disk."""
-        if self._write(super().save):
+        if self._write(self._save):
             self._fails = False
+
+    @rank_zero_only
+    def _save(self) -> None:
+        hyper_parameters = Path(self.log_dir, self.NAME_HPARAMS_FILE)
+        if hyper_parameters.parent.is_dir() and not hyper_parameters.exists():
+            with replacing(hyper_parameters) as unfinished:
+                save_hparams_to_yaml(unfinished, self.hparams)
+        super().save()  # which would write it in place
 
     def finalize(self, status: str) -> None:
         """Close the file."""
@@ -67,7 +84,7 @@ class SafeTensorBoardLogger(TensorBoardLogger):
     def _forget_the_writer(self) -> None:
         self._experiment = None  # its thread is dead
         self._kwargs.pop("purge_step", None)  # the next file goes on; it replaces nothing
-        for path in Path(self.log_dir).glob("events.out.tfevents.*"):
+        for path in Path(self.log_dir).glob(f"events.out.tfevents.*.{os.getpid()}.*"):
             if path.stat().st_size == 0:
                 path.unlink()
 

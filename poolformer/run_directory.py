@@ -2,7 +2,6 @@
 
 import copy
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
+from . import earlier_runs, run_config, run_files
+from .atomic_write import replacing
 from .checkpoint_io import existing_folder, has_saved, probe
 from .errors import ConfigError
+from .registry import describe
+from .run_lock import RunLock
 
 HEADLINE = "val/top1"
 
@@ -94,85 +92,137 @@ class RunDirectory(Callback):
     """Keeps one run in its directory: moves an earlier one to ``previous/<n>``, then saves ``config.yaml``.
 
     The directory is locked while the run lasts; the system lets go of it when the process ends, however it does.
+    Only the files that a run has written are moved; whatever else lies there stays.
 
     It waits until the first batch is due: data, model and checkpoint are loaded and fit, so that a start
     that fails changes nothing.
 
     Args:
-        run_dir: The run's directory; what lies there now is the earlier run.
+        run_dir: The run's directory; a run that lies there now is the earlier one.
         goes_on: Whether this run continues the one that lies there.
         from_last: Whether it does so from ``last.ckpt``; otherwise that one is moved away too, and not overwritten.
         save_config: Writes the configuration to a path.
 
+    Attributes:
+        started: Whether a batch was due, so that the directory holds this run.
+
     Raises:
-        ConfigError: Nothing can be written there, or another run is writing there now.
+        ConfigError: Nothing can be written there, another run is writing there now, or a file of somebody else would
+            be overwritten.
     """
 
     def __init__(self, run_dir: Path, *, goes_on: bool, from_last: bool = True, save_config: Callable[[Path], None]):
         self.run_dir, self.goes_on, self.from_last, self.save_config = run_dir, goes_on, from_last, save_config
-        self._lock: int | None = None
-        self.started = False
-        self.earlier = [path for path in _children(run_dir) if path.name != "previous"]
-        existing = existing_folder(run_dir)
+        self.started = self._is_open = False
+        self._lock = RunLock(run_dir)
+        self._found = run_files.Found(False, (), ())
+        self._existing: set[Path] = set()
+        if not run_dir.is_dir():
+            self._probe()
+
+    def open(self) -> None:
+        """Lock the directory and see what lies there, before anything is written: in the process of rank 0 alone.
+
+        Raises:
+            ConfigError: As above.
+        """
+        if self._is_open:
+            return
+        self._lock.take()
+        try:
+            self._look()
+        except BaseException as error:
+            self._lock.discard()
+            if isinstance(error, OSError):
+                raise ConfigError(f"the run cannot be written to '{self.run_dir}' ({describe(error)})") from error
+            raise
+        self._is_open = True
+
+    def _look(self) -> None:
+        self._probe()
+        if earlier_runs.restore(self.run_dir):
+            rank_zero_info(f"An interrupted start had begun to move the run in '{self.run_dir}' away; it is back")
+        (self.run_dir / earlier_runs.MARK).unlink(missing_ok=True)  # a moved run that is trained where it is now
+        run_files.remove_unfinished(self.run_dir)
+        self._found = run_files.look(self.run_dir)
+        if self._found.in_the_way:
+            raise ConfigError(
+                f"'{self._found.in_the_way[0]}' was not written by a run, and this one would overwrite it: choose "
+                "another --trainer.default_root_dir, or move that file"
+            )
+        self._existing = set(self.run_dir.iterdir())
+
+    def _probe(self) -> None:
+        existing = existing_folder(self.run_dir)
         try:
             probe(existing)
         except OSError as error:
             raise ConfigError(
-                f"the run cannot be written to '{run_dir}': '{existing}' is no folder to write in ({error.strerror})"
+                f"the run cannot be written to '{self.run_dir}': '{existing}' is no folder to write in "
+                f"({error.strerror})"
             ) from error
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        free = self._take() if trainer.is_global_zero else True
-        if not trainer.strategy.broadcast(free):
-            raise ConfigError(
-                f"another run is writing to '{self.run_dir}': wait for it, stop it, or choose another "
-                "--trainer.default_root_dir"
-            )
+    def close(self) -> None:
+        """Let go of the directory; of a run that did not start, remove what it has written."""
+        if not self.started:
+            if self._is_open:
+                self._remove_traces()
+            self._lock.discard()
+        self._lock.release()
+        self._is_open = False
 
-    def _take(self) -> bool:
-        if fcntl is None or self._lock is not None or not self.run_dir.is_dir():
-            return True
-        self._lock = os.open(self.run_dir, os.O_RDONLY)
+    def _remove_traces(self) -> None:
+        for path in set(self.run_dir.iterdir()) - self._existing:
+            of_this_process = path.name.startswith("events.out.tfevents.") and f".{os.getpid()}." in path.name
+            if of_this_process or (path.name == "hparams.yaml" and run_files.are_hyper_parameters(path)):
+                path.unlink()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        refused = self._refused() if trainer.is_global_zero else None
+        if refused := trainer.strategy.broadcast(refused):
+            raise ConfigError(refused)
+
+    def _refused(self) -> str | None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks
-            pass
-        return True
+            self.open()
+        except ConfigError as error:
+            return str(error)
+        return None
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self.close()
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = True
-        held_a_run = any(path.name in ("checkpoints", "config.yaml") for path in self.earlier)
-        if held_a_run and not self.goes_on:
-            target = self._set_aside(self.earlier)
-            rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
         last = self.run_dir / "checkpoints" / "last.ckpt"
+        files = () if self.goes_on else self._found.files
         if self.goes_on and not self.from_last and last.is_file():
-            target = self._set_aside([last])
+            files = (last,)
+        try:
+            target = self._begin(files)
+        except OSError as error:
+            raise ConfigError(
+                f"the run cannot be begun in '{self.run_dir}' ({describe(error)}); nothing of what lay there is lost"
+            ) from error
+        self.started = True
+        if files and self.goes_on:
             rank_zero_info(f"The run goes on from another checkpoint than last.ckpt, which is now in '{target}'")
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self._take()
-        self.save_config(self.run_dir / "config.yaml")
+        elif files:
+            rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
 
-    def _set_aside(self, paths: list[Path]) -> Path:
-        previous = self.run_dir / "previous"
-        taken = [int(path.name) for path in _children(previous) if path.name.isdigit()]
-        target = previous / str(max(taken, default=0) + 1)
-        for path in paths:
-            place = target / path.relative_to(self.run_dir)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, place)
-        return target
+    def _begin(self, files: tuple[Path, ...]) -> Path | None:
+        """Make the directory this run's: wholly, or it is the earlier one's again."""
+        try:
+            target = earlier_runs.move(self.run_dir, files) if files else None
+            (self.run_dir / "checkpoints").mkdir(exist_ok=True)
+            with replacing(self.run_dir / run_config.NAME) as unfinished:
+                self.save_config(unfinished)
+            if target:
+                earlier_runs.settle(target)
+            return target
+        except BaseException:
+            earlier_runs.restore(self.run_dir)
+            raise
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -194,15 +244,8 @@ class RunDirectory(Callback):
 
     @rank_zero_only
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Remove what the logger wrote for a run that did not start."""
-        self._release()
-        if self.started:
-            return
-        for path in _children(self.run_dir):
-            if path not in self.earlier and path.name.startswith(("events.out.tfevents", "hparams.yaml")):
-                path.unlink()
-        if self.run_dir.is_dir() and not _children(self.run_dir):
-            self.run_dir.rmdir()
+        """Let go of the directory; remove what the logger wrote for a run that did not start."""
+        self.close()
 
 
 def _move(state: dict[str, Any], folder: str) -> None:
@@ -215,7 +258,3 @@ def _move(state: dict[str, Any], folder: str) -> None:
     state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
     for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
         state[name] = moved(state[name])
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,17 @@ from . import (
     callbacks,
     data,
     data_section,
+    earlier_runs,
     guards,
     host_memory,
     lightning_refusals,
     option_ranges,
+    paths,
+    run_config,
     run_directory,
+    run_files,
     user_classes,
 )
-from .atomic_write import replacing
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
@@ -95,7 +100,7 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, verb: str, flags: list[str], files: list[Path]):
         self.verb, self.flags, self.files = verb, flags, files
-        self.contents = [read_config(file) for file in files]
+        self.contents = [self._read(file) for file in files]
         user_classes.check(list(zip(files, self.contents, strict=True)), flags)
         self.data_class = data_section.chosen_class(self.contents, flags)
         # Files first: flags win wherever they stand. As text, not by name: they are read already.
@@ -113,6 +118,14 @@ class TrainingCLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=None,  # RunDirectory does it, when nothing can fail any more
         )
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        """Read a configuration; that of a run means the directory which it lies in."""
+        content = read_config(file)
+        if file.name == run_config.NAME and run_config.is_of_a_run(file) and run_files.is_run(file.parent):
+            asked = _last_value(self.flags, "--trainer.default_root_dir")
+            return run_config.in_its_place(content, file, run_dir=asked and os.path.expanduser(asked))
+        return content
 
     def subcommands(self) -> dict[str, set[str]]:
         """Offer the one verb that was asked for, without a switch to load checkpoints as code."""
@@ -173,13 +186,31 @@ class TrainingCLI(LightningCLI):
             if {"-h", "--help"} & set(self.flags):  # of a data module that needs an option, which help is to tell of
                 parser.parse_args([self.verb, "--help"])
             raise
+        self._read_paths()
         self._choose_run_directory()
         if self._options.get("ckpt_path"):
+            if earlier_runs.recover(self._run_dir):
+                rank_zero_info(f"An interrupted start had begun to move the run in '{self._run_dir}' away; it is back")
             self._checkpoint_path = locate(self._options.ckpt_path, self._run_dir)
             self._take_defaults_from(self._checkpoint_path)
         self.config = parser.parse_args(args)
+        self._read_paths()
         self._choose_run_directory()
         self._check_before_building()
+
+    def _read_paths(self) -> None:
+        """Write out ``~`` in every option that is a path, once and for all; refuse what is no path of this machine."""
+        options = self._options
+        for name in ("trainer.default_root_dir", "ckpt_path", "model.pretrained"):
+            if options.get(name) is not None:
+                options[name] = paths.local(options[name], f"--{name}")
+        data_options = options.data.get("init_args") if options.get("data") else None
+        if data_options and options.data.class_path in data_section.class_paths():
+            for name in ("train", "val", "test", "predict"):
+                if data_options.get(name) is not None:
+                    data_options[name] = paths.local(data_options[name], f"--data.{name}")
+        for part in (data_options, options.trainer):
+            paths.each_text(part, paths.with_home)
 
     def _without_what_waits(self, words: list[str]) -> list[str]:
         """Leave out what can only be answered when the checkpoint has been read: help, and options of its data."""
@@ -265,6 +296,7 @@ class TrainingCLI(LightningCLI):
             data_options = checkpoint_options(saved, "datamodule_hyper_parameters")
             del data_options["_class_path"]
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
+            content = run_config.beside(content, path.absolute().parent.parent)
             data_class = self.data_class or trained_on
             self._subcommand_parsers[self.verb].data_class = data_class
             self._set_defaults(data_section.of_class(content, data_class, known_options_only=True))
@@ -375,8 +407,8 @@ class TrainingCLI(LightningCLI):
         options = self._options.clone()
         options.ckpt_path = None
         options.seed_everything = self.model.seed  # a run that goes on keeps the one it started with
-        with replacing(path) as unfinished:
-            self._parser(self.verb).save(options, unfinished, skip_none=False)
+        dumped = self._parser(self.verb).dump(options, skip_none=False)
+        path.write_text(run_config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
@@ -401,9 +433,10 @@ class TrainingCLI(LightningCLI):
             raise lightning_refusals.refusal(error, vars(self._options.trainer)) or error from error
 
     def fit(self, **arguments: Any) -> None:
-        """Train; when a signal has ended it, say how to go on."""
+        """Train, with the run's directory locked; when a signal has ended it, say how to go on."""
         try:
-            self.trainer.fit(**arguments)
+            with self._locked():
+                self.trainer.fit(**arguments)
         except Stopped:
             self._say_how_to_go_on()
             raise
@@ -411,6 +444,20 @@ class TrainingCLI(LightningCLI):
             if not isinstance(left.__context__, KeyboardInterrupt):
                 raise
             raise SystemExit(128 + signal.SIGINT) from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Loggers make their files before any hook of a callback.
+        directory = next((one for one in self.trainer.callbacks if isinstance(one, run_directory.RunDirectory)), None)
+        if directory is None:
+            yield
+            return
+        if self.trainer.is_global_zero:
+            directory.open()
+        try:
+            yield
+        finally:
+            directory.close()
 
     @rank_zero_only
     def _say_how_to_go_on(self) -> None:
@@ -507,8 +554,21 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
         value = value if equals else next(words, None)
         if value is None:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        files.append(find_config(value))
+        file = Path(paths.local(value, option))
+        if file.name == run_config.NAME:
+            earlier_runs.recover(file.parent)
+        files.append(find_config(str(file)))
     return flags, files
+
+
+def _last_value(flags: list[str], option: str) -> str | None:
+    """Return what stands behind an option; the last one counts."""
+    found = None
+    for index, word in enumerate(flags):
+        name, equals, value = word.partition("=")
+        if name == option:
+            found = value if equals else next(iter(flags[index + 1 : index + 2]), None)
+    return found
 
 
 def _as_word(value: Any) -> str:

@@ -20,6 +20,7 @@ from poolformer.callbacks import PredictionWriter, RunSummary, Throughput
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, DataError
+from poolformer.run_config import as_text
 from poolformer.run_directory import RunDirectory, checkpoints
 from poolformer.stopping import Stopped
 
@@ -203,13 +204,16 @@ def earlier(tmp_path) -> Path:
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_text("weights")
-    (folder / "config.yaml").write_text("first")
-    (folder / "events.out.tfevents.1").write_text("curves")
+    (folder / "config.yaml").write_text(as_text("first", {}))
+    (folder / "events.out.tfevents.1.poolformer").write_text("curves")
     return folder
 
 
+NEW = as_text("new", {})
+
+
 def run_directory(folder: Path, *, goes_on: bool = False) -> RunDirectory:
-    return RunDirectory(folder, goes_on=goes_on, save_config=lambda path: path.write_text("new"))
+    return RunDirectory(folder, goes_on=goes_on, save_config=lambda path: path.write_text(NEW))
 
 
 def fit_in(folder: Path, data: pl.LightningDataModule | None = None, *, goes_on: bool = False) -> None:
@@ -227,15 +231,17 @@ def test_an_earlier_run_is_moved_out_of_the_way(earlier):
     before = files_below(earlier)
     fit_in(earlier)
     moved = {f"previous/1/{name}": text for name, text in before.items()}
-    assert files_below(earlier) == {**moved, "config.yaml": "new"}
+    assert files_below(earlier) == {**moved, "config.yaml": NEW}
 
 
 def test_each_earlier_run_gets_a_number_of_its_own(earlier):
     fit_in(earlier)
-    (earlier / "config.yaml").write_text("second")
+    (earlier / "events.out.tfevents.2.poolformer").write_text("second")
     fit_in(earlier)
     files = files_below(earlier)
-    assert (files["previous/1/config.yaml"], files["previous/2/config.yaml"]) == ("first", "second")
+    assert files["previous/1/config.yaml"] == as_text("first", {})
+    assert files["previous/2/config.yaml"] == NEW
+    assert files["previous/2/events.out.tfevents.2.poolformer"] == "second"
 
 
 def test_a_deleted_earlier_run_leaves_the_others_in_place(earlier):
@@ -248,7 +254,7 @@ def test_a_deleted_earlier_run_leaves_the_others_in_place(earlier):
 def test_a_run_that_goes_on_moves_nothing(earlier):
     before = files_below(earlier)
     fit_in(earlier, goes_on=True)
-    assert files_below(earlier) == {**before, "config.yaml": "new"}
+    assert files_below(earlier) == {**before, "config.yaml": NEW}
 
 
 def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path):
@@ -260,7 +266,7 @@ def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path):
 def test_what_is_no_run_is_left_where_it_is(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     fit_in(tmp_path)
-    assert files_below(tmp_path) == {"notes.txt": "mine", "config.yaml": "new"}
+    assert files_below(tmp_path) == {"notes.txt": "mine", "config.yaml": NEW}
 
 
 def test_a_start_that_finds_no_data_moves_nothing(earlier):
@@ -283,10 +289,11 @@ def test_a_start_that_finds_no_whole_batch_moves_nothing(earlier):
 
 def test_what_the_new_run_has_written_already_stays(earlier):
     callback = run_directory(earlier)
-    (earlier / "hparams.yaml").write_text("new")
+    callback.open()  # as before a logger makes its files
+    (earlier / "hparams.yaml").write_text("backbone: new\nmixer: new\n")
     trainer = run(earlier, callbacks=[callback], limit_train_batches=1, limit_val_batches=1)
     trainer.fit(tiny(), datamodule=DigitsData(batch_size=6))
-    assert files_below(earlier)["hparams.yaml"] == "new"
+    assert "new" in files_below(earlier)["hparams.yaml"]
 
 
 # ---- predictions

@@ -23,6 +23,7 @@ from . import option_ranges
 from .backbones import create_backbone, recompute
 from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
+from .class_names import check_count, check_resumed, names_of, positions
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .fused import fuse, fusing_pays
 from .metaformer import Activation, Norm
@@ -157,7 +158,11 @@ class ImageClassifier(pl.LightningModule):
         # Facts of the model, not state: a published state dict has no entries for them.
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
-        self.class_names: list[str] | None = None
+        self.register_buffer("_logit_of_label", None, persistent=False)
+        # What the logits mean, not the labels: those of the data that is evaluated may be others.
+        self.class_names: list[str] | None = getattr(self.backbone, "class_names", None) if pretrained else None
+        self._data_names: list[str] | None = None
+        self._has_published_weights = pretrained is not None
         self.trained_as: dict[str, Any] | None = None
         self.saved_metrics: dict[str, float] = {}
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
@@ -172,8 +177,10 @@ class ImageClassifier(pl.LightningModule):
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, its number where the data had no name for it."""
-        named = self.class_names and label < len(self.class_names)
-        return self.class_names[label] if named else str(label)
+        names = self.class_names or self._data_names or []
+        if self.class_names is None and len(names) != self.hparams.num_classes:
+            names = []
+        return names[label] if label < len(names) else str(label)
 
     def setup(self, stage: str) -> None:
         """Compare what the trainer and the data are with what the model was built for.
@@ -181,6 +188,7 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             ConfigError: The data has classes that the model does not know, its images grow and the
                 backbone takes one size only, the cosine has no end, or nothing can be compiled here.
+            DataError: The names of its classes are no list of names.
             OptionsError: The backbone cannot be recomputed.
         """
         self._checks = {}
@@ -189,19 +197,47 @@ class ImageClassifier(pl.LightningModule):
         if stage == "fit":
             self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
             self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
-        self.class_names = getattr(self.trainer.datamodule, "class_names", None) or self.class_names
-        num_classes = getattr(self.trainer.datamodule, "num_classes", None) or self.hparams.num_classes or 1
-        remedy = f"the data has {num_classes} classes and the model {self.hparams.num_classes}"
-        if num_classes > self.hparams.num_classes:
-            raise ConfigError(f"{remedy}: pass --model.num_classes {num_classes}")
-        if num_classes < self.hparams.num_classes:
-            rank_zero_warn(f"{remedy}: some of its logits have no images; see --model.num_classes")
+        self._data_names, self._logit_of_label = names_of(self.trainer.datamodule), None
+        if stage == "fit":
+            self._take_classes()
         if self.hparams.fused:
             self._fuse()
         if self.hparams.recompute and stage == "fit":
             recompute(self.backbone)
         if self.hparams.compile:
             self._compile()
+
+    def _take_classes(self) -> None:
+        """Have the logits mean the classes of the data that is trained on."""
+        names = self._data_names
+        if note := check_count(self._num_data_classes, None, None, self.hparams.num_classes):
+            rank_zero_warn(note)
+        if self._has_published_weights and self.class_names and names and self.class_names != names:
+            rank_zero_info(
+                "The weights' head is for other classes, or for these in another order: it learns the data's"
+            )
+        self.class_names = names or self.class_names
+
+    def _match_classes(self) -> None:
+        """Bring the labels of data that is evaluated to the logits of the same names."""
+        theirs, ours = self._data_names, self.class_names
+        if not (theirs and ours):
+            if note := check_count(self._num_data_classes, theirs, ours, self.hparams.num_classes):
+                if theirs and self._has_published_weights:
+                    raise ConfigError(f"{note}. Evaluate on all its classes")
+                rank_zero_warn(note)
+            return
+        places = positions(theirs, ours)
+        if len(theirs) < len(ours):
+            rank_zero_info(f"The data has {len(theirs)} of the {len(ours)} classes that the network knows")
+        if places != list(range(len(places))):
+            rank_zero_info("Labels of the data are other numbers than the network's: they are compared by name")
+            self._logit_of_label = torch.tensor(places, device=self.device)
+
+    @property
+    def _num_data_classes(self) -> int | None:
+        count = getattr(self.trainer.datamodule, "num_classes", None) or (self._data_names and len(self._data_names))
+        return count or (None if self.hparams.num_classes else 1)
 
     def _fuse(self) -> None:
         device, precision = self.trainer.strategy.root_device.type, self.trainer.precision
@@ -267,9 +303,12 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)
+        if self.trainer.state.fn == "validate":
+            self._match_classes()
 
     def on_test_start(self) -> None:
         check_one_loader(self.trainer, "test", self.trainer.test_dataloaders)
+        self._match_classes()
 
     def on_predict_start(self) -> None:
         check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
@@ -290,6 +329,8 @@ class ImageClassifier(pl.LightningModule):
             images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
         else:  # as a copy: mixing and erasing happen in place
             images = images.to(self.mean.dtype, copy=True, memory_format=torch.channels_last)
+        if labels is not None and self._logit_of_label is not None:
+            labels = self._logit_of_label[labels]
         if not self.trainer.training:
             return Batch(images, labels)
         # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
@@ -303,7 +344,7 @@ class ImageClassifier(pl.LightningModule):
             self._checks[stage] = BatchCheck(
                 source_name(self.trainer, stage.dataloader_prefix or stage.value),
                 channels=len(self.mean),
-                classes=getattr(module, "num_classes", None) or self.hparams.num_classes,
+                classes=self._num_data_classes or self.hparams.num_classes,
                 normalised=getattr(module, NORMALISED, False) is True,
                 labelled=not self.trainer.predicting,
             )
@@ -420,12 +461,11 @@ class ImageClassifier(pl.LightningModule):
             rank_zero_warn(warning)
         self.trained_as = checkpoint.get(RECORD)
         self.saved_metrics = checkpoint.get(METRICS, {})
-        trained_with = (self.trained_as or {}).get("class_names")
-        if trained_with and self.class_names and trained_with != self.class_names:
-            rank_zero_warn("the checkpoint's classes are not the data's: labels mean something else to it")
-        self.class_names = trained_with or self.class_names
+        trained_on = (self.trained_as or {}).get("class_names")
         if self._trainer is not None and self._trainer.state.fn == "fit":
+            check_resumed(trained_on, self._data_names)
             self._go_on_from(checkpoint)
+        self.class_names = trained_on or self.class_names
 
     def _go_on_from(self, checkpoint: dict[str, Any]) -> None:
         run = checkpoint.get(RUN, {})

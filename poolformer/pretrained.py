@@ -100,6 +100,8 @@ def load_pretrained(
 
     if RECORD in content:
         notes += differences(content, backbone=name, mixer=mixer)
+        if not fresh:  # what the logits of its head mean
+            backbone.class_names = content[RECORD].get("class_names")
     elif is_metaformer and mixer is not None:
         notes += _mixer_notes(backbone, source, found, mixer)
         timms = not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights

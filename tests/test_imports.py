@@ -41,7 +41,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers", "run_lock"],
-    ["batches", "option_ranges"],
+    ["batches", "option_ranges", "class_names"],
     ["field_words"],
     ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming", "atomic_write", "paths"],
     ["plain_values"],

@@ -184,6 +184,11 @@ class ImageData(SeededDataModule, ABC):
             relative = not Path(given).expanduser().is_absolute() and not Path(given).exists()
             where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
             raise DataError(f"--data.{option}: {error}{where}") from error
+        if split != "predict":  # whose labels, if there are any, are not asked for
+            self._compare_classes(given, source, class_names)
+        self._sources[split] = source
+
+    def _compare_classes(self, given: str, source: Source, class_names: list[str] | None) -> None:
         highest = int(source.labels.max())
         if self.num_classes is None and highest >= 0:
             self.num_classes = len(class_names) if class_names else highest + 1
@@ -199,7 +204,6 @@ class ImageData(SeededDataModule, ABC):
                 f"'{given}', sample {int(source.labels.argmax())}: label {highest}, but there are only "
                 f"{self.num_classes} classes (from '{self._classes_of}')"
             )
-        self._sources[split] = source
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)

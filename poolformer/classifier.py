@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from . import option_ranges
+from . import option_ranges, provenance
 from .backbones import create_backbone, recompute
 from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
@@ -33,6 +33,7 @@ from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Sch
 from .registry import describe
 from .resuming import changes, seed_draws
 from .run_facts import run_facts, use_new_options
+from .shell import quoted
 
 RUN = "poolformer_run"
 METRICS = "poolformer_metrics"
@@ -299,7 +300,8 @@ class ImageClassifier(pl.LightningModule):
 
     def _facts(self) -> dict[str, Any]:
         """What a run is made of beside the options of model and data; checkpoints keep it."""
-        return {"seed_everything": self.seed, **run_facts(self.trainer)}
+        data_module = {provenance.FACT: provenance.class_path_of(self.trainer.datamodule)}
+        return {"seed_everything": self.seed, **data_module, **run_facts(self.trainer)}
 
     def on_validation_start(self) -> None:
         check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)
@@ -499,7 +501,7 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
     if not foreign <= set(trusted):
         names = ", ".join(sorted(foreign.difference(trusted)))
         raise CheckpointError(
-            f"'{path}' was trained with {names}, a module that you have to vouch for: --trust {names}"
+            f"'{path}' was trained with {names}, a module that you have to vouch for: --trust {quoted(names)}"
         )
     known = inspect.signature(ImageClassifier).parameters
     try:

@@ -25,6 +25,12 @@ def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None
 
     None where none is, or a name alone that is none of ours.
     """
+    chosen = named(contents, flags)
+    return chosen if chosen and re.fullmatch(r"\w+(\.\w+)+", chosen) and not Path(chosen).is_file() else None
+
+
+def named(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
+    """Return the data module that is asked for, as it is written; None where nobody says so."""
     named = []
     for content in contents:
         section = content.get("data")
@@ -33,8 +39,7 @@ def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None
         option, equals, value = word.partition("=")
         if option in ("--data", "--data.class_path"):
             named.append(value if equals else "".join(flags[index + 1 : index + 2]))
-    chosen = next((class_path(name) for name in reversed(named) if isinstance(name, str)), None)
-    return chosen if chosen and re.fullmatch(r"\w+(\.\w+)+", chosen) and not Path(chosen).is_file() else None
+    return next((class_path(name) for name in reversed(named) if isinstance(name, str)), None)
 
 
 def of_class(content: dict[str, Any], data_class: str | None, *, known_options_only: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from .checkpoint import RENAMED
 from .configs import config_names
 from .errors import ConfigError
 from .registry import BACKBONES, is_of_timm, listing, suggestion
+from .shell import quoted
 
 
 class Parser(LightningArgumentParser):
@@ -121,7 +122,7 @@ class Parser(LightningArgumentParser):
 def _alone(word: str, known: list[str]) -> str | None:
     """Return what a word that stands where an option should might be meant for."""
     if word.endswith((".ckpt", ".yaml")):
-        return f"{'--ckpt_path' if word.endswith('.ckpt') else '--config'} {word}"
+        return f"{'--ckpt_path' if word.endswith('.ckpt') else '--config'} {quoted(word)}"
     plain = word.lstrip("\u2010\u2011\u2012\u2013\u2014\u2212")  # dashes that an editor made of two hyphens
     if (plain != word or re.search(r"[=:]", word)) and re.split(r"[=:]", plain)[0] in known:
         return f"--{plain.replace(':', '=', 1)}"
@@ -132,8 +133,12 @@ def _alone(word: str, known: list[str]) -> str | None:
     if is_of_timm(word):
         return f"--model.backbone timm/{word}"
     if word.endswith(".beton") or Path(word).is_dir():
-        return f"--data FFCVData --data.train {word}"
-    return f"--data FolderData --data.predict {word}" if word.endswith((".jpg", ".jpeg", ".png", ".JPEG")) else None
+        return f"--data FFCVData --data.train {quoted(word)}"
+    return (
+        f"--data FolderData --data.predict {quoted(word)}"
+        if word.endswith((".jpg", ".jpeg", ".png", ".JPEG"))
+        else None
+    )
 
 
 def _of_the_field(name: str) -> str:

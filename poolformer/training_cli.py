@@ -29,6 +29,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from . import (
     callbacks,
+    closing,
     data,
     data_section,
     earlier_runs,
@@ -37,6 +38,7 @@ from . import (
     lightning_refusals,
     option_ranges,
     paths,
+    provenance,
     run_config,
     run_directory,
     run_files,
@@ -45,17 +47,21 @@ from . import (
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
-from .classifier import ImageClassifier
+from .classifier import METRICS, RUN, ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
 from .dry_save import DrySave
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, RunError
+from .evaluated_data import EvaluatedData
 from .event_log import SafeTensorBoardLogger
 from .mixer_spec import resolve
 from .monitors import WatchedMetrics
 from .parser import Parser
 from .quiet import quieten
 from .registry import BACKBONES, find
+from .shell import quoted
 from .stopping import StopAfterSteps, StopOnSignal, Stopped, WholeSteps, end_with_launcher
+
+DIGITS = data_section.class_path("DigitsData")
 
 
 def run(verb: str, arguments: list[str]) -> "TrainingCLI":
@@ -103,6 +109,7 @@ class TrainingCLI(LightningCLI):
         self.contents = [self._read(file) for file in files]
         user_classes.check(list(zip(files, self.contents, strict=True)), flags)
         self.data_class = data_section.chosen_class(self.contents, flags)
+        self.data_named = data_section.named(self.contents, flags)
         # Files first: flags win wherever they stand. As text, not by name: they are read already.
         texts = [json.dumps(data_section.of_class(content, self.data_class)) for content in self.contents]
         arguments = [word for text in texts for word in ("--config", text)] + flags
@@ -163,7 +170,7 @@ class TrainingCLI(LightningCLI):
         """Put what people change most first in ``--help``: model, data, trainer."""
         parser.add_lightning_class_args(ImageClassifier, "model")
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
-        parser.set_defaults({"data": {"class_path": self.data_class or data_section.class_path("DigitsData")}})
+        parser.set_defaults({"data": {"class_path": self.data_class or DIGITS}})
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
         if data_section.has_image_size(self.data_class):
@@ -177,7 +184,7 @@ class TrainingCLI(LightningCLI):
         if self.data_class:
             verb_parser.data_class = self.data_class
         verb_parser.description = "Defaults: the paper's; --print_config shows what --config files make of them."
-        if self.verb == "fit" and not self.files:
+        if self.verb == "fit" and not self.files and self.data_named in (None, DIGITS):
             verb_parser.description = "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
             self._set_defaults(data_section.of_class(read_config(default_config()), self.data_class))
         try:
@@ -244,6 +251,10 @@ class TrainingCLI(LightningCLI):
                 f"{self.verb} needs trained weights: pass --ckpt_path best, last, or a file of a run, "
                 "or --model.pretrained with published ones"
             )
+        if self.verb != "fit" and self.data_named is None and not self._options.ckpt_path:
+            raise ConfigError(
+                f"{self.verb} with published weights needs data: add --config s12 and the like, or --data FolderData"
+            )
         if not model.backbone.startswith("timm/"):
             find(BACKBONES, model.backbone)
 
@@ -275,7 +286,9 @@ class TrainingCLI(LightningCLI):
             # What comes out lies beside the checkpoint that it came from.
             run_dir = Path(os.path.relpath(Path(given).resolve().parent.parent))
         else:
-            run_dir = Path("runs", "-".join(file.stem for file in self.files) or default_config().stem)
+            named = self.data_named or DIGITS
+            alone = default_config().stem if named == DIGITS else re.split(r"[.:/]", named)[-1]
+            run_dir = Path("runs", "-".join(file.stem for file in self.files) or alone)
         self._options.trainer.default_root_dir = str(run_dir)
 
     def _take_defaults_from(self, path: Path) -> None:
@@ -288,13 +301,15 @@ class TrainingCLI(LightningCLI):
             if foreign and import_references(self._options.model[option]) != foreign:
                 raise CheckpointError(
                     f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
-                    f"add --model.{option} {_as_word(model[option])}"
+                    f"add --model.{option} {quoted(model[option])}"
                 )
-        data_options = saved.get("datamodule_hyper_parameters")
-        trained_on = data_options.get("_class_path") if isinstance(data_options, dict) else None
-        if trained_on in data_section.class_paths():
+        ours = data_section.class_paths()
+        trained_on = provenance.trained_on(saved, RUN, ours)
+        if self.data_named is None and trained_on not in ours:
+            raise provenance.unknown(path, trained_on, ours)
+        if trained_on in ours:
             data_options = checkpoint_options(saved, "datamodule_hyper_parameters")
-            del data_options["_class_path"]
+            data_options.pop("_class_path", None)
             content = {"data": {"class_path": trained_on, "init_args": data_options}}
             content = run_config.beside(content, path.absolute().parent.parent)
             data_class = self.data_class or trained_on
@@ -349,11 +364,12 @@ class TrainingCLI(LightningCLI):
             kwargs["precision"] = _default_precision(options.accelerator)
         if options.logger in (None, True):
             kwargs["logger"] = self._keeps_a_run and self._tensorboard()
-        extra = [callbacks.PredictionWriter()] if self.verb == "predict" else []
+        extra: list[pl.Callback] = [EvaluatedData()]
+        extra += [callbacks.PredictionWriter()] if self.verb == "predict" else []
         if options.barebones:
             kwargs |= {"logger": False, "log_every_n_steps": None}
         if self._keeps_a_run:
-            extra = self._callbacks_of_a_run(logs=bool(kwargs.get("logger", options.logger)))
+            extra += self._callbacks_of_a_run(logs=bool(kwargs.get("logger", options.logger)))
             kwargs["plugins"] = _plugins(options.plugins, self._options.if_saving_fails)
             if options.max_steps != -1:
                 extra.append(StopAfterSteps(options.max_steps))
@@ -434,6 +450,7 @@ class TrainingCLI(LightningCLI):
 
     def fit(self, **arguments: Any) -> None:
         """Train, with the run's directory locked; when a signal has ended it, say how to go on."""
+        self._stamp = closing.stamp(self._run_dir)
         try:
             with self._locked():
                 self.trainer.fit(**arguments)
@@ -463,7 +480,7 @@ class TrainingCLI(LightningCLI):
     def _say_how_to_go_on(self) -> None:
         if self._has_started and (self._run_dir / "checkpoints" / "last.ckpt").is_file():
             config = self._run_dir / "config.yaml"
-            print(f"run    {self._run_dir}\ngo on  poolformer fit --config {config} --ckpt_path last")
+            print(f"run    {quoted(self._run_dir)}\ngo on  poolformer fit --config {quoted(config)} --ckpt_path last")
 
     @property
     def _has_started(self) -> bool:
@@ -476,48 +493,30 @@ class TrainingCLI(LightningCLI):
         """Say where everything is and what to do next."""
         if not self._keeps_a_run:
             return
-        if self._options.ckpt_path and not self._has_done_anything:
+        if not self._has_trained:
+            path = self._checkpoint_path if self._options.ckpt_path else None
             epochs, steps = self.trainer.current_epoch, self.trainer.global_step
-            print(
-                f"'{self._checkpoint_path}' is at {epochs} epochs, {steps} steps already: raise --trainer.{self._limit}"
-            )
+            options, limit = self._options.trainer, self._limit
+            print(closing.nothing_trained(options, path, epochs=epochs, steps=steps, limit=limit))
             return
         if not getattr(self.trainer.strategy.checkpoint_io, "saved", True):
             raise RunError(f"the end of the run in '{self._run_dir}' could not be saved; its checkpoints are of before")
-        config = self._run_dir / "config.yaml"
-        print(
-            f"\n{self._headline()}\n"
-            f"run          {self._run_dir}  (config.yaml, TensorBoard events, checkpoints/best.ckpt, last.ckpt)\n"
-            f"look at it   tensorboard --logdir {self._run_dir.parent}\n"
-            f"evaluate     poolformer validate --config {config} --ckpt_path best\n"
-            f"train on     poolformer fit --config {config} --ckpt_path last --trainer.max_epochs N"
-        )
-        if other := self._another_mixer():
-            print(
-                f"another mix  poolformer fit --config {config} --model.mixer {other} "
-                f"--trainer.default_root_dir {self._run_dir}-{other}"
-            )
+        print(f"\n{closing.report(self._run_dir, self.trainer, METRICS, other_mixer=self._another_mixer())}")
 
     @property
-    def _has_done_anything(self) -> bool:
+    def _has_trained(self) -> bool:
+        if not self._has_started:  # or in processes that were spawned, of which the directory alone tells
+            return closing.stamp(self._run_dir) != self._stamp
         measured = run_directory.HEADLINE in self.trainer.callback_metrics
-        return self._has_started and (measured or self.trainer.global_step != self._checkpoint_step)
+        return not self._options.ckpt_path or measured or self.trainer.global_step != self._checkpoint_step
 
     @property
     def _limit(self) -> str:
         """The option that ended the run."""
         if 0 <= self._options.trainer.max_steps <= self.trainer.global_step:
             return "max_steps"
-        timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]
-        return "max_time" if any((timer.time_remaining() or 1) <= 0 for timer in timers) else "max_epochs"
-
-    def _headline(self) -> str:
-        last = self.trainer.callback_metrics.get(run_directory.HEADLINE)
-        scores = [getattr(callback, "best_model_score", None) for callback in self.trainer.checkpoint_callbacks]
-        best = next((score for score in scores if score is not None), None)
-        if last is None or best is None:
-            return f"{self.trainer.current_epoch} epochs"
-        return f"{run_directory.HEADLINE} {last:.4f} after {self.trainer.current_epoch} epochs, best {best:.4f}"
+        left = [callback.time_remaining() for callback in self.trainer.callbacks if isinstance(callback, Timer)]
+        return "max_time" if any(each is not None and each <= 0 for each in left) else "max_epochs"
 
     def _another_mixer(self) -> str | None:
         """Return a token mixer to try next, None for a backbone that has none to choose."""
@@ -569,11 +568,6 @@ def _last_value(flags: list[str], option: str) -> str | None:
         if name == option:
             found = value if equals else next(iter(flags[index + 1 : index + 2]), None)
     return found
-
-
-def _as_word(value: Any) -> str:
-    """Return a value as it is written behind an option."""
-    return value if isinstance(value, str) else f"'{json.dumps(value)}'"
 
 
 def _plugins(given: Any, if_saving_fails: WhenSavingFails) -> list[Any]:

@@ -26,6 +26,7 @@ LAYERS = [
     ["user_classes", "lightning_refusals"],
     ["commands.*"],
     ["classifier"],
+    ["evaluated_data", "closing"],
     ["backbones", "recipe", "callbacks", "guards", "stopping", "event_log", "data.*", "testing", "dry_save"],
     ["run_facts"],
     ["monitors"],
@@ -41,7 +42,7 @@ LAYERS = [
     ["mixer_spec"],
     ["mixers"],
     ["configs", "launchers", "run_lock"],
-    ["batches", "option_ranges", "class_names"],
+    ["batches", "option_ranges", "class_names", "provenance"],
     ["field_words"],
     ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming", "atomic_write", "paths"],
     ["plain_values"],
@@ -50,7 +51,7 @@ LAYERS = [
     ["kernels.pool_mix_plain", "kernels.pool_mix_triton", "kernels.channel_mix_plain", "kernels.channel_mix_triton"],
     ["kernels.statistics", "kernels.operators"],
     ["kernels.availability", "kernels.__init__"],
-    ["errors"],
+    ["errors", "shell"],
 ]
 NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside
@@ -62,6 +63,8 @@ HEAVY = {
             "parser",
             "classifier",
             "callbacks",
+            "evaluated_data",
+            "closing",
             "run_directory",
             "guards",
             "stopping",

@@ -639,7 +639,9 @@ def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained, hyper_p
 def test_a_checkpoint_cannot_name_a_data_module_that_is_not_ours(call, work, trained, class_path):
     (work / "came_along.py").write_text("open('was-run', 'w').close()\nclass Data: ...\n")
     evil = changed(trained, work / "evil.ckpt", datamodule_hyper_parameters={"_class_path": class_path})
-    assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0  # on the digits
+    done = call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1")
+    assert (done.code, done.out) == (2, "")
+    assert f"was trained on {class_path}, a data module that you have to vouch for" in done.err
     assert not (work / "was-run").exists()
 
 

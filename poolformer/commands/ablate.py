@@ -10,6 +10,7 @@ from .. import ablation, launchers
 from ..atomic_write import atomic_write
 from ..configs import find_config
 from ..errors import ConfigError, PoolformerError, one_line
+from ..shell import quoted
 from .arguments import CommandParser
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Na
     todo = [run for run in runs if run.result() is None]
     print(f"runs in {out}: {len(runs)}, finished before: {len(runs) - len(todo)}", flush=True)
     if todo:
-        print(f"look at them  tensorboard --logdir {out}", flush=True)
+        print(f"look at them  tensorboard --logdir {quoted(out)}", flush=True)
     failures, done = {}, 0
 
     def report(index: int, failure: str | None) -> None:

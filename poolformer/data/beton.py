@@ -18,6 +18,7 @@ import numpy as np
 
 from ..atomic_write import atomic_write
 from ..errors import DataError
+from ..shell import quoted
 from .patience import patiently
 
 VERSION = 2
@@ -71,7 +72,7 @@ class Beton:
         if not self.path.is_file():
             if self.path.is_dir():
                 raise DataError(f"'{self.path}' is a folder, not a .beton file: 'poolformer pack' makes one of it")
-            makes = f"; `poolformer pack SRC {self.path}` makes one" if self.path.suffix == ".beton" else ""
+            makes = f"; `poolformer pack SRC {quoted(self.path)}` makes one" if self.path.suffix == ".beton" else ""
             raise DataError(f"there is no file '{self.path}'{makes}")
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
             raise self._error("is too short to be a .beton file")

@@ -1,0 +1,122 @@
+"""What a run says at its end is what is there: read off the disk, not off what a run usually leaves."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from test_training_cli import BEST, LAST, ONE_EPOCH, SHORT, call, files, scalars, work  # noqa: F401
+
+from poolformer.checkpoint import read
+from poolformer.classifier import METRICS
+from poolformer.closing import nothing_trained
+from poolformer.shell import quoted
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+CALLBACKS = """
+trainer:
+  callbacks:
+    - class_path: EarlyStopping
+      init_args: {monitor: val/loss, mode: min}
+    - class_path: ModelCheckpoint
+      init_args: {monitor: val/loss, mode: min, dirpath: mine, filename: mine}
+    - class_path: ModelCheckpoint
+      init_args: {monitor: val/top1, mode: min, dirpath: worst, filename: worst}
+"""
+
+
+def closing_of(done) -> dict[str, str]:
+    """Return the lines of the block, by what stands before them."""
+    assert done.code == 0, done.err
+    headline, *rest = done.out.rpartition("\n\n")[2].strip().splitlines()
+    return {"": headline, **{line[:13].strip(): line[13:] for line in rest}}
+
+
+def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, work):  # noqa: F811
+    (work / "callbacks.yaml").write_text(CALLBACKS)
+    three = [*SHORT, "--trainer.max_epochs", "3", "--model.cooldown_epochs", "0", "--trainer.default_root_dir", "r"]
+    said = closing_of(call("fit", "--config", "digits", "--config", "callbacks.yaml", *three))
+    curve = [value for _, value in scalars(work / "r")["val/top1"]]
+    assert said[""] == f"val/top1 {curve[-1]:.4f} after {len(curve)} epochs, best {max(curve):.4f}"
+    assert read(work / "r" / BEST)[METRICS]["val/top1"] == pytest.approx(max(curve), abs=1e-6)
+
+
+def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):  # noqa: F811
+    said = closing_of(call("fit", *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
+    assert re.fullmatch(r"train/loss [\d.]+ after 1 epochs; nothing was validated", said[""])
+    assert said["run"] == "runs/digits  (config.yaml, TensorBoard events, checkpoints/last.ckpt)"
+    assert said["evaluate"].endswith("--ckpt_path last")
+
+
+@pytest.mark.parametrize("logger", ["false", "CSVLogger"])
+def test_no_events_are_announced_where_there_are_none(call, work, logger):  # noqa: F811
+    more = ["--trainer.logger.save_dir", "my logs"] if logger == "CSVLogger" else []
+    said = closing_of(call("fit", *ONE_EPOCH, "--trainer.logger", logger, *more))
+    assert said["run"] == "runs/digits  (config.yaml, checkpoints/best.ckpt, last.ckpt)"
+    assert "look at it" not in said
+    assert said.get("also") == ("'my logs/lightning_logs/version_0'" if more else None)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--trainer.limit_train_batches", "0"], "Nothing was trained: --trainer.limit_train_batches is 0"),
+        (["--trainer.max_time", "00:00:00:00"], "Nothing was trained: the time of --trainer.max_time was over"),
+    ],
+)
+def test_a_run_that_has_not_begun_announces_nothing(call, work, options, why):  # noqa: F811
+    done = call("fit", *ONE_EPOCH, *options)
+    assert (done.code, done.out) == (0, f"{why}\n")
+    assert not (work / "runs/digits" / LAST).exists()
+
+
+def test_a_run_that_was_there_before_is_not_taken_for_this_one(call, work):  # noqa: F811
+    assert call("fit", *ONE_EPOCH).code == 0
+    before = files(work / "runs/digits")
+    done = call("fit", *ONE_EPOCH, "--trainer.limit_train_batches", "0")
+    assert done.out == "Nothing was trained: --trainer.limit_train_batches is 0\n"
+    assert files(work / "runs/digits") >= before
+
+
+def test_what_a_run_is_at_already_names_the_limit_it_has_reached():
+    options = {"max_epochs": 9, "max_steps": 40}
+    said = nothing_trained(options, Path("r/last.ckpt"), epochs=3, steps=40, limit="max_steps")
+    assert said == "'r/last.ckpt' is at 3 epochs, 40 steps already: raise --trainer.max_steps"
+    said = nothing_trained(options | {"max_steps": 0}, Path("r/last.ckpt"), epochs=9, steps=40, limit="max_epochs")
+    assert said == "Nothing was trained: --trainer.max_steps is 0"
+
+
+@pytest.mark.parametrize("name", ["my runs/a (1)", "it's a & b"])
+def test_the_printed_commands_can_be_pasted(call, work, name):  # noqa: F811
+    said = closing_of(call("fit", *ONE_EPOCH, "--trainer.default_root_dir", name))
+    program, *arguments = shlex.split(said["evaluate"])
+    done = call(*arguments, "--trainer.limit_val_batches", "1")
+    assert (program, done.code) == ("poolformer", 0)
+    assert shlex.split(said["look at it"])[-1] == str(Path(name).parent)
+    assert shlex.split(said["another mix"])[-1] == f"{name}-identity"
+
+
+def test_checkpoints_beside_the_usual_ones_are_counted(call, work):  # noqa: F811
+    (work / "runs/digits/checkpoints").mkdir(parents=True)
+    torch.save({}, work / "runs/digits/checkpoints/other.ckpt")
+    said = closing_of(call("fit", *ONE_EPOCH, "--trainer.logger", "false"))
+    there = said["run"].removeprefix("runs/digits  ")
+    expected = len(list((work / "runs/digits/checkpoints").glob("*.ckpt"))) - 2
+    assert there == f"(config.yaml, checkpoints/best.ckpt, last.ckpt{', 1 other checkpoint' if expected else ''})"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (Path("runs/a"), "runs/a"),
+        (Path("a b"), "'a b'"),
+        (Path("-x/y"), "./-x/y"),
+        ("my:Mixer", "my:Mixer"),
+        ("a:b; rm -rf ~", "'a:b; rm -rf ~'"),
+        ({"name": "a:b's"}, """'{"name": "a:b'"'"'s"}'"""),
+    ],
+)
+def test_a_value_is_one_word_of_a_shell(value, word):
+    assert quoted(value) == word
+    assert len(shlex.split(word)) == 1

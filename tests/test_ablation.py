@@ -25,7 +25,7 @@ from poolformer.ablation import BASE, Result, Row, Run
 from poolformer.backbones import PAPER_TOP1
 from poolformer.configs import config_names
 from poolformer.errors import AmbiguousNameError, ConfigError, PoolformerError
-from poolformer.training_cli import settings
+from poolformer.training_cli import check_start, settings
 
 SHORT = [
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"),
@@ -556,6 +556,48 @@ def test_what_is_wrong_with_the_base_ends_it_in_one_line(call, finished):
     code, out, err = call(*ROWS, "--rows", "base", "--", "--model.act", "gelo")
     assert (code, out) == (2, "")
     assert err.startswith("poolformer: error: --model.act got 'gelo', but takes gelu or relu or silu")
+
+
+@pytest.mark.slow
+def test_what_every_run_would_fail_by_is_said_once_before_any_starts(call, work):
+    code, out, err = call("--rows", "base", "identity", "--out", "out", "--", "--data.batch_size", "2000")
+    assert (code, out) == (2, "")
+    assert err.startswith("poolformer: error: there are 1437 digits to train on, fewer than one batch of 2000")
+    assert err.count("\n") == 1
+    assert not (work / "out").exists()
+
+
+def test_what_is_wrong_with_a_run_is_found_without_starting_it(work):
+    for option, value, message in (
+        ("--model.num_classes", "3", "the data has 10 classes and the model 3: pass --model.num_classes 10"),
+        ("--data", "FolderData", "FolderData has no train images: pass --data.train PATH"),
+        ("--trainer.strategy", "ddpp", "--trainer.strategy: You selected an invalid strategy name"),
+    ):
+        with pytest.raises(PoolformerError, match=re.escape(message)):
+            check_start("fit", [*planned(BASE, *ONE_EPOCH).arguments, option, value])
+    assert not (work / "out").exists()
+
+
+def test_a_mistake_in_the_base_is_not_said_of_every_row(call, work):
+    code, out, err = call("--rows", "base", "identity", "--", "--model.lr", "-1")
+    assert (code, out) == (2, "")
+    assert err == "poolformer: error: --model.lr got '-1.0', but takes a number from 0 up\n"
+
+
+def test_what_a_run_warned_of_stands_in_its_result_and_under_the_table(call, finished):
+    for row in ("base", "identity.yaml"):
+        run = planned(row)
+        run.save(replace(run.result(), warnings=["of all rows", f"of {run.row}"]))
+    _, out, _ = call(*ROWS, "--rows", "base", "identity.yaml")
+    assert "warned of:\n- all rows: of all rows\n- base: of base\n- identity: of identity\n" in out
+    assert "- base: of base\n" in (finished / "table.md").read_text()
+
+
+@pytest.mark.filterwarnings("always:of 1 epochs")
+def test_a_run_notes_its_warnings(train, work):
+    run = planned(BASE, *SHORT[:6], "--trainer.max_epochs", "1")
+    assert train(run) is None
+    assert any("none is left for the cosine" in text for text in run.result().warnings)
 
 
 # ---- processes

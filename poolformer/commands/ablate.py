@@ -4,7 +4,7 @@ import argparse
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import ablation, launchers
 from ..atomic_write import atomic_write
@@ -95,6 +95,8 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     _print_reasons("left out, as they do not fit:", unfit)
     if not rows:
         raise ConfigError("no row fits")
+    if options.launcher == "local":
+        _check_start([run for run in runs if run.result() is None])
     failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
     _report(_lines(rows, runs), failures, out)
     return 1 if failures else 0
@@ -166,7 +168,25 @@ def _that_fit(asked: list["Row"], runs: list["Run"], base_arguments: list[str]) 
         for run in of_row:
             ablation.check_settings(run, now)
         rows.append(ablation.as_in_paper(row, base) if row == ablation.Row(ablation.BASE) else row)
+    if not rows and (reason := _unfit(base)) in unfit.values():
+        raise ConfigError(reason)  # of the base, and so of every row
     return rows, unfit
+
+
+def _unfit(settings: dict[str, Any]) -> str | None:
+    try:
+        ablation.check_builds(settings)
+    except PoolformerError as error:
+        return one_line(error)
+    return None
+
+
+def _check_start(runs: list["Run"]) -> None:
+    """Have what all runs would fail by said once, before any is trained: no data, a trainer that cannot be built."""
+    reasons: list[str | None] = []
+    launchers.run_here(ablation.cannot_start, runs[:1], at_once=1, report=lambda _, reason: reasons.append(reason))
+    if reason := next(filter(None, reasons), None):
+        raise ConfigError(reason)
 
 
 def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Namespace) -> dict[str, str]:
@@ -226,11 +246,25 @@ def _write(lines: list["Line"], out: Path) -> str:
             f"\nnot under equal conditions: runs on {' and '.join(map(str, devices))} devices, whose number scales "
             "the batch and the learning rate"
         )
+    if warned := _warnings(lines):
+        text += f"\n\nwarned of:\n{warned}"
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / "table.md", "w", encoding="utf-8") as file:
         file.write(f"{text}\n")
     write_csv(lines, out / "table.csv")
     return text
+
+
+def _warnings(lines: list["Line"]) -> str:
+    """Return what runs warned of, each text once with the rows that it is of."""
+    rows: dict[str, dict[str, None]] = {}
+    for line in lines:
+        for result in line.results:
+            for text in result.warnings or []:
+                rows.setdefault(text, {})[line.row.name] = None
+    trained = [line.row.name for line in lines if line.results]
+    named = {text: "all rows" if len(names) == len(trained) > 1 else ", ".join(names) for text, names in rows.items()}
+    return "\n".join(f"- {names}: {text}" for text, names in named.items())
 
 
 def _report(lines: list["Line"], failures: dict[str, str], out: Path) -> None:
@@ -244,6 +278,8 @@ def _report(lines: list["Line"], failures: dict[str, str], out: Path) -> None:
     except ConfigError as error:  # a table without figures is worth as much
         print(f"\n{one_line(error)}")
     print("\nwritten", *files)
+    if len(failures) == len(lines) > 1 and len(set(failures.values())) == 1:
+        failures = {"all": next(iter(failures.values()))}
     _print_reasons("failed:", failures)
 
 

@@ -25,10 +25,12 @@ class _Walk:
         self.listing = Listing()
         above = [_identity(folder) for folder in Path(os.path.realpath(root)).parents]
         self._seen: set[_Identity | None] = {*above, _identity(root)}
+        self._beyond_links = False
         links: list[tuple[Folders, str]] = []
         try:
             self._walk((), str(root), links)
             # Folders come before links to them, so that these are what is left out.
+            self._beyond_links = True
             while links:
                 self._follow(*heappop(links), links)
         except OSError as error:
@@ -56,9 +58,10 @@ class _Walk:
             if is_hidden(entry.name):
                 self.listing.hide(folders, entry.name)
             elif entry.is_dir(follow_symlinks=False):
-                if self._is_new(entry.path):
+                # Two links may lead into one tree; below `root` each folder is another, whatever its number.
+                if self._is_new(entry.path) or not self._beyond_links:
                     yield (*folders, entry.name), entry.path
-                else:  # the same folder in two places, as by a bind mount
+                else:
                     self.listing.leave_out(SECOND_LINK, folders, entry.name)
             elif entry.is_file(follow_symlinks=False) or _leads_to(os.path.isfile, entry):
                 self.listing.add(folders, entry.name, entry.path)
@@ -90,4 +93,4 @@ def _identity(path: str | Path) -> _Identity | None:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else None

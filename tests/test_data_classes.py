@@ -239,6 +239,8 @@ def test_a_folder_that_cannot_be_read_is_named_and_a_class_is_an_error(tmp_path,
             FolderFiles(tmp_path / "source")
         with pytest.raises(DataError, match=r"source/b' cannot be read: Permission denied"):
             FolderFiles(tmp_path / "source" / "b")
+        with pytest.raises(DataError, match=r"there is no folder '.*source/b/x'"):
+            FolderFiles(tmp_path / "source" / "b" / "x")
     finally:
         os.seteuid(os.getuid())
         (tmp_path / "source" / "a" / "private").chmod(0o755)

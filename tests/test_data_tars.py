@@ -216,6 +216,12 @@ def test_of_members_of_the_same_name_the_last_counts(files):
     assert {name: len(images) for name, images in taken(found).items()} == {"cat": 1, "dog": 2}
 
 
+@pytest.mark.parametrize("kind", [LINK, PIPE, tarfile.REGTYPE])
+def test_an_archive_in_which_a_file_lies_in_no_folder_is_refused(files, kind):
+    with pytest.raises(DataError, match=r"'fox/0\.jpg' lies in 'fox', which is no folder"):
+        files(tarred(*PLAIN, ("fox", kind, "dog"), ("fox/0.jpg", b"x")))
+
+
 def test_a_hard_link_is_what_it_was_when_it_was_made(files):
     later = [("cat/old.jpg", HARD, "cat/0.jpg"), ("cat/0.jpg", b"new"), ("dog/0.jpg", HARD, "dog/0.jpg")]
     found = files(tarred(*PLAIN, *later))

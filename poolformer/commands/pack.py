@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     packed = len(files.names) - len(skipped)
     size_mib = target.stat().st_size / 2**20
     counts = f"{packed} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
-    print(f"{printable(str(target))}: {counts}")
+    print(f"{printable(options.dst)}: {counts}")
     if files.remarks:
         print(printable(files.remarks))
     if skipped:
@@ -81,8 +81,9 @@ def _parser() -> argparse.ArgumentParser:
 def _check_source(text: str, target: Path) -> None:
     from ..data.target import sidecar
 
+    source = Path(text).expanduser()
     for written in (target, sidecar(target)):
-        if written.exists() and Path(text).expanduser().exists() and written.samefile(Path(text).expanduser()):
+        if os.path.exists(written) and os.path.exists(source) and os.path.samefile(written, source):
             raise DataError(f"'{text}' is what is to be packed: give another file to write")
 
 
@@ -96,10 +97,12 @@ def _check_apart(files: "ImageFiles", target: Path) -> None:
 def _source(text: str, split: str | None) -> "ImageFiles":
     from ..data.class_folders import FolderFiles, TarFiles
 
+    if not text:
+        raise DataError("SRC is empty: give the folder or tar file to pack")
     path = Path(text).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return FolderFiles(path, split=split)
-    if path.is_file():
+    if os.path.isfile(path):
         return TarFiles(path, split=split)
     raise DataError(f"there is no folder or tar file '{path}' to pack")
 

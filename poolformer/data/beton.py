@@ -69,15 +69,18 @@ class Beton:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            if self.path.is_dir():
+        if not os.path.isfile(self.path):  # which is false, too, where nobody may look
+            if os.path.isdir(self.path):
                 raise DataError(f"'{self.path}' is a folder, not a .beton file: 'poolformer pack' makes one of it")
             makes = f"; `poolformer pack SRC {quoted(self.path)}` makes one" if self.path.suffix == ".beton" else ""
             raise DataError(f"there is no file '{self.path}'{makes}")
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
             raise self._error("is too short to be a .beton file")
-        self._bytes = np.memmap(self.path, np.uint8, mode="r")
-        self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            self._bytes = np.memmap(self.path, np.uint8, mode="r")
+            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise self._error(f"cannot be read: {error.strerror}") from error
         weakref.finalize(self, os.close, self._descriptor)
         header = self._read_header()
         fields = self._part(HEADER.itemsize, FIELD, int(header["fields"]), "its field descriptions")

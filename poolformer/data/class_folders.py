@@ -33,7 +33,7 @@ class FolderFiles:
 
     def __init__(self, root: str | os.PathLike[str], *, split: str | None = None) -> None:
         self.root = existing_folder(root)
-        if split and (self.root / split).is_dir():
+        if split and os.path.isdir(self.root / split):
             self.root, split = self.root / split, None
         listing = list_folder(self.root)
         if split:
@@ -89,7 +89,7 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
         DataError: there is none.
     """
     folder = Path(path).expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which is false, too, where nobody may look
         raise DataError(f"there is no folder '{folder}'")
     return folder
 

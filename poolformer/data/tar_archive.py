@@ -137,7 +137,17 @@ def _table(archive: Archive, start: int, end: int, where: str, listing: Listing,
             listing.leave_out(REPLACED, (*front, *path[:-1]), path[-1])
         if path:
             table[path] = member
+    _check_folders(table, where)
     return table
+
+
+def _check_folders(table: _Table, where: str) -> None:
+    inside = {path[:-1]: path for path in table}
+    for folder, path in inside.items():
+        wrong = next((folder[:end] for end in range(len(folder), 0, -1) if folder[:end] in table), None)
+        if wrong and table[wrong].kind != FOLDER:
+            names = f"'{'/'.join(path)}' lies in '{'/'.join(wrong)}'"
+            raise DataError(f"{where} cannot be read as a tar file: {names}, which is no folder")
 
 
 def _files(table: _Table, listing: Listing, front: Folders) -> Iterator[tuple[Folders, Member]]:

@@ -23,12 +23,13 @@ from . import option_ranges, provenance
 from .backbones import create_backbone, recompute
 from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
+from .claims import Outline, check_claims, misfit
 from .class_names import check_count, check_resumed, names_of, positions
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .fused import fuse, fusing_pays
 from .metaformer import Activation, Norm
 from .mixer_spec import as_plain_values
-from .pretrained import compare, explain
+from .pretrained import compare
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
 from .resuming import changes, seed_draws
@@ -439,12 +440,9 @@ class ImageClassifier(pl.LightningModule):
                 {name.removeprefix("backbone."): value for name, value in weights.items()}
                 for weights in (state_dict, self.state_dict())
             )
-            misfit = compare(theirs, ours)
-            raise MisfitError(
-                f"the weights do not fit backbone {self.hparams.backbone} with mixer {self.hparams.mixer} and "
-                f"{self.hparams.num_classes} classes: {explain(misfit, theirs, ours) or describe(error)}",
-                **misfit,
-            ) from error
+            if sum(map(len, compare(theirs, ours).values())) == 0:  # such as tensors without values
+                raise MisfitError(f"the weights cannot be copied: {describe(error)[:300]}") from error
+            raise misfit(theirs, ours, self.hparams) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights need: backbone, mixers with their packages, class names."""
@@ -505,6 +503,7 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
         )
     known = inspect.signature(ImageClassifier).parameters
     try:
+        check_claims(Outline(saved["state_dict"]), options)
         classifier = ImageClassifier(**{name: value for name, value in options.items() if name in known})
     except PoolformerError:
         raise

@@ -7,6 +7,7 @@ stand in a name's place.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +24,7 @@ MixerFactory = Callable[..., nn.Module]
 MixerSpec = str | MixerFactory | Mapping[str, Any] | Sequence[str | MixerFactory | Mapping[str, Any]]
 
 NUM_STAGES = 4
+_LARGEST_TRIAL = 2**28  # numbers: a mixer is not tried out on images that fill the memory
 # What the frame itself hands to a factory; never an option of the user's.
 _FROM_FRAME = ("dim", "resolution")
 
@@ -78,6 +80,8 @@ class Mixer:
     def _try_out(self, mixer: nn.Module, dim: int, resolution: tuple[int, int]) -> None:
         # H and W differ where they may, so that a mixer that swaps them is caught too.
         device = next((tensor.device for tensor in mixer.parameters()), torch.get_default_device())
+        if device.type == "meta" or dim * math.prod(resolution) > _LARGEST_TRIAL:
+            return
         modes = {module: module.training for module in mixer.modules()}
         tokens = torch.zeros(1, dim, *resolution, device=device)
         try:

@@ -47,6 +47,7 @@ from . import (
 from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
+from .claims import Outline, check_claims
 from .classifier import METRICS, RUN, ImageClassifier
 from .configs import default_config, find_config, is_overlay, read_config
 from .dry_save import DrySave
@@ -311,7 +312,7 @@ class TrainingCLI(LightningCLI):
 
     def _take_defaults_from(self, path: Path) -> None:
         saved = read_run(path)
-        self._checkpoint_step = saved["global_step"]
+        self._checkpoint_step, self._outline = saved["global_step"], Outline(saved["state_dict"])
         model = hyper_parameters(saved)
         # A checkpoint is data: it may not choose what is imported.
         for option in ("mixer", "backbone"):
@@ -364,7 +365,11 @@ class TrainingCLI(LightningCLI):
             self.config = said.clone()
             self._options.model.pretrained = None
         try:
+            if self._options.ckpt_path:
+                check_claims(self._outline, self._options.model.as_dict())
             super().instantiate_classes()
+        except MisfitError as error:
+            raise self._named(error) from error
         except ValueError as error:
             cause: BaseException | None = error  # jsonargparse wraps what a constructor raises
             while cause is not None and not isinstance(cause, PoolformerError):
@@ -451,12 +456,14 @@ class TrainingCLI(LightningCLI):
             arguments["ckpt_path"] = str(self._checkpoint_path.absolute())
         return {**arguments, "weights_only": True}
 
+    def _named(self, error: MisfitError) -> CheckpointError:
+        return CheckpointError(f"'{self._checkpoint_path}': {error}{candidates(self._checkpoint_path)}")
+
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
         except MisfitError as error:
-            path = self._checkpoint_path
-            raise CheckpointError(f"'{path}': {error}{candidates(path)}") from error
+            raise self._named(error) from error
         except SIGTERMException:  # Lightning's, with exit code 0: a signal that came before our handler
             raise SystemExit(128 + signal.SIGTERM) from None
         except Exception as error:

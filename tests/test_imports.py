@@ -27,6 +27,7 @@ LAYERS = [
     ["commands.*"],
     ["classifier"],
     ["evaluated_data", "closing"],
+    ["claims"],
     ["backbones", "recipe", "callbacks", "guards", "stopping", "event_log", "data.*", "testing", "dry_save"],
     ["run_facts"],
     ["monitors"],

@@ -1,0 +1,122 @@
+"""Whether a checkpoint's options ask for a network of the size of its weights: found out on shapes, before it is built.
+
+A checkpoint is data from anywhere, and one number in it may ask for a network that fills the memory.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from .backbones import create_backbone
+from .errors import CheckpointError, MisfitError
+from .pretrained import compare, explain
+
+_MIB = 2**20
+# Beside its weights a network may hold tables that it makes anew. Weights of 8 bits may go into one of 32.
+_GROWTH, _FREE, _FREE_TABLES = 4, 16 * _MIB, 1024 * _MIB
+_FREE_MODULES, _MODULES_A_WEIGHT = 10_000, 20
+
+
+class Outline:
+    """The shapes of a checkpoint's weights, and how large they are in its file.
+
+    Args:
+        state_dict: Of a run: a backbone's names begin with ``backbone.``.
+    """
+
+    def __init__(self, state_dict: Mapping[str, Any]):
+        tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+        self.shapes = {name.removeprefix("backbone."): value.to("meta") for name, value in tensors.items()}
+        self.nbytes = _nbytes(tensors.values())
+
+
+def check_claims(outline: Outline, options: Mapping[str, Any]) -> None:
+    """Build a network of shapes alone, and stop where it is far larger than the weights that it is for.
+
+    A network that cannot be built so, as it looks at values, is left to be built.
+
+    Args:
+        outline: Of the weights.
+        options: Of `ImageClassifier`; what is not for its backbone is left out.
+
+    Raises:
+        MisfitError: It is larger; the message names the first tensors that do not fit.
+        CheckpointError: It consists of very many modules, or would make large tables beside its weights.
+    """
+    known = inspect.signature(create_backbone).parameters
+    named = {name: value for name, value in options.items() if name in known and name not in ("name", "pretrained")}
+    modules = _FREE_MODULES + _MODULES_A_WEIGHT * len(outline.shapes)
+    with _at_most(modules) as count, torch.device("meta"):
+        try:
+            backbone = create_backbone(options.get("backbone", "poolformer_s12"), **named)
+        except Exception:  # of a plugin's, or of what is wrong with the options: building it for good says which
+            backbone = nn.Identity()
+    if count.modules > modules:
+        raise CheckpointError(
+            f"the checkpoint's options ask for more than {modules} modules, its weights are {len(outline.shapes)}"
+        )
+    limit, network = _GROWTH * outline.nbytes + _FREE, backbone.state_dict()
+    if _nbytes(network.values()) > limit:
+        raise misfit(outline.shapes, network, options)
+    if (tables := _nbytes(backbone.buffers())) > limit + _FREE_TABLES:
+        raise CheckpointError(f"the checkpoint's options ask for tables of {tables // _MIB} MiB beside its weights")
+
+
+def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor], options: Mapping[str, Any]) -> MisfitError:
+    """Return the error that says how weights do not fit what options ask for.
+
+    Args:
+        weights: By the names of the backbone.
+        network: Of the backbone, likewise; its values are not looked at.
+        options: Of the model.
+    """
+    differences = compare(weights, network)
+    sizes = (sum(each.nbytes for each in tensors.values()) // _MIB for tensors in (weights, network))
+    explained = explain(differences, weights, network) or "they are {} MiB, and the network {}".format(*sizes)
+    return MisfitError(
+        f"the weights do not fit backbone {options.get('backbone')} with mixer {str(options.get('mixer'))[:200]} and "
+        f"{options.get('num_classes')} classes: {explained}",
+        **differences,
+    )
+
+
+class _Count:
+    modules = 0
+
+
+class _TooManyError(Exception): ...
+
+
+@contextmanager
+def _at_most(modules: int) -> Iterator[_Count]:
+    """Count the modules that are built in this block, and stop it where they are more."""
+    count = _Count()
+
+    def add(module: nn.Module, name: str, added: nn.Module | None) -> None:
+        count.modules += 1
+        if count.modules > modules:
+            raise _TooManyError
+
+    hook = register_module_module_registration_hook(add)
+    try:
+        yield count
+    finally:
+        hook.remove()
+
+
+def _nbytes(tensors: Any) -> int:
+    """Return how much tensors hold, what they share once, and what is only repeated not at all."""
+    sizes = {}
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):
+            try:
+                storage = tensor.untyped_storage()
+                sizes[storage._cdata] = storage.nbytes()
+            except (RuntimeError, NotImplementedError):  # sparse
+                sizes[id(tensor)] = tensor.numel()
+    return sum(sizes.values())

@@ -1,7 +1,9 @@
 """`poolformer export`: what it writes gives the network's logits, elsewhere and at other sizes."""
 
+import errno
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -18,8 +20,10 @@ from poolformer.mixers import Identity
 SIDE = 64
 
 
-def saved(folder, **options) -> str:
-    classifier = ImageClassifier("poolformer_tiny", num_classes=3, image_size=SIDE, layer_scale_init=0.5, **options)
+def saved(folder, backbone="poolformer_tiny", num_classes=3, image_size=SIDE, **options) -> str:
+    if backbone == "poolformer_tiny":
+        options = {"layer_scale_init": 0.5, **options}
+    classifier = ImageClassifier(backbone, num_classes=num_classes, image_size=image_size, **options)
     classifier.class_names = ["cat", "dog", "newt"]
     content = {
         "pytorch-lightning_version": "2.6.6",
@@ -120,13 +124,166 @@ def test_options_that_are_tuples_stay_the_same(tmp_path, fake_plugin, recwarn):
     assert [str(warning.message) for warning in recwarn if "trained with" in str(warning.message)] == []
 
 
+SMALL = """
+from torch import nn
+
+def net(channels, num_classes):
+    body = nn.Sequential(nn.Conv2d(channels, 8, 7, 4, 2), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(body, nn.Linear(8, num_classes))
+
+def colour(num_classes: int):
+    return net(3, num_classes)
+
+def grey(num_classes: int):
+    return net(1, num_classes)
+"""
+
+
+@pytest.fixture
+def small(fake_plugin) -> None:
+    """Install two backbones that are compiled in seconds: small_colour, and small_grey of one channel."""
+    points = {"small_colour": "small_plugin:colour", "small_grey": "small_plugin:grey"}
+    fake_plugin(entry_points={"poolformer.backbones": points}, modules={"small_plugin": SMALL})
+
+
+def layouts(channels: int = 3, height: int = 32, width: int = 32) -> dict[str, torch.Tensor]:
+    """Images (4, C, H, W) as they may lie in memory."""
+    images = torch.randn(4, channels, height, width)
+    return {
+        "contiguous": images,
+        "channels last": images.to(memory_format=torch.channels_last),
+        "turned": torch.randn(4, channels, width, height).transpose(2, 3),
+        "behind others": torch.randn(4 * images[0].numel() + 7)[7:].view(images.shape),
+        "last of a batch": torch.randn(9, channels, height, width)[5:],
+        "every other row": torch.randn(4, channels, 2 * height, width)[:, :, ::2],
+        "every other image": torch.randn(8, channels, height, width)[::2],
+        "crop": torch.randn(4, channels, height + 8, width + 8)[:, :, 3 : 3 + height, 5 : 5 + width],
+        "one image for all": torch.randn(1, channels, height, width).expand(4, -1, -1, -1),
+        "one channel for all": torch.randn(4, 1, height, width).expand(-1, channels, -1, -1),
+        "channels reversed": images.flip(1),
+        "of numpy, channels last": torch.from_numpy(images.permute(0, 2, 3, 1).numpy().copy()).permute(0, 3, 1, 2),
+        "one": images[:1],
+        "none": images[:0],
+        "with a gradient": images.clone().requires_grad_(),
+    }
+
+
+def others(channels: int = 3, side: int = 32) -> dict[str, torch.Tensor]:
+    """What is no batch of float32 images of this number of channels."""
+    images = torch.ones(4, channels, side, side)
+    types = (torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int64, torch.bool)
+    return {
+        **{str(dtype): images.to(dtype) for dtype in types},
+        "a channel less": torch.ones(4, channels - 1, side, side),
+        "a channel more": torch.ones(4, channels + 1, side, side),
+        "no batch": images[0],
+        "a dimension more": images[..., None],
+        "channels at the end": torch.ones(4, side, side, channels),
+    }
+
+
+def is_refused(program, images: torch.Tensor) -> bool:
+    try:
+        program(images)
+    except Exception:
+        return True
+    return False
+
+
+COMPILES = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of inductor
+]
+
+
+def exported(checkpoint: str, file, *options: str):
+    """Export and return what runs the file."""
+    assert main(["export", checkpoint, str(file), *options]) == 0
+    if "--compile" in options:
+        return torch._inductor.aoti_load_package(str(file))
+    if file.suffix == ".pt2":
+        return torch.export.load(file).module()
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.detach().numpy()})[0])
+
+
+WAYS = [
+    pytest.param("net.pt2", ["--fixed_size"], id="pt2 of one size"),
+    pytest.param("net.pt2", [], id="pt2 of any size"),
+    pytest.param("net.pt2", ["--compile", "--fixed_size"], id="compiled of one size", marks=COMPILES),
+    pytest.param("net.pt2", ["--compile"], id="compiled of any size", marks=COMPILES),
+    pytest.param("net.onnx", [], id="onnx of any size", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), WAYS)
+def test_images_may_lie_in_memory_as_they_like_and_nothing_else_is_taken_for_them(small, tmp_path, name, options):
+    checkpoint = saved(tmp_path, "small_colour", image_size=32)
+    program = exported(checkpoint, tmp_path / name, *options)
+    batches = layouts() | ({} if options[-1:] == ["--fixed_size"] else layouts(height=48, width=40))
+    for which, images in batches.items():
+        expected = logits(checkpoint, images)
+        torch.testing.assert_close(program(images).detach(), expected, rtol=0, atol=1e-5, msg=which)
+    wrong = others()
+    if "--fixed_size" in options:
+        wrong |= {"larger": torch.ones(4, 3, 64, 32), "smaller": torch.ones(4, 3, 32, 24)}
+    assert [which for which, images in wrong.items() if not is_refused(program, images)] == []
+
+
+@pytest.mark.parametrize(("name", "options"), WAYS[1:])
+def test_a_network_of_one_channel_is_exported(small, tmp_path, name, options):
+    checkpoint = saved(tmp_path, "small_grey", image_size=64)
+    program = exported(checkpoint, tmp_path / name, *options)
+    for images in (torch.randn(4, 1, 64, 64), torch.randn(2, 1, 64, 64).to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(program(images).detach(), logits(checkpoint, images), rtol=0, atol=1e-5)
+    assert is_refused(program, torch.randn(4, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [8, 64])
+@pytest.mark.parametrize("name", ["net.pt2", "net.onnx"])
+def test_a_network_without_a_classifier_gives_its_features(tmp_path, name, side):
+    checkpoint = saved(tmp_path, num_classes=0, image_size=side)
+    images = torch.randn(2, 3, side, side)
+    found = exported(checkpoint, tmp_path / name)(images).detach()
+    torch.testing.assert_close(found, logits(checkpoint, images), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of inductor
 def test_compiled(checkpoint, tmp_path):
-    assert main(["export", checkpoint, str(tmp_path / "net.pt2"), "--compile", "--fixed_size"]) == 0
-    program, images = torch._inductor.aoti_load_package(str(tmp_path / "net.pt2")), torch.randn(4, 3, SIDE, SIDE)
-    torch.testing.assert_close(program(images), logits(checkpoint, images), rtol=0, atol=1e-5)
+    program = exported(checkpoint, tmp_path / "net.pt2", "--compile", "--fixed_size")
+    for images in layouts(height=SIDE, width=SIDE).values():
+        torch.testing.assert_close(program(images).detach(), logits(checkpoint, images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["folder", "device", "fifo", "link to a device"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path, kind):
+    target = tmp_path / "net.pt2"
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(target)
+    else:
+        target.symlink_to("/dev/full" if kind == "device" else "/dev/null")
+    with pytest.raises(ConfigError, match="this is no regular file"):
+        export.main(["missing.ckpt", str(target)])
+
+
+def test_a_full_disk_is_a_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, capsys):
+    def full(classifier, path, options):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
+
+    monkeypatch.setitem(export._FORMATS, ".onnx", full)
+    assert main(["export", checkpoint]) == 2
+    said = capsys.readouterr().err
+    assert said == f"poolformer: error: '{tmp_path}/best.onnx' cannot be written: No space left on device\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
 
 
 def test_a_checkpoint_without_a_record_gets_one(tmp_path):

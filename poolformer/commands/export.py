@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import inspect
+import io
 import json
 import os
 import tempfile
@@ -38,8 +39,9 @@ def main(argv: list[str]) -> int:
     .onnx and .pt2 hold the network in its inference form: norms' weights and layer scales are part of the layers
     beside them. They take images as the network does, float32 (B, 3, H, W) with the mean taken off and divided by the
     standard deviation, and give logits (B, K). B is free, and so are H and W where the network allows it, above the
-    size that leaves one token. What images they want and the classes' names stand in the file ('poolformer' in the
-    metadata, as JSON).
+    size that leaves one token. Images of another type or size are refused; how they lie in memory does not matter (a
+    compiled file has PyTorch's index_reduce see to that, whose first call says that it is in beta). What images they
+    want and the classes' names stand in the file ('poolformer' in the metadata, as JSON).
 
     A written network is loaded again and run beside the original on random images; the largest difference, as a share
     of the largest logit, is printed. The file appears only if that is at most --tolerance.
@@ -58,22 +60,37 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--compile makes a .pt2 file")
     if options.batch_size is not None and options.batch_size < 1:
         raise ConfigError(f"--batch_size {options.batch_size}: at least 1")
-    if not os.access(target.parent, os.W_OK) or target.is_dir():
-        raise ConfigError(f"'{target}' cannot be written: there is no such folder, or it is one, or it is not yours")
+    place = Path(os.path.realpath(target))  # a link stays one
+    if not os.access(place.parent, os.W_OK) or (place.exists() and not place.is_file()):
+        raise ConfigError(
+            f"'{target}' cannot be written: there is no such folder, or it is not yours, or this is no regular file"
+        )
     import torch
 
     from ..classifier import load_classifier
 
     classifier = load_classifier(options.checkpoint, trusted=options.trust)
-    with torch.no_grad(), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        unfinished = Path(folder, target.name)
+    with torch.no_grad(), _folder_beside(place) as folder:
+        unfinished = folder / f"network{target.suffix}"
         for line in _FORMATS[target.suffix](classifier, unfinished, options):
             print(line, flush=True)
-        if list(Path(folder).iterdir()) != [unfinished]:
+        if list(folder.iterdir()) != [unfinished]:
             raise PoolformerError("ONNX cannot hold so many weights in one file: write a .pt2 file")
-        publish(unfinished, target)
+        publish(unfinished, place)
     print(target)
     return 0
+
+
+@contextlib.contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """Yield a folder for unfinished files; what the disk refuses is said in a line."""
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:100]}.") as folder:
+            yield Path(folder)
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        raise
+    except OSError as error:
+        raise ConfigError(f"'{target}' cannot be written: {error.strerror or error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,11 +128,15 @@ def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Expo
     import torch
 
     from ..folding import fold
+    from .compiled import AnyLayout
 
     network, side = classifier.backbone, classifier.hparams.image_size
-    images = torch.randn(options.batch_size or 2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    channels = _channels(network, len(classifier.hparams.mean), side)
+    images = torch.randn(options.batch_size or 2, channels, side, side, generator=torch.Generator().manual_seed(0))
     free = [0] if options.batch_size is None else []
     folded = fold(network).to(memory_format=torch.contiguous_format)
+    if options.compile:
+        folded = AnyLayout(folded, channels)
     if not options.fixed_size and _takes_other_sizes(network, images):
         try:
             return _trace(network, folded, images, [*free, 2, 3])
@@ -146,9 +167,23 @@ def _trace(network: "nn.Module", folded: "nn.Module", images: "Tensor", free: li
         shape = [unseen[index] if index in free else number for index, number in enumerate(images.shape)]
         batches.append(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     logits = [network(batch) for batch in batches]
-    error = _difference([program.module()(batch) for batch in batches], logits)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "index_reduce")  # which it calls in beta, since 2021
+        error = _difference([program.module()(batch) for batch in batches], logits)
     takes = ", ".join("any" if index in free else str(number) for index, number in enumerate(images.shape))
     return _Exported(program, batches, logits, [f"takes float32 ({takes})", f"inference form: {_largest(error)}"])
+
+
+def _channels(network: "nn.Module", expected: int, side: int) -> int:
+    """Return how many channels the images of a network have: as ``expected``, or what its first convolution takes."""
+    import torch
+
+    convolutions = (module.in_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    for channels in (expected, next(convolutions, expected)):
+        with contextlib.suppress(PoolformerError, RuntimeError, AssertionError, ValueError):
+            network(torch.zeros(1, channels, side, side))
+            return channels
+    return expected
 
 
 def _takes_other_sizes(network: "nn.Module", images: "Tensor") -> bool:
@@ -199,6 +234,8 @@ def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
 def _pt2(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Iterator[str]:
     import torch
 
+    from .compiled import layouts
+
     exported = _export(classifier, options)
     yield from exported.said
     if options.compile:
@@ -208,9 +245,15 @@ def _pt2(classifier: "ImageClassifier", path: Path, options: argparse.Namespace)
                 package_path=str(path),
                 inductor_configs={"aot_inductor.metadata": _metadata(classifier)},
             )
-        yield _check(torch._inductor.aoti_load_package(compiled), exported, "compiled file", options.tolerance)
+        run = torch._inductor.aoti_load_package(compiled)
+        yield _check(run, exported, "compiled file", options.tolerance)
+        for images, logits in zip(exported.images, exported.logits, strict=True):
+            turned = exported._replace(images=layouts(images), logits=[logits] * len(layouts(images)))
+            _check(run, turned, "compiled file, of images that lie in memory otherwise,", options.tolerance)
     else:
-        torch.export.save(exported.program, path, extra_files=_metadata(classifier))
+        program = io.BytesIO()
+        torch.export.save(exported.program, program, extra_files=_metadata(classifier))
+        path.write_bytes(program.getbuffer())
         yield _check(torch.export.load(path).module(), exported, "file", options.tolerance)
 
 

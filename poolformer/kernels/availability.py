@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # Constants, since compilers trace `runs_kernels`. Triton reads its variable when it is imported, as here; an installed
 # Triton that cannot be imported is an error where its kernels are wanted.
@@ -37,6 +38,14 @@ def use_cpp(dtypes: Collection[torch.dtype]) -> None:
     """Have operators on CPUs run in C++, where maps and products have one of these types."""
     global _cpp_types
     _cpp_types = frozenset(dtypes)
+
+
+def is_transformed() -> bool:
+    """Return whether forward-mode differentiation or a transform of ``torch.func`` is under way.
+
+    Operators have no tangents and no rules for `vmap`: PyTorch would take tangents for zero, without a word.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from . import channel_mix_plain
-from .availability import autocast_dtype, runs_cpp, runs_kernels, without_autocast
+from .availability import autocast_dtype, is_transformed, runs_cpp, runs_kernels, without_autocast
 from .operators import Pass, register
 from .statistics import statistics
 
@@ -54,7 +54,8 @@ def channel_mix(
 
     In float32 its products are matrix products to PyTorch, so on a GPU ``torch.set_float32_matmul_precision`` decides
     on TF32, not cuDNN's switch. float16 has the separate operators: the product of weights and a layer scale of 1e-5
-    would be zero.
+    would be zero. So have forward-mode differentiation and the transforms of ``torch.func``, for which the operators
+    have no rules.
 
     Args:
         x: (B, C, H, W).
@@ -75,9 +76,9 @@ def channel_mix(
     dtype, accumulate = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32
     if autocast := autocast_dtype(x):
         dtype, x = autocast, x.float()
-    if dtype == torch.float16:
+    if dtype == torch.float16 or is_transformed():
         plain = partial(definition, eps=eps, scale=scale, keep=keep)
-        if recompute and torch.is_grad_enabled():
+        if recompute and torch.is_grad_enabled() and not is_transformed():  # which take no checkpoints
             plain = partial(checkpoint, plain, use_reentrant=False)
         return plain(x, weight=weight, bias=bias, w1=w1, b1=b1, w2=w2, b2=b2)
     weight, bias = weight.to(w1.dtype), bias.to(w1.dtype)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import pool_mix_plain
-from .availability import autocast_dtype, runs_cpp, runs_kernels, without_autocast
+from .availability import autocast_dtype, is_transformed, runs_cpp, runs_kernels, without_autocast
 from .operators import Pass, register
 from .statistics import statistics
 
@@ -35,6 +35,8 @@ def pool_mix(
 ) -> Tensor:
     """Return ``x + keep * scale * (pool(norm(x)) - norm(x))`` in one operator; norm is a group norm of one group.
 
+    Under forward-mode differentiation and the transforms of ``torch.func`` it is computed step by step.
+
     Args:
         x: (B, C, H, W).
         weight: Of the norm, (C,).
@@ -47,6 +49,8 @@ def pool_mix(
     Returns:
         (B, C, H, W), channels last; float32 under autocast, as a norm's output is, unless x is float64.
     """
+    if is_transformed():
+        return definition(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=keep)
     if autocast_dtype(x):
         x = x.float()
     a = weight if scale is None else weight * scale

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from . import field_words
+from . import caches, field_words
 from .configs import config_names
 from .errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line
 from .registry import suggestion
+from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
+_COMPILE_NOTHING = ("mixers", "configs", "new-plugin")
 
 VERBS = {
     "fit": "Train; with no --config, on the digits that come with scikit-learn.",
@@ -63,16 +65,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    training = bool(argv) and (argv[0] in VERBS or argv[0].startswith("-"))
+    with careful_streams(escape=not training, ends=not training) as out:
+        try:
+            code = _answered(argv)
+        except SystemExit as left:
+            out.flush_last()
+            if out.error is not None and not left.code:
+                raise SystemExit(_of_stdout(out.error)) from left
+            raise
+        out.flush_last()
+        return code if out.error is None or code else _of_stdout(out.error)
+
+
+def _of_stdout(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):  # poolformer configs | head
+        return 141  # what a shell makes of SIGPIPE
+    return _say(PoolformerError(f"what this prints cannot be written: {error.strerror}"), error)
+
+
+def _answered(argv: list[str]) -> int:
     try:
-        code = _dispatch(argv)
-        sys.stdout.flush()
-        return code
+        return _dispatch(argv)
     except KeyboardInterrupt:  # of the trainer's verbs, only before they listen to signals themselves
         print("poolformer: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # poolformer configs | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        return 141  # what a shell makes of SIGPIPE
+    except BrokenPipeError as error:
+        return 0 if sys.stdout.error is error else _say(of_the_system(error), error)
     except PoolformerError as error:
         return _say(error, error)
     except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours
@@ -102,9 +121,15 @@ def _dispatch(argv: list[str]) -> int:
         from .quiet import short_warnings
 
         with _cleaning_up_on_signals(), short_warnings():
+            if command not in _COMPILE_NOTHING:
+                caches.prepare()
             module = importlib.import_module(f".commands.{COMMANDS[command][0]}", __package__)
             return module.main(arguments)
 
+    from .quiet import short_warnings
+
+    with short_warnings():
+        caches.prepare()
     from .training_cli import run  # Lightning: 5 s
 
     run(command, arguments)

@@ -1,6 +1,8 @@
 """The packaged configurations, found by name from any directory: ``s12``, ``ablation/identity``."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ MAX_VALUES = 10_000
 """Keys and values of a configuration, anchors written out; a few lines of anchors can stand for billions."""
 
 MAX_BYTES = 1_000_000
+STDIN = Path("-")
 _OF_A_CLASS = ["class_path", "init_args"]
 
 
@@ -70,9 +73,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
             return super().construct_mapping(node, deep)
 
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
+        data = _bytes(Path(path))
+        if len(data) > MAX_BYTES:
             raise ConfigError(f"'{path}' is not a configuration: it is larger than {MAX_BYTES} bytes")
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
+        content = yaml.load(data.decode("utf-8"), Loader)
         json.dumps(content)  # as the parser gets it
     except ConfigError:
         raise
@@ -98,6 +102,29 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _bytes(path: Path) -> bytes:
+    """Read a little more than a configuration may have, once: a pipe has it once, and a device without end."""
+    if path != STDIN:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    if sys.stdin is None:
+        raise ConfigError("--config - reads stdin, which is closed")
+    data = getattr(sys.stdin, "buffer", sys.stdin).read(MAX_BYTES + 1)
+    return data.encode() if isinstance(data, str) else data
+
+
+def is_piped(path: Path) -> bool:
+    """Return whether a configuration can be read once: stdin, or the pipe of ``--config <(...)``."""
+    return path == STDIN or (path.exists() and not path.is_file())
+
+
+def run_name(files: Sequence[Path]) -> str:
+    """Return what a run of some configurations is called, if any; ``stdin`` for one that came through a pipe."""
+    piped = ("/dev/fd/", "/proc/self/fd/")
+    names = ["stdin" if file == STDIN or str(file).startswith(piped) else file.stem for file in files]
+    return "-".join(names)
+
+
 def _check_data(section: Any, path: str | Path) -> None:
     """Find what would be passed over in silence when the section is turned over to a data module."""
     if isinstance(section, dict) and "class_path" in section:
@@ -112,11 +139,16 @@ def _check_data(section: Any, path: str | Path) -> None:
 def find_config(given: str) -> Path:
     """Return the file that a path or a packaged name stands for; a file in the way wins over a name.
 
+    ``-`` stands for stdin, and a pipe, as of ``--config <(...)``, is a file that can be read once.
+
     Raises:
         ConfigError: Neither exists.
     """
-    if Path(given).is_file():
-        return Path(given)
+    path = Path(given)
+    if given == str(STDIN):
+        return STDIN
+    if path.exists() and not path.is_dir():
+        return path.absolute() if path == STDIN else path
     name = given.removeprefix("configs/").removesuffix(".yaml")
     if name in config_names():
         return config_dir() / f"{name}.yaml"

@@ -116,3 +116,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines with what no terminal should be given escaped."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -5,17 +5,27 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import printable_lines
+
 
 class _NoAdvertising(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return "Tip:" not in record.getMessage()
 
 
-_no_advertising = _NoAdvertising()
+class _NoEscapes(logging.Filter):
+    """Names in a message may come from a stranger's file, and a terminal does what their escapes say."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable_lines(record.getMessage()), ()
+        return True
+
+
+_no_advertising, _no_escapes = _NoAdvertising(), _NoEscapes()
 
 
 def _in_a_line(message: Warning | str, *_: object) -> str:
-    return f"warning: {message}\n"
+    return f"warning: {printable_lines(str(message))}\n"
 
 
 @contextmanager
@@ -31,6 +41,10 @@ def short_warnings() -> Iterator[None]:
 def quieten() -> None:
     """Silence what Lightning says that is no news to the person at the terminal."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
+    handlers = [each for name in ("", "lightning", "lightning.pytorch") for each in logging.getLogger(name).handlers]
+    for handler in (*handlers, logging.lastResort):
+        if handler is not None:
+            handler.addFilter(_no_escapes)
     warnings.formatwarning = _in_a_line
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 with torch >= 2.10

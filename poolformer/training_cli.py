@@ -49,7 +49,7 @@ from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .claims import Outline, check_claims
 from .classifier import METRICS, RUN, ImageClassifier
-from .configs import default_config, find_config, is_overlay, read_config
+from .configs import default_config, find_config, is_overlay, read_config, run_name
 from .dry_save import DrySave
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, RunError
 from .evaluated_data import EvaluatedData
@@ -307,7 +307,7 @@ class TrainingCLI(LightningCLI):
         else:
             named = self.data_named or DIGITS
             alone = default_config().stem if named == DIGITS else re.split(r"[.:/]", named)[-1]
-            run_dir = Path("runs", "-".join(file.stem for file in self.files) or alone)
+            run_dir = Path("runs", run_name(self.files) or alone)
         self._options.trainer.default_root_dir = str(run_dir)
 
     def _take_defaults_from(self, path: Path) -> None:
@@ -584,10 +584,10 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
         value = value if equals else next(words, None)
         if value is None:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        file = Path(paths.local(value, option))
-        if file.name == run_config.NAME:
-            earlier_runs.recover(file.parent)
-        files.append(find_config(str(file)))
+        file = paths.local(value, option)
+        if Path(file).name == run_config.NAME:
+            earlier_runs.recover(Path(file).parent)
+        files.append(find_config(file))
     return flags, files
 
 

@@ -45,14 +45,14 @@ LAYERS = [
     ["configs", "launchers", "run_lock"],
     ["batches", "option_ranges", "class_names", "provenance"],
     ["field_words"],
-    ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "resuming", "atomic_write", "paths"],
+    ["registry", "layers", "complexity", "measure", "host_memory", "quiet", "streams", "resuming", "paths"],
     ["plain_values"],
     ["kernels.cpu"],
     ["kernels.pool_mix", "kernels.channel_mix"],
     ["kernels.pool_mix_plain", "kernels.pool_mix_triton", "kernels.channel_mix_plain", "kernels.channel_mix_triton"],
     ["kernels.statistics", "kernels.operators"],
     ["kernels.availability", "kernels.__init__"],
-    ["errors", "shell"],
+    ["errors", "shell", "caches", "atomic_write"],
 ]
 NETWORKS = ["backbones", "pretrained", *(pattern for row in LAYERS[LAYERS.index(["metaformer"]) :] for pattern in row)]
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside

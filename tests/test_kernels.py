@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from poolformer import create_backbone
@@ -199,6 +200,42 @@ def test_gradients_of_weights_lie_as_the_weights_do(way, transposed):
     for name, ours, exact in zip(("w1", "w2"), *gradients, strict=True):
         assert ours.stride() == values[name].stride()
         torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
+
+
+TRANSFORMS = {
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x.cos(),))[1],
+    "jacfwd": lambda f, x: torch.func.jacfwd(f)(x),
+    "vjp": lambda f, x: torch.func.vjp(f, x)[1](x.cos()),
+    "grad": lambda f, x: torch.func.grad(lambda x: f(x).square().sum())(x),
+    "hessian": lambda f, x: torch.func.hessian(lambda x: f(x).square().sum())(x),
+    "vmap": lambda f, x: torch.func.vmap(f)(torch.stack([x, 2 * x])),
+    "gradients of each": lambda f, x: torch.func.vmap(torch.func.grad(lambda x: f(x).square().sum()))(x[None]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # which tangents call
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@each_operator
+def test_transforms_of_torch_func_give_what_the_definition_gives(operator, transform):
+    values = inputs(operator, (2, 4, 2, 3), torch.float32)
+    x = values.pop("x")
+
+    def result(function: Callable[..., Tensor]) -> Tensor:
+        return TRANSFORMS[transform](lambda x: function(x, **values, eps=1e-5), x)
+
+    torch.testing.assert_close(result(operator.fused), result(operator.definition), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # which tangents call
+@pytest.mark.parametrize("name", ["x", "weight"])
+@each_operator
+def test_a_dual_number_keeps_its_tangent(operator, name):
+    values, tangents = inputs(operator, SHAPE, torch.float32), []
+    for function in (operator.fused, operator.definition):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(values[name], values[name].cos())
+            tangents.append(forward_ad.unpack_dual(function(**{**values, name: dual}, eps=1e-5)).tangent)
+    torch.testing.assert_close(*tangents, rtol=1e-4, atol=1e-4)
 
 
 @each_operator
@@ -471,6 +508,87 @@ def test_a_library_that_is_not_whole_is_compiled_again(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.ops, "load_library", load_library)
     cpu._load()
     assert asked == [b"torn", b"whole"]
+
+
+@pytest.fixture
+def compiled(monkeypatch, tmp_path) -> Path:
+    """A library in a cache, compiled by nobody."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cpu, "_compile", lambda compiler, sources, library: None)
+    monkeypatch.setattr(cpu, "_run", lambda command: _output(command).write_bytes(b"whole"))
+    library = cpu._library()
+    monkeypatch.setattr(cpu, "_run", lambda command: _output(command).write_bytes(b"compiled again"))
+    assert cpu._library().read_bytes() == b"whole"
+    return library
+
+
+def _cut(library: Path) -> None:
+    library.write_bytes(b"who")
+
+
+def _flipped(library: Path) -> None:
+    library.write_bytes(b"wholf")
+
+
+def _without_digest(library: Path) -> None:
+    cpu._digest_file(library).unlink()
+
+
+def _digest_is_no_text(library: Path) -> None:
+    cpu._digest_file(library).write_bytes(b"\xff")
+
+
+def _writable_by_others(library: Path) -> None:
+    library.chmod(0o666)
+
+
+def _digest_writable_by_others(library: Path) -> None:
+    cpu._digest_file(library).chmod(0o666)
+
+
+def _of_another_user(library: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(library, 12345, -1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
+@pytest.mark.parametrize(
+    "change",
+    [
+        _cut,
+        _flipped,
+        _without_digest,
+        _digest_is_no_text,
+        _writable_by_others,
+        _digest_writable_by_others,
+        _of_another_user,
+    ],
+)
+def test_a_library_that_is_not_as_it_was_compiled_is_not_loaded(compiled, change):
+    change(compiled)
+    assert cpu._library().read_bytes() == b"compiled again"
+    assert cpu._is_as_compiled(compiled)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
+def test_a_folder_that_others_can_write_is_not_used(compiled, monkeypatch, tmp_path, caplog):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    monkeypatch.setattr(cpu.caches, "private_cache", lambda: private)
+    compiled.parent.chmod(0o777)
+    assert cpu._library() == private / "poolformer" / compiled.name
+    assert "is not used: others can write it" in caplog.text
+
+
+def test_a_mount_from_which_nothing_can_be_run_is_said_and_nothing_compiled_again(compiled, monkeypatch, caplog):
+    def load_library(path: str) -> None:
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr(torch.ops, "load_library", load_library)
+    assert not cpu.load.__wrapped__()
+    assert caplog.text.count("noexec") == 1
+    assert compiled.read_bytes() == b"whole"
 
 
 def _output(command: list[str]) -> Path:

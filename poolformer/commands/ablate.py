@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ablation, launchers
 from ..atomic_write import atomic_write
-from ..configs import find_config
+from ..configs import find_config, is_piped
 from ..errors import ConfigError, PoolformerError, one_line
 from ..shell import quoted
 from .arguments import CommandParser
@@ -72,6 +72,8 @@ def main(argv: list[str]) -> int:
 
 def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     configs = options.config or ["digits"]
+    if piped := next((config for config in configs if is_piped(find_config(config))), None):
+        raise ConfigError(f"--config {piped} can be read once, but every run reads it: write it to a file")
     out = options.out or Path("runs", "ablation", "-".join(find_config(config).stem for config in configs))
     asked = [ablation.find_row(name) for name in options.rows or ablation.row_names()]
     names = [row.name for row in asked]

@@ -3,6 +3,7 @@
 Not by `torch.utils.cpp_extension`, which wants ninja and waits for ever where a process died that held its lock.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from .. import caches
+from ..atomic_write import atomic_write
 from . import channel_mix, pool_mix  # noqa: F401  which define the operators
 from .availability import use_cpp
 
@@ -59,8 +62,12 @@ def _load() -> None:
     library = _library()
     try:
         torch.ops.load_library(str(library))
-    except OSError:  # it is not whole, or the system has changed
-        torch.ops.load_library(str(_library(anew=True)))
+    except OSError as error:
+        if "failed to map segment" in str(error):  # what a file system mounted noexec says, to any file
+            raise OSError(
+                f"nothing can be run from '{library.parent}', which may be mounted noexec: {error}"
+            ) from error
+        torch.ops.load_library(str(_library(anew=True)))  # the system has changed
 
 
 def _multiplies(dtype: torch.dtype) -> bool:
@@ -89,9 +96,8 @@ def _library(*, anew: bool = False) -> Path:
     sources = [(here / name).read_text() for name in (*_SOURCES, *_HEADERS)]
     made_of = [*compiler, *flags, *libraries, torch.__version__, platform.libc_ver()[1], *sources]
     name = f"fused-{hashlib.sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}.so"
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poolformer" / name
-    if anew or not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    kept = _folder() / name
+    if anew or not _is_as_compiled(kept):
         with tempfile.TemporaryDirectory(dir=kept.parent) as directory:
             # A warning, since a run says nothing until it is done.
             _LOG.warning("compiling the fused operators for this CPU, once, for a quarter of a minute: %s", kept)
@@ -100,8 +106,45 @@ def _library(*, anew: bool = False) -> Path:
             _run([*compiler, "-shared", "-o", str(built), *map(str, built.parent.glob("*.o")), *libraries])
             with built.open("rb+") as file:
                 os.fsync(file.fileno())
+            digest = _digest(built)
             built.replace(kept)  # whole, whoever else compiles it
+            with atomic_write(_digest_file(kept), "w") as file:
+                file.write(digest)
     return kept
+
+
+def _folder() -> Path:
+    """Return where the library is kept: what others can write is not run."""
+    usual = caches.home_cache()
+    if usual is not None:
+        folder = usual / "poolformer"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK) and caches.is_safe(folder):
+            return folder
+        if folder.is_dir() and not caches.is_safe(folder):
+            _LOG.warning("'%s' is not used: others can write it, and what is in it would be run", folder)
+    folder = caches.private_cache() / "poolformer"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _is_as_compiled(library: Path) -> bool:
+    """Return whether a file is what was compiled here: a cut one ends the process when it is loaded."""
+    digest = _digest_file(library)
+    if not (library.is_file() and caches.is_safe(library) and caches.is_safe(digest)):
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        return digest.read_text(encoding="ascii").strip() == _digest(library)
+    return False
+
+
+def _digest_file(library: Path) -> Path:
+    return library.with_name(f"{library.name}.sha256")
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _instructions() -> list[str]:

@@ -120,17 +120,17 @@ def test_escapes_in_names_are_shown_not_sent(fake_plugin, capsys):
     assert "red\\x1b[31m" in capsys.readouterr().out
 
 
-def test_escapes_in_warnings_and_logs_are_shown_not_sent(capsys):
-    with quiet.short_warnings(), warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.warn(f"class {ESCAPE}cat", stacklevel=1)
+def test_escapes_in_warnings_and_logs_are_shown_not_sent():
+    with quiet.short_warnings():
+        assert warnings.formatwarning(f"class {ESCAPE}cat\nnext", UserWarning, "", 1) == (
+            "warning: class \\x1b[31mcat\nnext\n"
+        )
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.addFilter(quiet._no_escapes)
     logging.getLogger("poolformer.test").addHandler(handler)
     logging.getLogger("poolformer.test").warning("class %s\nnext %d", f"{ESCAPE}cat", 3)
     logging.getLogger("poolformer.test").removeHandler(handler)
-    assert "\x1b" not in capsys.readouterr().err + stream.getvalue()
     assert stream.getvalue() == "class \\x1b[31mcat\nnext 3\n"
 
 
@@ -181,7 +181,7 @@ def test_an_ablation_does_not_take_what_can_be_read_once(capsys):
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="of pipes as Linux has them")
 def test_a_run_from_a_pipe_has_a_name_and_can_be_resumed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    short = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    short = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--model.warmup_epochs", "0"]
     text = find_config("digits").read_text()
     assert cli.main(["fit", "--config", through_a_pipe(text), "--trainer.max_epochs", "1", *short]) == 0
     assert Path("runs/stdin/config.yaml").is_file()

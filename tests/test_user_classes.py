@@ -1,13 +1,17 @@
 """Callbacks, loggers and data modules of the user's own: from a file in the current directory, with the reason said."""
 
 import csv
+import re
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+import poolformer.training_cli  # before output is captured: Lightning logs to the stderr it finds
 from poolformer import cli, user_classes
 from poolformer.checkpoint import read
 from poolformer.run_directory import BestCheckpoint, LastCheckpoint, checkpoints
@@ -89,7 +93,7 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "boom.py").write_text("\nraise KeyError('HOME')\n")
     (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
     yield
-    for name in ("mine", "torn", "needy", "boom", "leaves"):
+    for name in ("mine", "torn", "needy", "boom", "leaves", "my_data", "my_callbacks"):
         sys.modules.pop(name, None)
 
 
@@ -210,6 +214,34 @@ def test_a_run_may_keep_no_checkpoints(tmp_path, option, written):
     found = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()} if written else set()
     assert {name for name in found if "tfevents" not in name} == written
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the data has|.*is smaller than the logging interval|.*classes")
+def test_the_example_of_the_data_readme_runs(tmp_path, monkeypatch):
+    text = (Path(poolformer.__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Data modules, callbacks and loggers of your own\n")[2].partition("\n## ")[0]
+    module, command, extras = [
+        textwrap.dedent(block) for block in re.findall(r"(?:^(?: {4}.*)?\n)+", section, re.M) if block.strip()
+    ]
+    (tmp_path / "my_data.py").write_text(module)
+    (tmp_path / "extras.yaml").write_text(extras)
+    (tmp_path / "my_callbacks.py").write_text(
+        "from lightning.pytorch.callbacks import Callback\n\n\nclass Note(Callback):\n"
+        "    def __init__(self, text: str):\n        self.text = text\n\n"
+        "    def on_train_end(self, trainer, pl_module):\n        print(self.text)\n"
+    )
+    (tmp_path / "mine").mkdir()
+    torch.save(torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8), tmp_path / "mine" / "images.pt")
+    torch.save(torch.arange(32) % 10, tmp_path / "mine" / "labels.pt")
+    words = command.split()
+    assert words[:2] == ["poolformer", "fit"]
+    assert (
+        cli.main([*words[1:], "--config", "extras.yaml", *SHORT[:-2], "--trainer.default_root_dir", "runs/mine"]) == 0
+    )
+    run = tmp_path / "runs" / "mine"
+    assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (run / "checkpoints").iterdir()}
+    assert next(run.rglob("metrics.csv")).is_file()
 
 
 # ---- checkpoints of before

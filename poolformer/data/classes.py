@@ -43,11 +43,10 @@ def classes_of(listing: Listing, path: Path, *, split: str | None = None, is_arc
     where = f"'{path}'{f', split {split}' if split else ''}"
     top = _top(listing, _Source(path, where, is_archive))
     names = sorted({folders[len(top)] for folders in listing.folders if folders[: len(top)] == top != folders})
-    images = [image._replace(folders=image.folders[len(top) :]) for image in listing.images]
-    for image in images:
-        if not image.folders:
+    for image in listing.images:
+        if image.folders == top:
             listing.leave_out(IMAGE_BESIDE, top, image.name)
-    images = sorted((image for image in images if image.folders), key=_in_order)
+    images = _in_order(listing.images, top)
     label_of = {name: label for label, name in enumerate(names)}
     labels = [label_of[image.folders[0]] for image in images]
     _check(names, labels, where, listing)
@@ -174,8 +173,12 @@ def _remarks(listing: Listing, images: list[Found], top: Folders) -> str:
     return "; ".join(remarks)
 
 
-def _in_order(image: Found) -> tuple[str, str, str]:
-    return image.folders[0], "/".join(image.folders), image.name  # as torchvision sorts
+def _in_order(images: list[Found], top: Folders) -> list[Found]:
+    """Images in class folders, sorted as by torchvision; their folders from the class on."""
+    below = {image.folders: image.folders[len(top) :] for image in images}
+    key = {folders: (inner[0], "/".join(inner)) for folders, inner in below.items() if inner}
+    ordered = sorted((image for image in images if image.folders in key), key=lambda image: (key[image[0]], image[1]))
+    return [Found(below[folders], name, place) for folders, name, place in ordered]
 
 
 def _folders_of_images(listing: Listing) -> set[Folders]:

@@ -129,7 +129,9 @@ def _signals_later() -> Iterator[None]:
         return
     waiting: list[int] = []
     kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if kind is not None]
-    before = {kind: signal.signal(kind, lambda signum, frame: waiting.append(signum)) for kind in kinds}
+    before = {
+        kind: signal.signal(kind, lambda signum, frame: waiting.append(signum)) or signal.SIG_DFL for kind in kinds
+    }
     try:
         yield
     finally:

@@ -32,6 +32,8 @@ class Stop(Protocol):
 
     def leave_stuck(self, trainer: pl.Trainer, *, saves: bool) -> None: ...
 
+    def leave_without_batch(self, trainer: pl.Trainer, error: Exception, *, saves: bool) -> None: ...
+
 
 class Place(enum.Enum):
     """Where in an epoch the run is, as far as a checkpoint has to know."""
@@ -144,10 +146,19 @@ class EpochLoop(_TrainingEpochLoop):
             self.trainer.should_stop = True  # there is a last validation then, and after it the end
             if self.restarted_on_train_batch_end:
                 self._batches_that_stepped -= 1  # counted in `reset`, and after the validation
+        place, ready, fetched = self._place, self.batch_progress.current.ready, data_fetcher.fetched
         try:
             super().advance(data_fetcher)
         except StuckLoader:
-            self.stop.leave_stuck(self.trainer, saves=self.batch_progress.current.ready > 0)
+            self._place = place  # the hook after a fetch is called all the same
+            self.stop.leave_stuck(self.trainer, saves=ready > 0)
+        except StopIteration:
+            raise
+        except Exception as error:
+            if data_fetcher.fetched > fetched:
+                raise
+            self._place = place
+            self.stop.leave_without_batch(self.trainer, error, saves=ready > 0)
 
     def _on_after_fetch(self) -> None:
         super()._on_after_fetch()
@@ -251,6 +262,10 @@ class ValidationLoop(_EvaluationLoop):
             outputs = super().run()
         except StuckLoader:
             epoch_loop.stop.leave_stuck(self.trainer, saves=True)
+        except Exception as error:
+            if self.batch_progress.current.ready > self.batch_progress.current.completed:
+                raise
+            epoch_loop.stop.leave_without_batch(self.trainer, error, saves=True)
         epoch_loop.end_validation()
         return outputs
 

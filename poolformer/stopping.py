@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from . import loops
 from .checkpoint_io import has_saved
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .waiting import Waiting
 
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)
@@ -160,13 +160,38 @@ class StopOnSignal(Callback):
 
     def save_and_leave(self, trainer: pl.Trainer) -> None:
         """Save where something is trained, and raise `Stopped`."""
-        if self.checkpoint is not None and trainer.state.fn == "fit" and not trainer.fast_dev_run:
+        if self._may_save(trainer):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
             if has_saved(trainer):
                 rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
             else:
                 rank_zero_warn(f"stopped after step {trainer.global_step}, which could not be saved")
         self._leave(trainer)
+
+    def _may_save(self, trainer: pl.Trainer) -> bool:
+        return self.checkpoint is not None and trainer.state.fn == "fit" and not trainer.fast_dev_run
+
+    def leave_without_batch(self, trainer: pl.Trainer, error: Exception, *, saves: bool) -> None:
+        """End a run whose next batch cannot be read, with all whole steps saved.
+
+        Args:
+            error: What the loader raised.
+            saves: As for `leave_stuck`.
+
+        Raises:
+            DataError: In place of one, with where the steps are; any other error is raised as it is.
+        """
+        # The other ranks wait in the middle of their step: nothing can be saved together.
+        if not saves or trainer.world_size > 1 or not self._may_save(trainer):
+            raise error
+        trainer.save_checkpoint(self.checkpoint, weights_only=False)
+        if not has_saved(trainer):
+            raise error
+        where = f"stopped after step {trainer.global_step}, which is saved in '{self.checkpoint}'"
+        if isinstance(error, DataError):
+            raise DataError(f"{error}; {where}") from error
+        rank_zero_warn(where)
+        raise error
 
     def leave_stuck(self, trainer: pl.Trainer, *, saves: bool) -> None:
         """End a run whose next batch does not come.

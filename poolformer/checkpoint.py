@@ -19,6 +19,7 @@ from . import registry
 from .checkpoint_archive import check_archive
 from .errors import CheckpointError, RegistryError
 from .mixer_spec import MixerSpec, resolve, stages
+from .pickle_keys import check_keys
 from .plain_values import is_bounded
 from .registry import describe
 
@@ -149,6 +150,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint at '{path}'{candidates(path)}")
     try:
         check_archive(path)
+        check_keys(path)
         # Said explicitly: the default can be turned off by an environment variable.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of arbitrary bytes PyTorch makes errors of a dozen kinds

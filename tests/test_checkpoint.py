@@ -347,6 +347,28 @@ def test_values_that_stand_for_billions_are_refused_at_once(tmp_path, bomb, part
     assert time.monotonic() - began_s < 5
 
 
+TOWER: Any = ()
+for _ in range(40):
+    TOWER = (TOWER, TOWER)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("place", ["a key", "a value"])
+@pytest.mark.parametrize("old", [False, True], ids=["archive", "torch's old format"])
+def test_a_key_that_would_be_hashed_for_hours_is_refused(tmp_path, place, old):
+    tower = pickle.dumps(TOWER, protocol=2)[2:-1]  # without PROTO and STOP
+    inside = b"}" + tower + b"K\x01s" if place == "a key" else b"]" + tower + b"a"
+    content = b"\x80\x02}X\x01\x00\x00\x00a" + inside + b"s."
+    if old:
+        (tmp_path / "x.ckpt").write_bytes(content)
+    else:
+        with zipfile.ZipFile(tmp_path / "x.ckpt", "w") as target:
+            target.writestr("archive/data.pkl", content)
+            target.writestr("archive/version", b"3\n")
+    with pytest.raises(CheckpointError, match="its tuples stand for too many values"):
+        read(tmp_path / "x.ckpt")
+
+
 @pytest.mark.parametrize("weights", [{None: torch.zeros(1)}, {"w": 3}, {"w": None}], ids=str)
 def test_weights_that_are_no_tensors_by_name_are_refused(tmp_path, weights):
     with pytest.raises(CheckpointError, match="its state_dict holds more than tensors by name"):

@@ -35,7 +35,7 @@ LAYERS = [
     ["pretrained", "run_directory", "held_checkpoint", "waiting"],
     ["run_files"],
     ["checkpoint", "checkpoint_io", "run_config", "earlier_runs"],
-    ["checkpoint_archive"],
+    ["checkpoint_archive", "pickle_keys"],
     ["mixer_rules", "fused", "folding"],
     ["metaformer"],
     ["execution"],

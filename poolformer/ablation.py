@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .atomic_write import atomic_write
 from .configs import config_names, find_config, read_config
 from .errors import ConfigError, PoolformerError, UnknownNameError, one_line
+from .paths import with_home
 from .registry import MIXERS, describe, find, listing, suggestion
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def find_row(given: str) -> Row:
     """
     if given == BASE:
         return Row(BASE)
+    given = with_home(given)
     for name in (given, given.replace("_", "-")):  # random_matrix is the mixer of the row random-matrix
         if name in row_names() and not Path(given).is_file():
             return _overlay_row(name, find_config(f"{_FOLDER}{name}"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .ablation import Result, Row
-from .atomic_write import atomic_write
+from .atomic_write import atomic_write, replacing
 from .errors import ConfigError
 
 HEADER = ("row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time")
@@ -178,7 +178,8 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
                 arrowprops={**arrow, "relpos": (0, 0.5)},
             )
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=150)
+        with replacing(paths[-1]) as unfinished:
+            figure.savefig(unfinished, dpi=150, format="png")
     return paths
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+from .paths import with_home
 from .registry import describe, suggestion
 
 MAX_VALUES = 10_000
@@ -144,6 +145,7 @@ def find_config(given: str) -> Path:
     Raises:
         ConfigError: Neither exists.
     """
+    given = with_home(given)
     path = Path(given)
     if given == str(STDIN):
         return STDIN

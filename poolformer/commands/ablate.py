@@ -11,7 +11,7 @@ from ..atomic_write import atomic_write
 from ..configs import find_config, is_piped
 from ..errors import ConfigError, PoolformerError, one_line
 from ..shell import quoted
-from .arguments import CommandParser
+from .arguments import CommandParser, local_folder
 
 if TYPE_CHECKING:
     from ..ablation import Row, Run
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"all that fit by default: {rows}; YAML files; mixers")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="seeds of each row (0)")
-    parser.add_argument("--out", type=Path, help="directory of all runs and the table (runs/ablation/BASE)")
+    parser.add_argument("--out", type=local_folder, help="directory of all runs and the table (runs/ablation/BASE)")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at once (1; on SLURM as many as it gives)")
     parser.add_argument("--launcher", choices=["local", "submitit"], default="local", help="this machine, or SLURM")
     parser.add_argument("--slurm", nargs="+", type=_parameter, default=[], metavar="KEY=VALUE", help="see above")

@@ -3,8 +3,11 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from ..errors import ConfigError
+from ..paths import local
 from ..registry import suggestion
 
 
@@ -44,6 +47,19 @@ def number(
     return parse
 
 
+def local_path(text: str) -> str:
+    """Read a path, with ``~`` written out; a type of argparse's."""
+    try:
+        return local(text, "the path")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def local_folder(text: str) -> Path:
+    """Read a folder as `local_path` does."""
+    return Path(local_path(text))
+
+
 threads = number(int, "a whole number from 0 up", least=0)
 side = number(int, "pixels from 1 to 16384", least=1, most=16384)
 above_0 = number(float, "a number above 0", least=0, above=True)
@@ -52,7 +68,7 @@ share = number(float, "a number above 0, at most 1", least=0, most=1, above=True
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint of a run, and what it may import."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint of a run")
+    parser.add_argument("checkpoint", metavar="CKPT", type=local_path, help="a checkpoint of a run")
     parser.add_argument(
         "--trust",
         metavar="MODULE:NAME",

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
-from .arguments import CommandParser, share, side, threads
+from .arguments import CommandParser, local_path, share, side, threads
 
 if TYPE_CHECKING:
     from ..data.beton import Stored
@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         "poolformer bench data", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("src", help="a .beton file, or a folder of class folders")
-    parser.add_argument("--others", help="the images for timm and torchvision; SRC by default")
+    parser.add_argument("src", type=local_path, help="a .beton file, or a folder of class folders")
+    parser.add_argument("--others", type=local_path, help="the images for timm and torchvision; SRC by default")
     parser.add_argument("--images", type=int, default=1000, help="images a turn (SRC is repeated up to that)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--batch_size", type=int, default=128)

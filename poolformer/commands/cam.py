@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atomic_write import replacing
 from ..errors import ConfigError, DataError
-from .arguments import CommandParser, add_checkpoint, share
+from .arguments import CommandParser, add_checkpoint, local_path, share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,8 @@ def main(argv: list[str]) -> int:
         row[0].imshow(pixels.permute(1, 2, 0).numpy())
         row[0].set_title(Path(name).name, fontsize=8)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=options.dpi)
+    with replacing(options.out) as unfinished:
+        figure.savefig(unfinished, dpi=options.dpi, format=Path(options.out).suffix[1:])
     print(options.out)
     return 0
 
@@ -70,14 +72,16 @@ def _parser() -> argparse.ArgumentParser:
         "poolformer cam", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_checkpoint(parser)
-    parser.add_argument("image", metavar="IMAGE", nargs="+", help="image files")
-    parser.add_argument("--beside", metavar="CKPT", action="append", default=[], help="another checkpoint; repeatable")
+    parser.add_argument("image", metavar="IMAGE", nargs="+", type=local_path, help="image files")
+    parser.add_argument(
+        "--beside", metavar="CKPT", action="append", type=local_path, default=[], help="another checkpoint; repeatable"
+    )
     parser.add_argument(
         "--class", dest="label", help="name or number of the class to look for; the likeliest if not given"
     )
     parser.add_argument("--layer", help="module whose output is looked at, as stages.1; the last stage by default")
     parser.add_argument("--crop_pct", type=share, default=0.9, help="as --data.crop_pct of the run")
-    parser.add_argument("--out", default="cam.png", help="the picture to write: .png, .pdf or .svg")
+    parser.add_argument("--out", type=local_path, default="cam.png", help="the picture to write: .png, .pdf or .svg")
     parser.add_argument("--dpi", type=int, default=150, help="dots an inch of a picture of 3 inches")
     return parser
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..atomic_write import publish
 from ..errors import ConfigError, PoolformerError
 from ..registry import describe
-from .arguments import CommandParser, above_0, add_checkpoint
+from .arguments import CommandParser, above_0, add_checkpoint, local_path
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_checkpoint(parser)
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="what to write: .onnx, .pt2 or .safetensors (CKPT's name with .onnx)"
+        "file",
+        metavar="FILE",
+        nargs="?",
+        type=local_path,
+        help="what to write: .onnx, .pt2 or .safetensors (CKPT's name with .onnx)",
     )
     parser.add_argument("--batch_size", type=int, help="images of every batch; any number if not given")
     parser.add_argument("--fixed_size", action="store_true", help="fix H and W to the size that the run evaluated at")

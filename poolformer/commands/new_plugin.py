@@ -8,8 +8,9 @@ import shlex
 from pathlib import Path
 
 from .. import registry
+from ..atomic_write import atomic_write
 from ..errors import ConfigError
-from .arguments import CommandParser
+from .arguments import CommandParser, local_folder
 
 # The example's names; what is written differs from the example in these alone.
 _EXAMPLE, _EXAMPLE_CLASS = "my_mixer", "MyMixer"
@@ -31,7 +32,9 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="name of the mixer: lower-case letters, digits and underscores")
-    parser.add_argument("directory", metavar="DIR", type=Path, help="folder to make; it may exist if it is empty")
+    parser.add_argument(
+        "directory", metavar="DIR", type=local_folder, help="folder to make; it may exist if it is empty"
+    )
     arguments = parser.parse_args(argv)
     write_plugin(arguments.name, arguments.directory)
     print(_next_steps(arguments.name, arguments.directory))
@@ -57,7 +60,8 @@ def write_plugin(name: str, directory: Path) -> None:
         for file, text in texts.items():
             target = directory / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+            with atomic_write(target, "w", encoding="utf-8") as opened:
+                opened.write(text)
     except OSError as error:
         raise ConfigError(f"new-plugin cannot write {str(target)!r} ({error.strerror}); name another folder") from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, printable
-from .arguments import CommandParser, threads
+from .arguments import CommandParser, local_path, threads
 
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
@@ -65,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         "poolformer pack", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("src", help="folder of class folders, or a tar of one")
-    parser.add_argument("dst", help="the .beton file to write")
+    parser.add_argument("src", type=local_path, help="folder of class folders, or a tar of one")
+    parser.add_argument("dst", type=local_path, help="the .beton file to write")
     parser.add_argument("--split", help="of a tar or folder that holds several: train, val, test")
     parser.add_argument("--max_side", type=int, help="resize longer images to this long side, in pixels")
     parser.add_argument("--quality", type=int, help="JPEG quality of what is encoded (90 with --max_side)")

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import printable
-from .arguments import CommandParser, threads
+from .arguments import CommandParser, local_path, threads
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     parser = CommandParser(
         "poolformer verify", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", help="the .beton file")
+    parser.add_argument("file", type=local_path, help="the .beton file")
     parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     options = parser.parse_args(argv)
     from ..data.beton import Beton

@@ -181,7 +181,8 @@ def test_an_ablation_does_not_take_what_can_be_read_once(capsys):
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="of pipes as Linux has them")
 def test_a_run_from_a_pipe_has_a_name_and_can_be_resumed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    short = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--model.warmup_epochs", "0"]
+    short = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    short += ["--model.warmup_epochs", "0", "--trainer.log_every_n_steps", "1"]
     text = find_config("digits").read_text()
     assert cli.main(["fit", "--config", through_a_pipe(text), "--trainer.max_epochs", "1", *short]) == 0
     assert Path("runs/stdin/config.yaml").is_file()

@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import tarfile
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.cli import main
 from poolformer.data import FFCVData, FolderData, patience
 from poolformer.data.beton import Beton
-from poolformer.data.class_folders import read_file
+from poolformer.data.class_folders import TarFiles, read_file
 from poolformer.errors import DataError
 
 
@@ -58,6 +59,14 @@ def test_an_error_that_passes_is_waited_for(folder, beton, no_pauses, monkeypatc
     assert read_file(str(path)) == path.read_bytes()
     monkeypatch.setattr(os, "pread", Flaky(os.pread, code, 3))
     assert np.array_equal(Beton(beton).read(0).data, whole)
+
+
+def test_a_tar_is_waited_for_too(folder, tmp_path, no_pauses, monkeypatch):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(folder, "images")
+    files = TarFiles(tmp_path / "x.tar")
+    monkeypatch.setattr(os, "pread", Flaky(os.pread, errno.EIO, 3))
+    assert files.read(0) == (folder / "class_0" / "0.JPEG").read_bytes()
 
 
 @pytest.mark.parametrize(("code", "times"), [(errno.EIO, 4), (errno.EACCES, 1), (errno.ENOENT, 1)])

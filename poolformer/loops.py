@@ -11,7 +11,6 @@ import math
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
@@ -75,10 +74,6 @@ class FitLoop(_FitLoop):
         self._leave_time_for_validation()
         if self._validation_is_due and self.trainer._val_check_time_interval is not None:
             self.trainer._last_val_time = -math.inf
-        for callback in self.trainer.callbacks:  # which sets it when an epoch starts, and this one has started
-            if isinstance(callback, GradientAccumulationScheduler):
-                accumulated = callback.get_accumulate_grad_batches(self.trainer.current_epoch)
-                self.trainer.accumulate_grad_batches = accumulated
 
     @property
     def _validation_is_due(self) -> bool:

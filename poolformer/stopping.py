@@ -275,6 +275,8 @@ class WholeSteps(Callback):
         for callback in trainer.callbacks:
             if isinstance(callback, GradientAccumulationScheduler):
                 accumulated += callback.scheduling.values()
+                # It does so itself when an epoch starts, which is over where a run is resumed inside one.
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         if batches is None and max(accumulated) > 1:
             raise ConfigError(
                 "--trainer.val_check_interval: a time may come in the middle of a step, which takes "

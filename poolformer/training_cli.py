@@ -28,6 +28,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from . import (
+    callback_rules,
     callbacks,
     closing,
     data,
@@ -38,6 +39,7 @@ from . import (
     lightning_refusals,
     option_ranges,
     paths,
+    plain_options,
     provenance,
     run_config,
     run_directory,
@@ -359,6 +361,7 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what they refuse comes out as they said it."""
+        plain_options.make_plain(self._options)
         said = self.config
         if self._options.ckpt_path and self._options.model.pretrained:
             rank_zero_info(f"The weights come from --ckpt_path; '{self._options.model.pretrained}' is not read")
@@ -383,6 +386,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer of a run: one directory, two checkpoints, TensorBoard, bf16 where it pays."""
         options = self._get(self.config_init, "trainer")
+        callback_rules.check(options.callbacks or [])
         if options.precision is None:
             kwargs["precision"] = _default_precision(options.accelerator)
         if options.logger in (None, True):
@@ -446,7 +450,7 @@ class TrainingCLI(LightningCLI):
         options = self._options.clone()
         options.ckpt_path = None
         options.seed_everything = self.model.seed  # a run that goes on keeps the one it started with
-        dumped = self._parser(self.verb).dump(options, skip_none=False)
+        dumped = plain_options.without_objects(self._parser(self.verb).dump(options, skip_none=False))
         path.write_text(run_config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class CommandParser(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         word = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
         near = suggestion(word.replace("-", "_").replace("__", "--", 1), known) if word.startswith("--") else ""
-        self.exit(2, f"{self.prog}: error: {message}.{near} '{self.prog} --help' lists the options\n")
+        self.exit(2, f"{self.prog}: error: {message}{f'.{near}' if near else ''}\n")
 
 
 def number(

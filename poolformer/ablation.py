@@ -224,6 +224,7 @@ def check_builds(settings: dict[str, Any]) -> None:
     from .data_section import image_size_of
     from .errors import BrokenPluginError
 
+    # Where the data is told the size, the model's is not among the settings.
     options = {"image_size": image_size_of(settings["data"]), **settings["model"], "pretrained": None}
     try:
         with torch.device("meta"):

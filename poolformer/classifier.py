@@ -89,6 +89,7 @@ class ImageClassifier(pl.LightningModule):
         seed: Of what a batch draws; a run that goes on keeps the one it started with.
         trained_as: Record of the checkpoint that the weights are from.
         saved_metrics: What had been logged last when that checkpoint was saved.
+        saved_crop_pct: Share of the resized image that its run evaluated; None where its data has no such option.
 
     Example:
         >>> model = ImageClassifier("poolformer_tiny", num_classes=10, mixer="identity")
@@ -167,6 +168,7 @@ class ImageClassifier(pl.LightningModule):
         self._has_published_weights = pretrained is not None
         self.trained_as: dict[str, Any] | None = None
         self.saved_metrics: dict[str, float] = {}
+        self.saved_crop_pct: float | None = None
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._before: dict[str, Any] = {}
         self._checks: dict[Any, BatchCheck] = {}
@@ -461,6 +463,8 @@ class ImageClassifier(pl.LightningModule):
             rank_zero_warn(warning)
         self.trained_as = checkpoint.get(RECORD)
         self.saved_metrics = checkpoint.get(METRICS, {})
+        crop_pct = (checkpoint.get("datamodule_hyper_parameters") or {}).get("crop_pct")
+        self.saved_crop_pct = crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None
         trained_on = (self.trained_as or {}).get("class_names")
         if self._trainer is not None and self._trainer.state.fn == "fit":
             check_resumed(trained_on, self._data_names)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import main
+from poolformer.commands import cam
 from poolformer.commands.cam import class_activation_map
 from poolformer.errors import CheckpointError, ConfigError
 
@@ -63,6 +64,23 @@ def warmth(heat) -> list[float]:
     """Red minus blue in the left and the right half: where the map is hot."""
     difference = heat[..., 0].astype(float) - heat[..., 2]
     return [difference[:, : SIDE // 2].mean(), difference[:, SIDE // 2 :].mean()]
+
+
+def test_an_image_is_cropped_as_the_run_evaluated(classifier, tmp_path):
+    image = Image.new("RGB", (SIDE, SIDE))
+    image.paste("white", (0, 0, SIDE // 4, SIDE))
+    image.save(tmp_path / "edge.png")
+    content = torch.load(save(classifier, tmp_path / "a.ckpt"), weights_only=True)
+    pixels, edge = {}, str(tmp_path / "edge.png")
+    for crop_pct in (1.0, 0.5, None, "no share"):
+        torch.save({**content, "datamodule_hyper_parameters": {"crop_pct": crop_pct}}, tmp_path / "b.ckpt")
+        pixels[crop_pct] = cam._evaluation_pixels(
+            str(tmp_path / "edge.png"), load_classifier(tmp_path / "b.ckpt"), None
+        )
+    whole, half = (pixels[crop_pct].float().mean() for crop_pct in (1.0, 0.5))
+    assert whole > 50 > 10 > half  # a white quarter, which half of the image leaves out
+    assert torch.equal(pixels[None], cam._evaluation_pixels(edge, classifier, 0.9))
+    assert torch.equal(pixels[None], pixels["no share"])
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -1,5 +1,6 @@
 """The digits against scikit-learn's own: which, how many, in what order, and pixel by pixel."""
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData
 from poolformer.data.digits import Digits, DigitsLoader
 
@@ -166,3 +168,21 @@ def test_every_validation_digit_is_on_one_rank_once_and_ranks_have_equally_many_
     labels = torch.cat([everything(loader)[1] for loader in loaders])
     assert labels.sort().values.tolist() == list(range(361))
     assert len({len(loader) for loader in loaders}) == 1
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+def test_overfitting_takes_the_same_digits_in_every_epoch():
+    seen = []
+
+    class Labels(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append(batch.targets.argmax(1).tolist())
+
+    model = ImageClassifier("poolformer_tiny", 10, image_size=8, mixup=0, cutmix=0, warmup_epochs=0, cooldown_epochs=0)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    pl.Trainer(max_epochs=2, overfit_batches=2, enable_checkpointing=False, callbacks=[Labels()], **quiet).fit(
+        model, datamodule=DigitsData(batch_size=16)
+    )
+    first, second, *again = seen
+    assert again == [first, second]
+    assert first != second

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..classifier import ImageClassifier
 
+_CROP_PCT = 0.9  # the paper's, for a run whose data has no such option
+
 
 def main(argv: list[str]) -> int:
     """Show where trained networks look: Grad-CAM pictures (arXiv 1610.02391), as in the paper's figure 4.
@@ -51,13 +53,13 @@ def main(argv: list[str]) -> int:
         for axis in row:
             axis.set_axis_off()
         for axis, path, classifier in zip(row[1:], paths, classifiers, strict=True):
-            pixels = _evaluation_pixels(name, classifier.hparams.image_size, options.crop_pct)
+            pixels = _evaluation_pixels(name, classifier, options.crop_pct)
             label, probability, heat = class_activation_map(
                 classifier, pixels, label=_label(classifier, options.label), layer=options.layer
             )
             axis.imshow(heat)
             axis.set_title(f"{_run_name(path)}\n{classifier.class_name(label)} {probability:.0%}", fontsize=8)
-        pixels = _evaluation_pixels(name, classifiers[0].hparams.image_size, options.crop_pct)
+        pixels = _evaluation_pixels(name, classifiers[0], options.crop_pct)
         row[0].imshow(pixels.permute(1, 2, 0).numpy())
         row[0].set_title(Path(name).name, fontsize=8)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--class", dest="label", help="name or number of the class to look for; the likeliest if not given"
     )
     parser.add_argument("--layer", help="module whose output is looked at, as stages.1; the last stage by default")
-    parser.add_argument("--crop_pct", type=share, default=0.9, help="as --data.crop_pct of the run")
+    parser.add_argument("--crop_pct", type=share, help="share of the image that is seen; the run's if not given")
     parser.add_argument("--out", type=local_path, default="cam.png", help="the picture to write: .png, .pdf or .svg")
     parser.add_argument("--dpi", type=int, default=150, help="dots an inch of a picture of 3 inches")
     return parser
@@ -197,7 +199,7 @@ def _label(classifier: "ImageClassifier", given: str | None) -> int | None:
     )
 
 
-def _evaluation_pixels(name: str, image_size: int, crop_pct: float) -> "Tensor":
+def _evaluation_pixels(name: str, classifier: "ImageClassifier", crop_pct: float | None) -> "Tensor":
     """Load an image as evaluation does, uint8 (3, S, S)."""
     import numpy as np
     import torch
@@ -207,6 +209,7 @@ def _evaluation_pixels(name: str, image_size: int, crop_pct: float) -> "Tensor":
 
     if not Path(name).is_file():
         raise DataError(f"no image at '{name}'")
+    image_size, crop_pct = classifier.hparams.image_size, crop_pct or classifier.saved_crop_pct or _CROP_PCT
     out = np.empty((3, image_size, image_size), np.uint8)
     FileSource([Path(name)], [0]).load(0, EvalTransform(image_size=image_size, crop_pct=crop_pct), 0, out)
     return torch.from_numpy(out)

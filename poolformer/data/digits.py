@@ -85,7 +85,7 @@ class DigitsData(SeededDataModule):
 
     def _loader(self, digits: "Digits", *, shuffle: bool = False) -> "DigitsLoader":
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DigitsLoader(
+        loader = DigitsLoader(
             digits,
             workers=self.hparams.num_workers,
             batch_size=self.batch_size,
@@ -94,6 +94,8 @@ class DigitsData(SeededDataModule):
             rank=rank,
             world=world,
         )
+        loader.repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        return loader
 
 
 class Digits:

@@ -207,7 +207,7 @@ class ImageData(SeededDataModule, ABC):
 
     def _loader(self, split: str) -> Loader:
         rank, world, local = _place_among_processes(self)
-        return Loader(
+        loader = Loader(
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,
             batch_size=self.batch_size,
@@ -218,6 +218,8 @@ class ImageData(SeededDataModule, ABC):
             rank=rank,
             world=world,
         )
+        loader.repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        return loader
 
 
 def _place_among_processes(module: pl.LightningDataModule) -> tuple[int, int, int]:

@@ -24,6 +24,10 @@ class Order:
         seed: of the order.
         rank, world: which of how many processes this is.
 
+    Attributes:
+        repeats: whether every epoch has the order of the first, as `overfit_batches` wants it: its few batches are
+            then of the same samples every time.
+
     Raises:
         DataError: there are fewer samples than processes, so that there would be no batch for all of them.
     """
@@ -41,6 +45,7 @@ class Order:
         self.samples, self.batch_size, self.shuffle, self.seed = samples, batch_size, shuffle, seed
         self.rank, self.world = rank, world
         self.epoch = 0
+        self.repeats = False
         self._done = 0
         self._resume: tuple[int, int] | None = None
 
@@ -81,7 +86,8 @@ class Order:
         if not self.shuffle:
             return np.arange(self.rank, self.samples, self.world)
         share = len(self) * self.batch_size
-        return shuffled(self.samples, seed=self.seed, epoch=epoch)[self.rank : share * self.world : self.world]
+        order = shuffled(self.samples, seed=self.seed, epoch=0 if self.repeats else epoch)
+        return order[self.rank : share * self.world : self.world]
 
     def batch_indices(self, batch: int) -> list[int]:
         """The samples of a batch of this epoch, by number."""

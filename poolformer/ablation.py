@@ -198,15 +198,17 @@ def _overlay_row(name: str, overlay: Path) -> Row:
 
 def as_in_paper(base: Row, settings: dict[str, Any]) -> Row:
     """Give the base its figure in the paper, if it is one of PoolFormer's own networks unchanged."""
-    from .backbones import PAPER_TOP1, create_backbone
+    from .backbones import PAPER_TOP1
+    from .frame_options import built_options, own_options
     from .mixer_spec import stages
 
     model = settings["model"]
-    defaults = create_backbone.__kwdefaults__
-    frame = ("norm", "act", "residual", "channel_mlp", "layer_scale_init", "position_embedding")
-    unchanged = all(model[option] == defaults[option] for option in frame)
-    pooling = all({"pool_size": 3, **stage} == {"name": "pooling", "pool_size": 3} for stage in stages(model["mixer"]))
-    if model["backbone"].startswith("poolformer_") and unchanged and pooling:
+    if not model["backbone"].startswith("poolformer_"):
+        return base
+    built, own = built_options(model["backbone"], model), own_options(model["backbone"])
+    unchanged = all(built[option] == own[option] for option in own if option not in ("mixer", "drop_path_rate"))
+    pooling = all({"pool_size": 3, **stage} == {"name": "pooling", "pool_size": 3} for stage in stages(built["mixer"]))
+    if unchanged and pooling:
         # Of S12 whatever the size, as all the figures beside it are.
         return Row(BASE, paper_top1=PAPER_TOP1["poolformer_s12"])
     return base
@@ -258,10 +260,13 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
     Raises:
         ConfigError: It was not, so its result is another experiment's and it cannot go on either.
     """
+    from .frame_options import with_built
+
     config = run.directory / "config.yaml"
     if not config.is_file() or not (run.result() or run.last_checkpoint.is_file()):
         return
-    before, now = _flat(read_config(config)), _flat(settings)
+    saved = read_config(config)
+    before, now = _flat({**saved, "model": with_built(saved["model"])}), _flat(settings)
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     changed = [key for key in changed if key not in _OF_THE_MACHINE]
     if changed:
@@ -281,8 +286,10 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
 
 def _of_other_packages(model: dict[str, Any]) -> dict[str, str]:
     from .checkpoint import record
+    from .frame_options import built_options
 
-    mixers = record(backbone=model["backbone"], mixer=model["mixer"], class_names=None)["mixers"]
+    mixer = built_options(model["backbone"], model).get("mixer")
+    mixers = record(backbone=model["backbone"], mixer=mixer, class_names=None)["mixers"]
     return {name: origin for name, origin in mixers.items() if origin and not origin.startswith("poolformer ")}
 
 

@@ -2,17 +2,17 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from . import registry
-from .checkpoint import takes_mixer
 from .errors import BrokenPluginError, OptionsError, UnknownNameError
+from .frame_options import FRAME, asked_for, built_options, takes_mixer
 from .metaformer import Activation, MetaFormer, Norm, Patch
-from .mixer_spec import MixerSpec, check_option_names
+from .mixer_spec import MixerSpec
 from .pretrained import load_pretrained
 from .registry import describe
 
@@ -41,6 +41,8 @@ def _named_mixer(mixer: MixerSpec, size: dict[str, Any], /) -> Callable[..., Met
         options = {**_FOLLOW_UP, **size, "drop_path_rate": drop_path_rate}
         return MetaFormer(**options, mixer=mixer, num_classes=num_classes, image_size=image_size)
 
+    frame = {name: MetaFormer.__init__.__kwdefaults__[name] for name in FRAME if name != "drop_path_rate"}
+    build.fixed = {**frame, "act": _FOLLOW_UP["act"], "layer_scale_init": None, "mixer": mixer}
     return build
 
 
@@ -137,11 +139,11 @@ def create_backbone(
     name: str,
     *,
     num_classes: int = 1000,
-    mixer: MixerSpec = "pooling",
-    norm: Norm = "group",
-    act: Activation = "gelu",
-    residual: bool = True,
-    channel_mlp: bool = True,
+    mixer: MixerSpec | None = None,
+    norm: Norm | None = None,
+    act: Activation | None = None,
+    residual: bool | None = None,
+    channel_mlp: bool | None = None,
     layer_scale_init: float | None = None,
     drop_path_rate: float | None = None,
     position_embedding: int | None = None,
@@ -154,24 +156,26 @@ def create_backbone(
         name: A name that ``poolformer models`` lists, or ``timm/<model>`` for any model of timm.
         num_classes: Classes K.
         mixer: Token mixer: a name that ``poolformer mixers`` lists, ``{"name": ..., option: value}``,
-            or a list of four of these, one for each stage.
+            or a list of four of these, one for each stage. A mapping without a name has options for the
+            backbone's own mixer.
         norm: ``group`` is the paper's modified layer norm.
         act: Activation inside the channel MLP.
         residual: Whether the blocks have their residual connections.
         channel_mlp: Whether the blocks have their channel MLP.
-        layer_scale_init: Start of the layer scales; None for the size's own, 0 for none.
-        drop_path_rate: Stochastic depth of the last block; None for the size's own.
+        layer_scale_init: Start of the layer scales; 0 for none.
+        drop_path_rate: Stochastic depth of the last block.
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; None for
             no embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens.
         pretrained: Weights to start from: a file, or ``timm/<model>`` for weights that timm downloads; see
             `poolformer.pretrained`. Warns where they need a look, such as a head for other classes.
 
-    An option left at its default says nothing: ``poolformerv2_s12`` keeps its StarReLU, a ResNet its all.
+    None is the backbone's own for every option from ``mixer`` to ``position_embedding``; everything else is passed on,
+    or refused where the backbone does not have the option or has it fixed to another value.
 
     Raises:
         RegistryError: No such backbone or mixer, or its package is broken.
-        OptionsError: The backbone does not take an option that differs from its default.
+        OptionsError: The backbone does not take an option.
         CheckpointError: The weights cannot be had, or do not fit.
 
     Example:
@@ -179,7 +183,7 @@ def create_backbone(
         512
     """
     given = {
-        "mixer": _without_empty_mapping(mixer),
+        "mixer": mixer,
         "norm": norm,
         "act": act,
         "residual": residual,
@@ -188,12 +192,10 @@ def create_backbone(
         "drop_path_rate": drop_path_rate,
         "position_embedding": position_embedding,
     }
-    defaults = inspect.signature(create_backbone).parameters
-    options = {option: value for option, value in given.items() if value != defaults[option].default}
     build = _timm_model if name.startswith("timm/") else _registered
-    backbone = build(name, num_classes, image_size, options)
+    backbone = build(name, num_classes, image_size, asked_for(name, given))
     if pretrained is not None:
-        chosen = mixer if takes_mixer(name) else None
+        chosen = built_options(name, given)["mixer"] if takes_mixer(name) else None
         notes = load_pretrained(backbone, pretrained, name=name, mixer=chosen, image_size=image_size)
         for note in notes:
             warnings.warn(note, stacklevel=2)
@@ -216,15 +218,9 @@ def recompute(network: nn.Module) -> None:
         raise OptionsError(f"this network cannot be recomputed: {describe(error)}") from error
 
 
-def _without_empty_mapping(mixer: MixerSpec) -> MixerSpec:
-    """``{name: pooling}``, the form of the configuration files, says no more than ``pooling``."""
-    return mixer["name"] if isinstance(mixer, Mapping) and set(mixer) == {"name"} else mixer
-
-
 def _registered(name: str, num_classes: int, image_size: int, options: dict[str, Any]) -> nn.Module:
     entry = registry.find(registry.BACKBONES, name)
     factory = entry.load()
-    check_option_names(entry, factory, options)
     if "image_size" in inspect.signature(factory).parameters:
         options["image_size"] = image_size
     return _build(entry, factory, num_classes=num_classes, **options)
@@ -246,9 +242,6 @@ def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str,
     import timm  # 4 s
 
     name = name.removeprefix("timm/")
-    unknown = sorted(options.keys() - {"drop_path_rate"})
-    if unknown:
-        raise OptionsError(f"backbone 'timm/{name}' is timm's own network and does not take {', '.join(unknown)}")
     if not timm.is_model(name):
         near = registry.suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")

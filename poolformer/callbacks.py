@@ -91,10 +91,10 @@ class RunSummary(Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         size, complexity = pl_module.hparams.image_size, self._complexity
-        name = pl_module.hparams.backbone
-        rank_zero_info(
-            f"{name}: {complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
-        )
+        name, frame = pl_module.hparams.backbone, pl_module.frame
+        built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
+        size_of_it = f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
+        rank_zero_info(f"{name}{f' ({built})' if built else ''}: {size_of_it}")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 _write_text(logger, pl_module, complexity)
@@ -105,7 +105,7 @@ def _write_text(logger: TensorBoardLogger, pl_module: pl.LightningModule, comple
     hparams = pl_module.hparams
     facts = [
         ("backbone", hparams.backbone),
-        ("mixer", str(hparams.mixer)),
+        *((option, str(value)) for option, value in pl_module.frame.items()),
         ("parameters", f"{complexity.parameters:,}"),
         ("MACs", f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}"),
     ]

@@ -4,7 +4,6 @@ Every checkpoint of a run carries a record under `RECORD`: the backbone and the 
 package and version each came from, and the class names. A parameter-free mixer leaves no other trace.
 """
 
-import inspect
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ import torch
 from . import registry
 from .checkpoint_archive import check_archive
 from .errors import CheckpointError, RegistryError
+from .frame_options import own_options, without_unasked
 from .mixer_spec import MixerSpec, resolve, stages
 from .pickle_keys import check_keys
 from .plain_values import is_bounded
@@ -52,16 +52,29 @@ _LEADS_AWAY = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[\w+.-]{2,}:|::")
 _ORIGIN = re.compile(r"[A-Za-z0-9][\w.-]*( \w[\w.+!-]*)?")
 
 
-def record(*, backbone: str, mixer: MixerSpec, class_names: Iterable[str] | None) -> dict[str, Any]:
-    """Describe what weights need to be used again, in plain values."""
-    mixes = takes_mixer(backbone)
+def record(
+    *,
+    backbone: str,
+    mixer: MixerSpec | None,
+    class_names: Iterable[str] | None,
+    frame: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Describe what weights need to be used again, in plain values.
+
+    Args:
+        backbone: Its name.
+        mixer: Token mixer that it was built with; None for a backbone without.
+        class_names: Names of the classes in the order of the labels.
+        frame: Options of the frame that it was built with.
+    """
+    mixes = mixer is not None and "mixer" in own_options(backbone)
     return {
         "backbone": backbone,
         "backbone_origin": _origin(backbone),
         "mixers": {one.name: one.origin for one in resolve(mixer)} if mixes else {},
         "stages": stages(mixer) if mixes else [],
         "class_names": None if class_names is None else list(map(str, class_names)),
-    }
+    } | ({} if frame is None else {"frame": dict(frame)})
 
 
 def _origin(backbone: str) -> str:
@@ -70,15 +83,7 @@ def _origin(backbone: str) -> str:
     return registry.find(registry.BACKBONES, backbone).origin
 
 
-def takes_mixer(backbone: str) -> bool:
-    """Return whether a backbone's token mixer can be chosen."""
-    if backbone.startswith("timm/"):
-        return False
-    factory = registry.find(registry.BACKBONES, backbone).load()
-    return "mixer" in inspect.signature(factory).parameters
-
-
-def differences(checkpoint: Mapping[str, Any], *, backbone: str, mixer: MixerSpec) -> list[str]:
+def differences(checkpoint: Mapping[str, Any], *, backbone: str, mixer: MixerSpec | None) -> list[str]:
     """Say where a checkpoint's record differs from what is asked for and installed.
 
     Raises:
@@ -102,7 +107,7 @@ def differences(checkpoint: Mapping[str, Any], *, backbone: str, mixer: MixerSpe
             found.append(
                 f"the checkpoint was trained with token mixer {name!r} of {origin}; here is {here['mixers'][name]}"
             )
-    if not found and _in_lists(saved.get("stages", here["stages"])) != _in_lists(here["stages"]):
+    if not found and saved.get("stages") and _in_lists(saved["stages"]) != _in_lists(here["stages"]):
         found.append(f"the checkpoint was trained with token mixers {saved['stages']}, not {here['stages']}")
     return found
 
@@ -302,11 +307,12 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
                 f"be had here{install} ({describe(error)})"
             ) from error
     # Which weights to read, or to download, is not a checkpoint's to choose: it has its own.
-    return {
+    named = {
         RENAMED.get(name, name): value
         for name, value in saved.items()
         if not name.startswith("_") and name != "pretrained"
     }
+    return without_unasked(named) if trained_with and "frame" not in trained_with else named
 
 
 def _check_classes(saved: Mapping[str, Any], weights: Any) -> None:

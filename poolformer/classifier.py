@@ -26,9 +26,9 @@ from .checkpoint import RECORD, differences, hyper_parameters, import_references
 from .claims import Outline, check_claims, misfit
 from .class_names import check_count, check_resumed, names_of, positions
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
+from .frame_options import built_options
 from .fused import fuse, fusing_pays
 from .metaformer import Activation, Norm
-from .mixer_spec import as_plain_values
 from .pretrained import compare
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
@@ -46,18 +46,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class ImageClassifier(pl.LightningModule):
     """Trains a backbone by the recipe of the paper.
 
+    Null is the backbone's own for every option from mixer to position_embedding; hparams say what was built.
+
     Args:
         backbone: A name that 'poolformer models' lists, or timm/<model> for any model of timm.
         num_classes: Classes K.
         mixer: Token mixer that 'poolformer mixers' lists: a name, {name: ..., option: value}, or a
-            list of four, one for each stage.
-        norm: Norm of the blocks and the head; group is the paper's modified layer norm.
-        act: Activation inside the channel MLP.
+            list of four, one for each stage; null for the backbone's own, which is pooling for a PoolFormer.
+        norm: Norm of the blocks and the head; group, the paper's modified layer norm, is a PoolFormer's own.
+        act: Activation inside the channel MLP; gelu is a PoolFormer's own.
         residual: Whether the blocks have their residual connections.
         channel_mlp: Whether the blocks have their channel MLP.
-        layer_scale_init: Start of the layer scales; null for the backbone's own, 0 for none.
-        drop_path_rate: Stochastic depth of the last block; null for the backbone's own.
-        position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; null for none.
+        layer_scale_init: Start of the layer scales; 0 for none.
+        drop_path_rate: Stochastic depth of the last block.
+        position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens. The command
             line sets it from --data.image_size.
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
@@ -87,6 +89,7 @@ class ImageClassifier(pl.LightningModule):
 
     Attributes:
         seed: Of what a batch draws; a run that goes on keeps the one it started with.
+        frame: Options of the frame that the backbone was built with; those it does not have are left out.
         trained_as: Record of the checkpoint that the weights are from.
         saved_metrics: What had been logged last when that checkpoint was saved.
         saved_crop_pct: Share of the resized image that its run evaluated; None where its data has no such option.
@@ -101,11 +104,11 @@ class ImageClassifier(pl.LightningModule):
         self,
         backbone: str = "poolformer_s12",
         num_classes: int = 1000,
-        mixer: str | dict[str, Any] | list[str | dict[str, Any]] = "pooling",
-        norm: Norm = "group",
-        act: Activation = "gelu",
-        residual: bool = True,
-        channel_mlp: bool = True,
+        mixer: str | dict[str, Any] | list[str | dict[str, Any]] | None = None,
+        norm: Norm | None = None,
+        act: Activation | None = None,
+        residual: bool | None = None,
+        channel_mlp: bool | None = None,
         layer_scale_init: float | None = None,
         drop_path_rate: float | None = None,
         position_embedding: int | None = None,
@@ -130,22 +133,22 @@ class ImageClassifier(pl.LightningModule):
     ):
         super().__init__()
         option_ranges.check("model", locals(), option_ranges.MODEL)
+        asked = {
+            "mixer": mixer,
+            "norm": norm,
+            "act": act,
+            "residual": residual,
+            "channel_mlp": channel_mlp,
+            "layer_scale_init": layer_scale_init,
+            "drop_path_rate": drop_path_rate,
+            "position_embedding": position_embedding,
+        }
         # A checkpoint has weights of its own and must load where this file is gone.
         self.save_hyperparameters(ignore="pretrained")
-        self.hparams["mixer"] = as_plain_values(mixer)
+        self.frame = built_options(backbone, asked)
+        self.save_hyperparameters(dict.fromkeys(asked) | self.frame)
         self.backbone = create_backbone(
-            backbone,
-            num_classes=num_classes,
-            mixer=mixer,
-            norm=norm,
-            act=act,
-            residual=residual,
-            channel_mlp=channel_mlp,
-            layer_scale_init=layer_scale_init,
-            drop_path_rate=drop_path_rate,
-            position_embedding=position_embedding,
-            image_size=image_size,
-            pretrained=pretrained,
+            backbone, num_classes=num_classes, **asked, image_size=image_size, pretrained=pretrained
         )
         # Tokens' channels side by side in memory: the faster layout, on CPUs and GPUs alike.
         self.to(memory_format=torch.channels_last)
@@ -452,6 +455,7 @@ class ImageClassifier(pl.LightningModule):
             backbone=self.hparams.backbone,
             mixer=self.hparams.mixer,
             class_names=self.class_names,
+            frame=self.frame,
         )
         if self._trainer is not None:
             checkpoint[RUN] = self._facts()

@@ -46,7 +46,7 @@ from . import (
     run_files,
     user_classes,
 )
-from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run, takes_mixer
+from .checkpoint import candidates, hyper_parameters, import_references, locate, read_run
 from .checkpoint import options as checkpoint_options
 from .checkpoint_io import SafeCheckpointIO, WhenSavingFails
 from .claims import Outline, check_claims
@@ -56,11 +56,12 @@ from .dry_save import DrySave
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, RunError
 from .evaluated_data import EvaluatedData
 from .event_log import SafeTensorBoardLogger
+from .frame_options import built_options, takes_mixer, with_built
 from .mixer_spec import resolve
+from .model_section import without_foreign_mixers
 from .monitors import WatchedMetrics
 from .parser import Parser
 from .quiet import quieten
-from .registry import BACKBONES, find
 from .shell import quoted
 from .stopping import StopAfterSteps, StopOnSignal, Stopped, WholeSteps, end_with_launcher
 
@@ -127,7 +128,7 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, verb: str, flags: list[str], files: list[Path]):
         self.verb, self.flags, self.files = verb, flags, files
-        self.contents = [self._read(file) for file in files]
+        self.contents = without_foreign_mixers([self._read(file) for file in files], flags)
         user_classes.check(list(zip(files, self.contents, strict=True)), flags)
         self.data_class = data_section.chosen_class(self.contents, flags)
         self.data_named = data_section.named(self.contents, flags)
@@ -207,7 +208,8 @@ class TrainingCLI(LightningCLI):
         verb_parser.description = "Defaults: the paper's; --print_config shows what --config files make of them."
         if self.verb == "fit" and not self.files and self.data_named in (None, DIGITS):
             verb_parser.description = "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
-            self._set_defaults(data_section.of_class(read_config(default_config()), self.data_class))
+            [defaults] = without_foreign_mixers([read_config(default_config())], self.flags)
+            self._set_defaults(data_section.of_class(defaults, self.data_class))
         try:
             self.config = parser.parse_args(self._without_what_waits(args))
         except ConfigError:
@@ -276,8 +278,7 @@ class TrainingCLI(LightningCLI):
             raise ConfigError(
                 f"{self.verb} with published weights needs data: add --config s12 and the like, or --data FolderData"
             )
-        if not model.backbone.startswith("timm/"):
-            find(BACKBONES, model.backbone)
+        built_options(model.backbone, model.as_dict())
 
     @property
     def _options(self) -> Namespace:
@@ -450,6 +451,8 @@ class TrainingCLI(LightningCLI):
         options = self._options.clone()
         options.ckpt_path = None
         options.seed_everything = self.model.seed  # a run that goes on keeps the one it started with
+        for option, value in built_options(options.model.backbone, options.model.as_dict()).items():
+            options.model[option] = value
         dumped = plain_options.without_objects(self._parser(self.verb).dump(options, skip_none=False))
         path.write_text(run_config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")
 
@@ -551,7 +554,7 @@ class TrainingCLI(LightningCLI):
         """Return a token mixer to try next, None for a backbone that has none to choose."""
         if not takes_mixer(self._options.model.backbone):
             return None
-        trained = {mixer.name for mixer in resolve(self._options.model.mixer)}
+        trained = {mixer.name for mixer in resolve(self.model.hparams.mixer)}
         return "pooling" if trained == {"identity"} else "identity"
 
 
@@ -559,7 +562,8 @@ class _Settings(TrainingCLI):
     """Parses and checks, and stops there."""
 
     def as_saved(self) -> dict[str, Any]:
-        return yaml.safe_load(self._parser(self.verb).dump(self._options, skip_none=False))
+        saved = yaml.safe_load(self._parser(self.verb).dump(self._options, skip_none=False))
+        return {**saved, "model": with_built(saved["model"])}
 
     def _set_seed(self) -> None: ...
 

@@ -199,7 +199,7 @@ BASES = [
     (["--model.mixer", "attention"], None),
     (["--model.norm", "layer"], None),
     (["--model.residual", "false"], None),
-    (["--model.mixer", "pooling", "--model.backbone", "timm/resnet18"], None),
+    (["--model.backbone", "timm/resnet18"], None),
 ]
 
 

@@ -282,9 +282,39 @@ def test_identityformer_and_randformer_mix_as_their_names_say():
     }
 
 
-def test_a_network_named_after_its_mixer_takes_no_other():
-    with pytest.raises(OptionsError, match=r"identityformer_s12.* has no option 'mixer'"):
-        create_backbone("identityformer_s12", mixer="attention")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("identityformer_s12", {"mixer": "pooling"}),
+        ("identityformer_s12", {"mixer": {"name": "pooling", "pool_size": 5}}),
+        ("randformer_s12", {"mixer": "random_matrix"}),
+        ("identityformer_s12", {"act": "gelu"}),
+        ("identityformer_s12", {"residual": False}),
+    ],
+    ids=str,
+)
+def test_a_network_named_after_its_mixer_has_no_other_frame(name, options):
+    option = next(iter(options))
+    with pytest.raises(
+        OptionsError, match=rf"{name}.* has {option} .* and takes no other, not .*: leave it out, or null"
+    ):
+        on_meta(create_backbone, name, **options)
+
+
+def test_a_network_named_after_its_mixer_can_be_asked_for_what_it_has():
+    model = on_meta(create_backbone, "identityformer_s12", mixer={"name": "identity"}, act="star_relu", residual=True)
+    assert type(model.stages[0].blocks[0].token_mixer).__name__ == "Identity"
+
+
+@pytest.mark.parametrize("act", ["gelu", "relu"])
+def test_what_is_asked_of_a_follow_up_network_is_built(act):
+    model = on_meta(create_backbone, "poolformerv2_s12", act=act)
+    assert type(model.stages[0].blocks[0].mlp.act) is {"gelu": nn.GELU, "relu": nn.ReLU}[act]
+
+
+def test_options_without_a_name_are_those_of_the_backbones_own_mixer():
+    model = on_meta(create_backbone, "poolformer_s12", mixer={"pool_size": 5})
+    assert model.stages[0].blocks[0].token_mixer.pool.kernel_size == 5
 
 
 def test_the_follow_up_networks_start_with_a_truncated_normal_everywhere():
@@ -319,15 +349,16 @@ def test_a_timm_baseline_takes_the_drop_path_rate():
     assert max(rates) == pytest.approx(0.2)
 
 
-def test_a_timm_baseline_takes_options_left_at_their_default():
-    assert count(create_backbone("timm/resnet18", mixer="pooling", norm="group", residual=True)) == 11_689_512
+def test_a_timm_baseline_takes_options_that_ask_for_nothing():
+    assert count(create_backbone("timm/resnet18", mixer=None, norm=None, residual=None)) == 11_689_512
 
 
 @pytest.mark.parametrize(
     ("options", "listed"),
     [
         ({"mixer": "identity"}, "mixer"),
-        ({"norm": "layer", "act": "relu"}, "act, norm"),
+        ({"mixer": "pooling"}, "mixer"),
+        ({"norm": "layer", "act": "gelu"}, "act, norm"),
         ({"residual": False}, "residual"),
         ({"channel_mlp": False}, "channel_mlp"),
         ({"layer_scale_init": 1e-6}, "layer_scale_init"),

@@ -178,7 +178,7 @@ def test_the_hyper_parameters_have_the_accuracy_as_their_metric(summarised):
     values = content["_hparams_/session_start_info"].session_start_info.hparams
     assert values["lr"].number_value == pytest.approx(1e-3)
     assert values["backbone"].string_value == "poolformer_tiny"
-    assert values["layer_scale_init"].string_value == "None"
+    assert values["layer_scale_init"].number_value == 1  # the backbone's own
     assert values["mixer"].string_value == "{'name': 'pooling', 'pool_size': 5}"
     assert values["batch_size"].number_value == 6  # the data module's
     assert not [name for name in values if name.startswith("_")]

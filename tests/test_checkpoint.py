@@ -556,6 +556,16 @@ def test_a_model_writes_its_record_into_its_checkpoints(plugin):
             "mixers": {"leaky": "my-dist 1.0"},
             "stages": [{"name": "leaky", "slope": 0.2}] * 4,
             "class_names": ["cat", "dog"],
+            "frame": {
+                "mixer": {"name": "leaky", "slope": 0.2},
+                "norm": "group",
+                "act": "gelu",
+                "residual": True,
+                "channel_mlp": True,
+                "layer_scale_init": 1.0,
+                "drop_path_rate": 0.0,
+                "position_embedding": None,
+            },
         }
     }
 

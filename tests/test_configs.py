@@ -18,6 +18,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.complexity import count
 from poolformer.configs import config_dir, config_names, find_config
 from poolformer.errors import ConfigError
+from poolformer.frame_options import with_built
 
 NAMES = config_names()
 TEXTS = {name: (config_dir() / f"{name}.yaml").read_text(encoding="utf-8") for name in NAMES}
@@ -102,7 +103,7 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_a_size_is_trained_by_the_papers_recipe(printed, name):
     config = printed("--config", name)
-    options = {"model": config["model"], "data": config["data"]["init_args"], "trainer": config["trainer"]}
+    options = {"model": with_built(config["model"]), "data": config["data"]["init_args"], "trainer": config["trainer"]}
     found = {key: options[key.partition(".")[0]][key.partition(".")[2]] for key in RECIPE}
     assert found == RECIPE
     layer_scale, drop_path, crop_pct = SIZES[name]

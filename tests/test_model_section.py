@@ -1,0 +1,28 @@
+"""Which token mixer a configuration means where a later one or a flag chooses another backbone."""
+
+import pytest
+
+from poolformer.model_section import without_foreign_mixers
+
+S12 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling"}, "lr": 0.1}}
+BARE = {"model": {"backbone": "poolformer_s12", "lr": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("contents", "flags", "expected"),
+    [
+        ([S12], [], [S12]),
+        ([S12], ["--model.backbone", "poolformerv2_s12"], [S12]),  # which takes any mixer
+        ([S12], ["--model.backbone", "identityformer_s12"], [BARE]),
+        ([S12], ["--model.backbone=timm/resnet18"], [BARE]),
+        ([S12, {"model": {"backbone": "timm/resnet18"}}], [], [BARE, {"model": {"backbone": "timm/resnet18"}}]),
+        ([S12], ["--model.backbone", "no_such_backbone"], [S12]),
+    ],
+)
+def test_a_mixer_goes_with_the_backbone_beside_it(contents, flags, expected):
+    assert without_foreign_mixers(contents, flags) == expected
+
+
+def test_a_mixer_beside_a_backbone_without_a_choice_stays_and_is_refused_there():
+    odd = {"model": {"backbone": "identityformer_s12", "mixer": {"name": "pooling"}}}
+    assert without_foreign_mixers([odd], []) == [odd]

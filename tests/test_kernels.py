@@ -572,6 +572,14 @@ def test_a_library_that_is_not_as_it_was_compiled_is_not_loaded(compiled, change
 
 
 @pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
+def test_a_library_is_compiled_once_also_where_new_files_are_the_groups_too(compiled, request):
+    request.addfinalizer(functools.partial(os.umask, os.umask(0o002)))  # as Red Hat and Ubuntu set it
+    compiled.unlink()
+    assert cpu._library().read_bytes() == b"compiled again"
+    assert cpu._is_as_compiled(compiled)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
 def test_a_folder_that_others_can_write_is_not_used(compiled, monkeypatch, tmp_path, caplog):
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
@@ -579,6 +587,7 @@ def test_a_folder_that_others_can_write_is_not_used(compiled, monkeypatch, tmp_p
     compiled.parent.chmod(0o777)
     assert cpu._library() == private / "poolformer" / compiled.name
     assert "is not used: others can write it" in caplog.text
+    assert "chmod go-w" in caplog.text
 
 
 def test_a_mount_from_which_nothing_can_be_run_is_said_and_nothing_compiled_again(compiled, monkeypatch, caplog):

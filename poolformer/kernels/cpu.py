@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from .. import caches
-from ..atomic_write import atomic_write
+from ..atomic_write import publish
 from . import channel_mix, pool_mix  # noqa: F401  which define the operators
 from .availability import use_cpp
 
@@ -106,10 +106,12 @@ def _library(*, anew: bool = False) -> Path:
             _run([*compiler, "-shared", "-o", str(built), *map(str, built.parent.glob("*.o")), *libraries])
             with built.open("rb+") as file:
                 os.fsync(file.fileno())
-            digest = _digest(built)
+            digest = Path(directory) / "digest"
+            digest.write_text(_digest(built), encoding="ascii")
+            for file in (built, digest):
+                file.chmod(0o700)  # where new files are the group's too, it would not be loaded
             built.replace(kept)  # whole, whoever else compiles it
-            with atomic_write(_digest_file(kept), "w") as file:
-                file.write(digest)
+            publish(digest, _digest_file(kept))
     return kept
 
 
@@ -123,7 +125,9 @@ def _folder() -> Path:
         if os.access(folder, os.W_OK) and caches.is_safe(folder):
             return folder
         if folder.is_dir() and not caches.is_safe(folder):
-            _LOG.warning("'%s' is not used: others can write it, and what is in it would be run", folder)
+            _LOG.warning(
+                "'%s' is not used: others can write it, and what is in it would be run; chmod go-w has it used", folder
+            )
     folder = caches.private_cache() / "poolformer"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

@@ -146,7 +146,8 @@ class Beton:
             raise self._error(f"is cut off or damaged: its allocation table does not fit its {samples} samples")
         self._allocations = self._part(place, ALLOCATION, samples, "its allocation table")
         self._image_field = types.index(IMAGE_FIELD)
-        self._images = self._index[f"f{self._image_field}"]
+        # A copy: of a file that is cut off later, or a disk that fails, a memory map ends the process by a signal.
+        self._images = np.array(self._index[f"f{self._image_field}"])
         self.labels = np.array(self._index[f"f{types.index(INT_FIELD)}"], np.int64)
         self._match_images_to_bytes(start + self._index.nbytes, place)
 
@@ -186,7 +187,7 @@ class Beton:
             self.class_names, self.settings = list(map(str, text["classes"])), dict(text["settings"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._error(f"is no file that `poolformer pack` wrote: its notes do not fit ({error})") from error
-        self._crcs = block[text_size:].view("<u4")
+        self._crcs = np.array(block[text_size:].view("<u4"))
 
     def _part(self, place: int, dtype: np.dtype, count: int, what: str) -> np.ndarray:
         end = place + dtype.itemsize * count

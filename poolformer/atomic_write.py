@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_FLUSHES_NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EISDIR}
+
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
@@ -60,13 +62,25 @@ def publish(unfinished: Path, path: str | Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can."""
-    if os.name == "posix":
+    """Make renames in a folder last through a power cut, where the system can.
+
+    Raises:
+        OSError: The disk refuses. A folder that may be written and not read, and a file system that flushes no folders,
+            as some of FUSE and SMB, do not.
+    """
+    if os.name != "posix":
+        return
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _FLUSHES_NO_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _regular(path: str | Path) -> Path:

@@ -1,7 +1,10 @@
 """A file that is written is there whole or not at all, and only what is a file is replaced."""
 
+import contextlib
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -59,6 +62,36 @@ def test_devices_and_folders_are_not_replaced(tmp_path):
         with pytest.raises(OSError, match="not a regular file"), atomic_write(tmp_path / name):
             pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch, code):
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    expected = pytest.raises(OSError, match="Input/output") if code == errno.EIO else contextlib.nullcontext()
+    with expected, atomic_write(tmp_path / "a", "w") as file:
+        file.write("after")
+    assert (tmp_path / "a").read_text() == "after"
+
+
+def test_a_folder_that_cannot_be_read_is_written_to(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(path, flags: int, *arguments) -> int:
+        if os.path.isdir(path):  # what root, too, is refused, unlike by its mode
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with atomic_write(tmp_path / "a", "w") as file:
+        file.write("after")
+    assert (tmp_path / "a").read_text() == "after"
 
 
 def test_the_umask_decides_who_may_read_it(tmp_path):

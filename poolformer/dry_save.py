@@ -10,8 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from .checkpoint import check_run, hyper_parameters
 from .checkpoint_io import SafeCheckpointIO
-from .errors import CheckpointError, ConfigError
-from .plain_values import NotPlainError, is_bounded, made_plain, said_of, without_weights
+from .errors import CheckpointError, ConfigError, PoolformerError
+from .plain_values import OF_LIGHTNING, NotPlainError, is_bounded, made_plain, said_of, without_weights
 from .registry import describe
 
 
@@ -39,8 +39,8 @@ class DrySave(Callback):
             self._try(trainer)
 
     def _try(self, trainer: pl.Trainer) -> None:
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        obstacle = self._obstacle(trainer, checkpoint) if trainer.is_global_zero else None
+        checkpoint = _dumped(trainer)
+        obstacle = self._obstacle(trainer, checkpoint) if checkpoint and trainer.is_global_zero else None
         if obstacle := trainer.strategy.broadcast(obstacle):
             raise ConfigError(obstacle)
 
@@ -68,6 +68,16 @@ class DrySave(Callback):
             rank_zero_info(f"Checkpoints keep as plain data what is of other types: {', '.join(sorted(new)[:3])}{more}")
 
 
+def _dumped(trainer: pl.Trainer) -> dict[str, Any] | None:
+    """Return a checkpoint; None where a callback has nothing to keep before the first one is due."""
+    try:
+        return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    except PoolformerError:
+        raise
+    except Exception:  # of a stranger's code, which Lightning would call later
+        return None
+
+
 def _place(place: tuple[Any, ...]) -> str:
     return "/".join(str(key).partition("{")[0][:40] for key in place)
 
@@ -88,7 +98,9 @@ def _read_back(checkpoint: dict[str, Any]) -> None:
 
 
 def _adder(trainer: pl.Trainer, checkpoint: dict[str, Any], key: Any) -> str:
-    """Return who adds an entry of a checkpoint: each of them is asked again."""
+    """Return who adds an entry of a checkpoint: each of them is asked again; nothing where Lightning adds it."""
+    if key in OF_LIGHTNING:
+        return ""
     if key == type(trainer.datamodule).__qualname__:
         return f"data module {key}"
     without = {name: part for name, part in checkpoint.items() if name != key}

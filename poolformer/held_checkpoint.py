@@ -20,6 +20,8 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
+from .errors import PoolformerError
+
 VALIDATION = (
     *("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start"),
     *("on_validation_batch_end", "on_validation_epoch_end", "on_validation_end"),
@@ -51,10 +53,20 @@ class HeldCheckpoint:
         Args:
             copied: Whether the tensors may change; the copy lies in the memory of the host.
         """
-        dumped = self._dump()
+        dumped = self._of_now()
         plain = isinstance(self.trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         # Where each rank has all, only the first one writes.
-        self._checkpoint = _copied(dumped) if copied and (self.trainer.is_global_zero or not plain) else dumped
+        self._checkpoint = (
+            _copied(dumped) if dumped and copied and (self.trainer.is_global_zero or not plain) else dumped
+        )
+
+    def _of_now(self) -> dict[str, Any] | None:
+        try:
+            return self._dump()
+        except PoolformerError:
+            raise
+        except Exception:  # a callback has nothing to keep yet: what it has is asked for where Lightning saves
+            return None
 
     def release(self) -> None:
         """From now on the state of the run is saved as it is."""

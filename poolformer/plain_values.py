@@ -255,6 +255,8 @@ _HOLDERS = {
     "optimizer_states": "the state of the optimisers holds",
     "lr_schedulers": "the state of the learning rate's schedulers holds",
 }
+OF_LIGHTNING = {"callbacks", *_HOLDERS}
+"""Entries of a checkpoint whose holder is known by their name."""
 
 
 def _class_of(state_key: Any) -> str:

@@ -55,7 +55,7 @@ def _matters(callback: Callback) -> bool:
     if type(callback).__module__.startswith("poolformer.") or isinstance(callback, Checkpoint):
         return False
     changes = any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in _HOOKS)
-    return changes or isinstance(callback, _CHANGE_TRAINING) or bool(callback.state_dict())
+    return changes or isinstance(callback, _CHANGE_TRAINING) or type(callback).state_dict is not Callback.state_dict
 
 
 def optimizer_options(trainer: pl.Trainer) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class StopOnSignal(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 0:
+        loops_state = checkpoint.get("loops")
+        if loops_state and loops_state["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 0:
             del checkpoint["loops"]  # as if freshly started: Lightning would count a batch that never was
 
     def _listen(self) -> None:

@@ -13,7 +13,7 @@ from poolformer.checkpoint import read_run
 
 SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 SHORT += ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--model.warmup_epochs", "0"]
-SHORT += ["--model.cooldown_epochs", "0", "--data.batch_size", "8"]
+SHORT += ["--model.cooldown_epochs", "0"]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`_get_value` was deprecated"),
@@ -99,10 +99,56 @@ class Finetunes(BackboneFinetuning):
     def freeze_before_training(self, pl_module): ...
 
 
+class KnowsLate(Callback):
+    """Has something to keep from the first validation on, or the end of the first epoch; Lightning saves after both."""
+
+    def __init__(self, hook: str):
+        setattr(self, hook, self.look)
+
+    def look(self, trainer, pl_module):
+        self.seen = trainer.global_step
+
+    def on_train_epoch_end(self, trainer, pl_module): ...
+
+    def on_validation_end(self, trainer, pl_module): ...
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        checkpoint["seen"] = self.seen
+
+
 class Elsewhere(Callback):
     def state_dict(self):
         return {"best_model_path": "s3://bucket/best.ckpt"}
 '''
+
+
+DATA = """
+import datetime
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Dated(DataLoader):
+    def state_dict(self):
+        return {"begun": datetime.date(2026, 1, 1)}
+
+    def load_state_dict(self, state): ...
+
+
+class Data(pl.LightningDataModule):
+    batch_size = 8
+
+    def train_dataloader(self):
+        images = torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
+        return Dated(TensorDataset(images, torch.arange(16) % 10), batch_size=8)
+
+    val_dataloader = train_dataloader
+"""
 
 
 @pytest.fixture
@@ -114,13 +160,14 @@ def fit(tmp_path, on_path, monkeypatch, capsys):
     (tmp_path / "my" / "callbacks_of_mine.py").write_text(CALLBACKS)
     on_path(tmp_path / "my")
 
-    def fit(*options: str, callbacks=(), epochs: int = 1) -> tuple[int, str]:
+    def fit(*options: str, callbacks=(), epochs: int = 1, data: str = "") -> tuple[int, str]:
         given = [
             {"class_path": name if "." in name else f"callbacks_of_mine.{name}", "init_args": arguments}
             for name, arguments in callbacks
         ]
         Path("own.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": given}}))
         words = ["fit", "--config", "digits", "--config", "own.yaml", *SHORT, "--trainer.max_epochs", str(epochs)]
+        words += ["--data", data] if data else ["--data.batch_size", "8"]
         code = cli.main([*words, "--trainer.default_root_dir", "run", *options])
         errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
         return code, "\n".join(errors)
@@ -143,9 +190,6 @@ RESUMED = {
         ("lightning.pytorch.callbacks.LambdaCallback", {}),
         ("lightning.pytorch.callbacks.DeviceStatsMonitor", {}),
         ("Keeper", {"monitor": "val/loss", "filename": "mine", "dirpath": "kept"}),
-    ],
-    "averaging": [
-        ("lightning.pytorch.callbacks.StochasticWeightAveraging", {"swa_lrs": 0.01, "swa_epoch_start": 1}),
     ],
 }
 
@@ -182,6 +226,20 @@ def test_what_a_hook_adds_is_found_with_the_callback_that_adds_it(fit):
     code, said = fit(callbacks=[("Keeps", {"value": "datetime", "hook": True})])
     what = "the checkpoint's entry 'of_mine', of callback Keeps, holds a datetime.datetime as 'here'"
     assert (code, said) == (2, f"poolformer: error: {what}, {REMEDY}")
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_validation_end"])
+def test_a_callback_may_have_nothing_to_keep_before_the_first_save(fit, hook):
+    options = ["--trainer.num_sanity_val_steps", "0"]
+    assert fit(*options, callbacks=[("KnowsLate", {"hook": hook})]) == (0, "")
+    assert read_run("run/checkpoints/last.ckpt")["seen"] == 2
+
+
+def test_what_a_loader_keeps_is_found_when_training_starts(fit, tmp_path):
+    (tmp_path / "my" / "data_of_mine.py").write_text(DATA)
+    code, said = fit(data="data_of_mine.Data")
+    assert code == 2
+    assert said.startswith("poolformer: error: the state of the loops and loaders holds a datetime.date as 'fit_loop'")
 
 
 def test_what_resuming_would_refuse_is_found_when_training_starts(fit):

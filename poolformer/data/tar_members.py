@@ -199,10 +199,11 @@ def _has_checksum(block: bytes) -> bool:
     digits = _until_zero(block[148:156]).strip(b" ")
     if len(block) < BLOCK or not digits or digits.strip(b"01234567"):
         return False
-    head, rest = block[:148], block[156:]
-    total = sum(head) + 8 * ord(" ") + sum(rest)
-    signed = total - 256 * sum(byte > 127 for byte in head + rest)  # as some old programs add
-    return int(digits, 8) in (total, signed)
+    given, others = int(digits, 8), block[:148] + block[156:]
+    total = sum(others) + 8 * ord(" ")
+    if given == total:
+        return True
+    return given == total - 256 * sum(byte > 127 for byte in others)  # as some old programs add, and few archives need
 
 
 def _own_name(block: bytes) -> bytes:

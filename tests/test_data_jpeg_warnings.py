@@ -10,7 +10,7 @@ from data_images import encoded, photo, reference_pixels
 
 from poolformer.data.beton import JPEG
 from poolformer.data.jpeg import decode, decode_sound_jpeg, to_pixels
-from poolformer.data.jpeg_warnings import SCAN, segments
+from poolformer.data.jpeg_segments import SCAN, segments
 from poolformer.data.pack import Storage, stored_image
 from poolformer.errors import DataError
 

@@ -238,3 +238,9 @@ def test_building_a_backbone_does_not_import_lightning():
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert found == "[]\n"
+
+
+def test_packing_does_not_import_numba_before_an_image_needs_it():
+    code = "import sys; import poolformer.data.pack; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr

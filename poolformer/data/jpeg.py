@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from ..errors import DataError
-from .jpeg_warnings import SCAN, SEQUENTIAL, decode_despite_warnings, tidied, unsampled
+from .jpeg_segments import SCAN, SEQUENTIAL, tidied, unsampled
 from .orientation import orientation, upright
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
@@ -166,6 +166,8 @@ def _decode(data: bytes | np.ndarray) -> np.ndarray:
     try:
         return simplejpeg.decode_jpeg(data, "RGBX")
     except ValueError:
+        from .jpeg_warnings import decode_despite_warnings  # numba: half a second
+
         return decode_despite_warnings(bytes(data))
 
 

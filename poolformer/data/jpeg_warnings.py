@@ -18,53 +18,31 @@ at piece by piece, so that nothing hides behind a first, harmless warning.
 """
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 
 from .jpeg_huffman import Coding, Refinement, coding_of, ends_well, refines_well
+from .jpeg_segments import (
+    ARITHMETIC,
+    EOI,
+    FRAMES,
+    HUFFMAN,
+    PROGRESSIVE,
+    RESTART_INTERVAL,
+    SCAN,
+    SEQUENTIAL,
+    Segment,
+    segments,
+    tidied,
+)
 
-SOI, EOI, SCAN, HUFFMAN, RESTART_INTERVAL = 0xD8, 0xD9, 0xDA, 0xC4, 0xDD
-SEQUENTIAL, PROGRESSIVE, _ARITHMETIC = (0xC0, 0xC1), 0xC2, (0xC9, 0xCA)
-_SEQUENTIAL_TOO = (*SEQUENTIAL, 0xC9)  # arithmetic
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_JFIF, _ADOBE = 0xE0, 0xEE
-_UNUSED = {*range(0xE0, 0xF0), 0xFE, 0xDC} - {_JFIF, _ADOBE}
-_BARE = {0x01, *range(0xD0, 0xD9)}
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-_END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 _END = bytes((0xFF, EOI))
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x[0-9a-f]{2}")
 _LARGEST = 65500
 """Side of an image, as libjpeg will have it."""
-
-
-class Segment(NamedTuple):
-    """A marker and what belongs to it."""
-
-    marker: int
-    start: int
-    """Of its byte 0xFF."""
-    end: int
-    """Behind it; of a scan, behind its coded pixels."""
-
-
-def segments(jpeg: bytes) -> Iterator[Segment]:
-    """The segments of a JPEG up to its end marker, as libjpeg finds them: what lies between two of them is skipped."""
-    place = 0
-    while found := _MARKER.search(jpeg, place):
-        start, place, marker = found.start(), found.end(), found[0][1]
-        if marker not in _BARE and marker != EOI:
-            place += int.from_bytes(jpeg[place : place + 2], "big")
-        if marker == SCAN:
-            after = _END_OF_SCAN.search(jpeg, place)
-            place = after.start() if after else len(jpeg)
-        yield Segment(marker, start, place)
-        if marker == EOI:
-            return
 
 
 def decode_despite_warnings(jpeg: bytes) -> np.ndarray:
@@ -86,41 +64,13 @@ def decode_despite_warnings(jpeg: bytes) -> np.ndarray:
     return simplejpeg.decode_jpeg(tidy, "RGBX", strict=False)
 
 
-def tidied(jpeg: bytes) -> bytes:
-    """The same pixels without what is odd and harmless in the markers, and without what only describes the image."""
-    parts = [(part.marker, bytearray(jpeg[part.start : part.end])) for part in segments(jpeg)]
-    components, is_sequential = 0, False
-    for marker, part in parts:
-        if marker in _FRAMES and len(part) > 9:
-            components, is_sequential = part[9], marker in _SEQUENTIAL_TOO
-        elif marker == SCAN and is_sequential and len(part) > 4:
-            place = 5 + 2 * part[4]
-            part[place : place + 3] = bytes((0, 63, 0))
-        elif marker == _JFIF and part[4:9] == b"JFIF\0" and len(part) > 9:
-            part[9] = 1
-    for marker, part in parts:
-        if marker == _ADOBE and part[4:9] == b"Adobe" and len(part) > 15:
-            usual = {3: 1, 4: 2}.get(components, 0)
-            part[15] = part[15] if part[15] in (0, usual) else usual
-    return b"".join(part for marker, part in parts if marker not in _UNUSED)
-
-
-def unsampled(jpeg: bytes) -> bytes:
-    """The same header with no colour subsampled."""
-    head = bytearray(jpeg)
-    for part in segments(jpeg):
-        if part.marker in _FRAMES:
-            head[part.start + 11 : part.end : 3] = bytes([0x11]) * len(head[part.start + 11 : part.end : 3])
-    return bytes(head)
-
-
 def _loss(jpeg: bytes, first_warning: str) -> str | None:
     """The first warning that means lost pixels."""
     if not _EXTRANEOUS.fullmatch(first_warning):
         return first_warning
     parts = list(segments(jpeg))
     scans = [part for part in parts if part.marker == SCAN]
-    frame = next((part for part in parts if part.marker in _FRAMES), None)
+    frame = next((part for part in parts if part.marker in FRAMES), None)
     if frame is None:
         return first_warning
     is_whole = len(scans) == 1 and jpeg[scans[0].start + 4] == jpeg[frame.start + 9]
@@ -184,7 +134,7 @@ def _ends_well_in_scan(
 ) -> bool:
     data = scan.start + 2 + int.from_bytes(jpeg[scan.start + 2 : scan.start + 4], "big")
     first, last, bits = jpeg[data - 3 : data]
-    if frame.marker in _ARITHMETIC or (frame.marker == PROGRESSIVE and first == 0 < bits >> 4):
+    if frame.marker in ARITHMETIC or (frame.marker == PROGRESSIVE and first == 0 < bits >> 4):
         return True  # an end that does not show; single bits, which no damage shifts
     coding = _coding(jpeg, before, frame, scan)
     if coding is None or frame.marker not in (*SEQUENTIAL, PROGRESSIVE):

@@ -69,6 +69,15 @@ def test_a_tar_is_waited_for_too(folder, tmp_path, no_pauses, monkeypatch):
     assert files.read(0) == (folder / "class_0" / "0.JPEG").read_bytes()
 
 
+def test_a_file_system_that_hands_out_less_at_once_is_read_to_the_end(folder, beton, tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(folder, "images")
+    expected, pread = Beton(beton).read(0).data.tobytes(), os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, place: pread(descriptor, min(size, 300), place))
+    assert Beton(beton).read(0).data.tobytes() == expected
+    assert TarFiles(tmp_path / "x.tar").read(0) == expected
+
+
 @pytest.mark.parametrize(("code", "times"), [(errno.EIO, 4), (errno.EACCES, 1), (errno.ENOENT, 1)])
 def test_an_error_that_stays_is_named(folder, beton, no_pauses, monkeypatch, code, times):
     read = Flaky(Path.read_bytes, code, times)

@@ -19,7 +19,7 @@ import numpy as np
 from ..atomic_write import atomic_write
 from ..errors import DataError
 from ..shell import quoted
-from .patience import patiently
+from .patience import read_at
 
 VERSION = 2
 JPEG, RAW = 0, 1
@@ -105,7 +105,7 @@ class Beton:
         """
         image, place, size = self._images[sample], int(self._places[sample]), int(self._sizes[sample])
         try:
-            data = patiently(lambda: self._stored(place, size), self.name(sample))
+            data = self._stored(place, size, self.name(sample))
         except OSError as error:
             raise DataError(f"{self.name(sample)}: cannot be read ({error.strerror})") from error
         if len(data) < size:
@@ -114,11 +114,11 @@ class Beton:
             raise DataError(f"{self.name(sample)}: its bytes are not those that were packed; copy or pack it again")
         return Stored(int(image["mode"]), int(image["height"]), int(image["width"]), data)
 
-    def _stored(self, place: int, size: int) -> np.ndarray:
+    def _stored(self, place: int, size: int, name: str) -> np.ndarray:
         if not hasattr(os, "pread"):  # Windows
             return self._bytes[place : place + size].view(np.ndarray)
         # Not by the memory map: there an error of the disk ends the process by a signal.
-        return np.frombuffer(os.pread(self._descriptor, size, place), np.uint8)
+        return np.frombuffer(read_at(self._descriptor, place, size, name), np.uint8)
 
     @property
     def has_checksums(self) -> bool:

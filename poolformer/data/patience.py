@@ -1,7 +1,9 @@
 """Reading again what a disk or a network file system refuses for a moment, which would cost a whole epoch."""
 
 import errno
+import functools
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,8 +23,29 @@ PASSING = frozenset(getattr(errno, name) for name in _NAMES.split() if hasattr(e
 _log = logging.getLogger(__name__)
 
 
+def read_at(descriptor: int, place: int, size: int, name: str) -> bytes:
+    """Read bytes of an open file, patiently; fewer where it ends.
+
+    Args:
+        descriptor: of the file.
+        place: of the first byte.
+        size: how many.
+        name: of what is read, for the log.
+
+    Raises:
+        OSError: of the last attempt.
+    """
+    data = patiently(lambda: os.pread(descriptor, size, place), name)
+    while len(data) < size:  # some file systems hand out less at once
+        more = patiently(functools.partial(os.pread, descriptor, size - len(data), place + len(data)), name)
+        if not more:
+            break
+        data += more
+    return data
+
+
 def patiently(read: Callable[[], Result], name: str) -> Result:
-    """Calls `read`, and again after a pause where the error may pass.
+    """Call `read`, and again after a pause where the error may pass.
 
     Args:
         read: what reads.

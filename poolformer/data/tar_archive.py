@@ -15,7 +15,7 @@ from typing import IO
 
 from ..errors import DataError
 from .listing import LOST_LINK, NO_FILE, REPLACED, SECOND_LINK, SPARSE_FILE, Folders, Listing, is_hidden, is_image
-from .patience import patiently
+from .patience import read_at
 from .tar_members import BLOCK, FILE, FOLDER, HARDLINK, SPARSE, SYMLINK, Member, begins_as_tar, members
 
 _OUTSIDE = ("name that leads outside", "names that lead outside")
@@ -58,7 +58,7 @@ class Archive:
         """
         try:
             if hasattr(os, "pread"):
-                return patiently(lambda: os.pread(self._descriptor, size, place), f"'{self.path}'")
+                return read_at(self._descriptor, place, size, f"'{self.path}'")
             with self._lock:  # Windows
                 os.lseek(self._descriptor, place, os.SEEK_SET)
                 return os.read(self._descriptor, size)

@@ -378,7 +378,9 @@ class TrainingCLI(LightningCLI):
             cause: BaseException | None = error  # jsonargparse wraps what a constructor raises
             while cause is not None and not isinstance(cause, PoolformerError):
                 cause = cause.__cause__
-            raise cause or error from error
+            if cause is None:
+                raise
+            raise cause from error
         finally:
             self.config = said  # what config.yaml says, to run again from the start
         if self.verb == "fit" and self.trainer.strategy.root_device.type == "cpu":
@@ -407,7 +409,9 @@ class TrainingCLI(LightningCLI):
         try:
             trainer = self._instantiate_trainer({**options, **kwargs}, extra)
         except Exception as error:
-            raise lightning_refusals.refusal(error, vars(options)) or error from error
+            if refused := lightning_refusals.refusal(error, vars(options)):
+                raise refused from error
+            raise
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > max(8, 2 * cores):
             raise ConfigError(
@@ -478,7 +482,9 @@ class TrainingCLI(LightningCLI):
                 raise ConfigError(
                     f"'{self._checkpoint_path}' is at {done[1]} epochs already: raise --trainer.max_epochs"
                 ) from error
-            raise lightning_refusals.refusal(error, vars(self._options.trainer)) or error from error
+            if refused := lightning_refusals.refusal(error, vars(self._options.trainer)):
+                raise refused from error
+            raise
 
     def fit(self, **arguments: Any) -> None:
         """Train, with the run's directory locked; when a signal has ended it, say how to go on."""

@@ -43,6 +43,15 @@ class NoServer(Callback):
         raise RuntimeError("no server at 10.0.0.1")
 
 
+class Nameless(Callback):
+    def state_dict(self):
+        return {}
+
+    @property
+    def state_key(self):
+        raise ValueError("no key")
+
+
 class Plain:
     pass
 
@@ -142,6 +151,12 @@ def test_a_class_in_a_file_is_answered_with_the_file(mistake, tmp_path):
     assert message.startswith("--trainer.callbacks got 'mine.Evry' in 'own.yaml': there is no 'Evry' in 'mine'.")
     (tmp_path / "own.yaml").write_text("trainer: {callbacks: [{class_path: mine.Writes, init_args: {pth: x}}]}\n")
     assert mistake("fit", "--config", "own.yaml").startswith("Writes has no option 'pth' in 'own.yaml'. Did you mean")
+
+
+def test_what_code_of_the_users_raises_in_the_trainer_keeps_its_traceback():
+    with pytest.raises(ValueError, match="no key") as caught:
+        cli.main(["fit", f"{CALLBACK}mine.Nameless", *SHORT])
+    assert caught.value.__cause__ is None
 
 
 def test_a_callback_of_the_package_pytorch_lightning_is_told_apart(tmp_path, mistake, on_path):

@@ -1,5 +1,6 @@
 """Says what is evaluated, so that no number stands without its data: which, of which size, and which part of it."""
 
+import os
 from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def _place(module: Any, split: str) -> str | None:
     given = [options.get(split) or options.get("val") if split in ("test", "predict") else options.get(split)]
     given += [value for name, value in options.items() if name not in ("train", "val", "test", "predict")]
     paths = [value for value in given if isinstance(value, str | Path) and str(value)]
-    return next((str(path) for path in paths if path is given[0] or Path(path).exists()), None)
+    return next((str(path) for path in paths if path is given[0] or os.path.exists(path)), None)
 
 
 def _num_images(loader: Any) -> int | None:

@@ -54,6 +54,13 @@ def said_by(verb: str, data: pl.LightningDataModule, **options: Any) -> list[str
     return [line for line in log.lines if line.startswith(("--trainer", "The images"))]
 
 
+def test_a_long_text_among_the_options_of_the_data_is_no_path(capsys):
+    data = InOrder()
+    data.save_hyperparameters({"classes": ",".join(map(str, range(1000)))})
+    said_by("validate", data)
+    assert "InOrder: 20 images, 5 classes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("verb", "options", "said"),
     [

@@ -359,6 +359,7 @@ def glance(path: Path) -> dict[str, Any] | None:
     """Return what a checkpoint holds without reading its weights; None where it cannot be loaded as data."""
     try:
         check_archive(path)
+        check_keys(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # whatever is wrong with it, it is nothing to offer
         return None

@@ -11,7 +11,7 @@ from typing import IO
 
 from .errors import CheckpointError
 
-_MOST = 1_000_000
+_FREE_VALUES, _REPEATS = 1_000_000, 10  # a tuple may stand for as much as its file holds, however much that is
 _PICKLES = 5  # of a file of torch's older format: its magic number, version, system, content and keys
 _JOINED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _POPPED = {"APPEND": 1, "SETITEM": 2, "BUILD": 1, "POP": 1}
@@ -42,20 +42,19 @@ def check_keys(path: Path) -> None:
 
 def _check(file: IO[bytes]) -> None:
     try:
-        largest = _largest_tuple(file)
+        bounded = _tuples_are_bounded(file)
     except (ValueError, IndexError, KeyError, UnicodeError):  # no pickle: PyTorch says what is wrong with it
         return
-    if largest > _MOST:
+    if not bounded:
         raise CheckpointError("its tuples stand for too many values")
 
 
-def _largest_tuple(file: IO[bytes]) -> int:
-    """Return how many values the largest tuple of a pickle stands for; what is no tuple counts as one."""
+def _tuples_are_bounded(file: IO[bytes]) -> bool:
+    """Return whether no tuple of a pickle stands for far more values than were read; what is no tuple counts as one."""
     stack: list[int] = []
     marks: list[int] = []
     memo: dict[int, int] = {}
-    largest = 0
-    for opcode, argument, _ in pickletools.genops(file):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         name = opcode.name
         if name == "MARK":
             marks.append(len(stack))
@@ -82,7 +81,6 @@ def _largest_tuple(file: IO[bytes]) -> int:
             stack[-1] = 1
         elif name not in _NOTHING:
             stack.append(1)
-        largest = max(largest, stack[-1] if stack else 0)
-        if largest > _MOST:
-            break
-    return largest
+        if stack and stack[-1] > _FREE_VALUES + _REPEATS * count:
+            return False
+    return True

@@ -369,6 +369,12 @@ def test_a_key_that_would_be_hashed_for_hours_is_refused(tmp_path, place, old):
         read(tmp_path / "x.ckpt")
 
 
+@pytest.mark.slow
+def test_a_long_tuple_that_a_run_keeps_is_read(tmp_path):
+    order = tuple(range(1_300_000))  # such as of the images of ImageNet
+    assert read(saved(tmp_path / "x.ckpt", a_checkpoint(callbacks={"Order": {"order": order}})))["callbacks"]["Order"]
+
+
 @pytest.mark.parametrize("weights", [{None: torch.zeros(1)}, {"w": 3}, {"w": None}], ids=str)
 def test_weights_that_are_no_tensors_by_name_are_refused(tmp_path, weights):
     with pytest.raises(CheckpointError, match="its state_dict holds more than tensors by name"):

@@ -23,7 +23,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -619,7 +619,9 @@ def _plugins(given: Any, if_saving_fails: WhenSavingFails) -> list[Any]:
     plugins = list(given) if isinstance(given, list) else [given] if given else []
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(SafeCheckpointIO(if_saving_fails))
-    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+    named = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+    # torchrun inside a job says itself which rank a process is.
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect() and not named:
         # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins

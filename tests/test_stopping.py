@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from data_images import write_class_folders
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from runs import DIGITS, DRAWS, SHORT, STEPS, Die, SignalAt, assert_same_run, curves, last
 
-from poolformer import cli
+from poolformer import cli, training_cli
 from poolformer.checkpoint import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
@@ -214,6 +215,16 @@ def test_slurm_does_not_requeue_with_a_checkpoint_outside_of_the_run(fit, monkey
     assert fit("run", "--trainer.max_epochs", 2, callbacks=[Look()]) == 0
     assert type(seen[0]).__name__ == "SLURMEnvironment"
     assert not seen[0].auto_requeue
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_torchrun_in_a_slurm_job_has_the_say_over_ranks(monkeypatch, within):
+    for name in ("SLURM_NTASKS", "SLURM_JOB_NAME"):
+        monkeypatch.setenv(name, "2")
+    if within:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    slurm = [plugin for plugin in training_cli._plugins(None, "stop") if isinstance(plugin, SLURMEnvironment)]
+    assert bool(slurm) is not within
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from .jit import kernel
 
 @kernel
 def along_x(image, slope, offset, cubic, fill):
-    """Reads pixel (x, y) at u = (x + 1/2) + slope (y + 1/2) + offset."""
+    """Read pixel (x, y) at u = (x + 1/2) + slope (y + 1/2) + offset."""
     height, width = image.shape
     u, t, left, near, old = _line_scratch(width)
     for y in range(height):
@@ -35,7 +35,7 @@ def along_x(image, slope, offset, cubic, fill):
 
 @kernel
 def along_y(image, slope, offset, cubic, fill):
-    """Reads pixel (x, y) at v = slope (x + 1/2) + (y + 1/2) + offset."""
+    """Read pixel (x, y) at v = slope (x + 1/2) + (y + 1/2) + offset."""
     height, width = image.shape
     v, t, top, near, _ = _line_scratch(width)
     old = image.copy()
@@ -52,7 +52,7 @@ def along_y(image, slope, offset, cubic, fill):
 
 @kernel
 def rotate(image, degrees, cubic, fill):
-    """Turns the image counter-clockwise about its centre, as Image.rotate."""
+    """Turn the image counter-clockwise about its centre, as Image.rotate."""
     height, width = image.shape
     cos, sin, c, _, _, f = rotation(degrees, height, width)
     u, s, left, near, _ = _line_scratch(width)
@@ -100,7 +100,7 @@ def _split(u, whole, fraction):
 
 @kernel
 def _interpolate(near, t, cubic, out):
-    """Interpolates between near[1] and near[2], words (4, W), into out, words (W)."""
+    """Interpolate between near[1] and near[2], words (4, W), into out, words (W)."""
     a, b, c, d = near[0], near[1], near[2], near[3]
     for x in range(out.size):
         if cubic:
@@ -131,7 +131,7 @@ def _interpolate_exactly(near, t, cubic, out):
 
 @kernel
 def _combine(lines, t, cubic, out):
-    """Interpolates between lines[1] and lines[2], float64 (4, 3, W), into out, words (W)."""
+    """Interpolate between lines[1] and lines[2], float64 (4, 3, W), into out, words (W)."""
     out[:] = 0
     for i in range(3):
         a, b, c, d, shift = lines[0, i], lines[1, i], lines[2, i], lines[3, i], np.uint32(8 * i)

@@ -152,7 +152,7 @@ class Beton:
         self._match_images_to_bytes(start + self._index.nbytes, place)
 
     def _match_images_to_bytes(self, first: int, last: int) -> None:
-        """Finds the size of each image in the allocation table, and what cannot be true of it."""
+        """Find the size of each image in the allocation table, and what cannot be true of it."""
         order = np.argsort(self._allocations["place"], kind="stable")
         starts = self._allocations["place"][order]
         self._places = np.array(self._images["place"])
@@ -239,7 +239,7 @@ class BetonStream:
         self._end = _round_up(HEADER.itemsize + 2 * FIELD.itemsize + self._index.nbytes, PAGE)
 
     def add(self, image: Stored, label: int) -> None:
-        """Appends a sample."""
+        """Append a sample."""
         size, n = len(image.data), self._samples
         # ffcv may read page by page, so that no image may lie across two. An image larger than a page makes the
         # pages larger: those before stay within one, as the sizes are powers of two.
@@ -256,7 +256,7 @@ class BetonStream:
         self._samples += 1
 
     def finish(self, class_names: list[str], settings: dict[str, Any]) -> None:
-        """Writes what is known only now; to be called once, last."""
+        """Write what is known only now; to be called once, last."""
         n = self._samples
         text = json.dumps({"classes": class_names, "settings": settings}).encode()
         block = text + self._crcs[:n].tobytes()

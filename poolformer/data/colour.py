@@ -11,7 +11,7 @@ from .jit import kernel
 
 @kernel
 def autocontrast(image):
-    """Stretches each channel so that its darkest pixel is 0 and its lightest 255."""
+    """Stretch each channel so that its darkest pixel is 0 and its lightest 255."""
     counts, table = _histogram(image), np.empty((3, 256), np.uint32)
     for c in range(3):
         low, high = 0, 255
@@ -28,7 +28,7 @@ def autocontrast(image):
 
 @kernel
 def equalize(image):
-    """Makes the levels of each channel equally frequent."""
+    """Make the levels of each channel equally frequent."""
     counts, table = _histogram(image), np.empty((3, 256), np.uint32)
     for c in range(3):
         used, last, total = 0, 0, 0
@@ -47,7 +47,7 @@ def equalize(image):
 
 @kernel
 def invert(image):
-    """Replaces each level by 255 minus it."""
+    """Replace each level by 255 minus it."""
     for y in range(image.shape[0]):
         row = image[y]
         for x in range(image.shape[1]):
@@ -56,7 +56,7 @@ def invert(image):
 
 @kernel
 def posterize(image, bits):
-    """Keeps the highest `bits` bits of each level; 0 bits are black, where Pillow 13 raises."""
+    """Keep the highest `bits` bits of each level; 0 bits are black, where Pillow 13 raises."""
     keep = np.uint32((256 - 2 ** (8 - bits)) * 0x010101)
     for y in range(image.shape[0]):
         row = image[y]
@@ -66,7 +66,7 @@ def posterize(image, bits):
 
 @kernel
 def solarize(image, threshold):
-    """Inverts the levels from `threshold` on."""
+    """Invert the levels from `threshold` on."""
     table = np.empty((3, 256), np.uint32)
     for i in range(256):
         table[:, i] = i if i < threshold else 255 - i
@@ -75,7 +75,7 @@ def solarize(image, threshold):
 
 @kernel
 def solarize_add(image, amount):
-    """Adds `amount` to the levels below 128 (timm's own operation)."""
+    """Add `amount` to the levels below 128 (timm's own operation)."""
     table = np.empty((3, 256), np.uint32)
     for i in range(256):
         table[:, i] = min(255, i + amount) if i < 128 else i
@@ -84,13 +84,13 @@ def solarize_add(image, amount):
 
 @kernel
 def brightness(image, factor):
-    """Blends with black."""
+    """Blend with black."""
     _blend_with_grey(image, 0, factor)
 
 
 @kernel
 def contrast(image, factor):
-    """Blends with the mean grey of the image."""
+    """Blend with the mean grey of the image."""
     total = 0
     for y in range(image.shape[0]):
         row = image[y].view(np.uint8)
@@ -101,7 +101,7 @@ def contrast(image, factor):
 
 @kernel
 def color(image, factor):
-    """Blends each pixel with its own grey."""
+    """Blend each pixel with its own grey."""
     factor = np.float32(factor)
     for y in range(image.shape[0]):
         row = image[y].view(np.uint8)
@@ -113,7 +113,7 @@ def color(image, factor):
 
 @kernel
 def sharpness(image, factor):
-    """Blends with the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; the edge stays as it is."""
+    """Blend with the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; the edge stays as it is."""
     factor = np.float32(factor)
     height, width = image.shape
     old = image.copy().view(np.uint8)
@@ -169,7 +169,7 @@ def _histogram(image):
 
 @kernel
 def _look_up(image, table):
-    """Replaces each level by its entry in table (3, 256)."""
+    """Replace each level by its entry in table (3, 256)."""
     red, green, blue = table[0], table[1] << np.uint32(8), table[2] << np.uint32(16)
     for y in range(image.shape[0]):
         row = image[y]

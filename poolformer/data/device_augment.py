@@ -20,7 +20,7 @@ from .randaugment import FILL, NONE, OPERATIONS
 
 
 def augment(images: Tensor, draws: np.ndarray) -> Tensor:
-    """Applies RandAugment to a batch.
+    """Apply RandAugment to a batch.
 
     Args:
         images: uint8 (B, 3, H, W) on any device with double precision; left as they are.
@@ -56,7 +56,7 @@ _KINDS = np.array([*range(13), OPERATIONS.index("ShearX"), OPERATIONS.index("She
 
 
 def _apply(names: list[str], images: Tensor, arguments: np.ndarray, cubic: bool) -> Tensor:
-    """Applies to each of the images its operation, all of one kind."""
+    """Apply to each of the images its operation, all of one kind."""
     if names[0] in _MATRICES:
         size = images.shape[2:]
         matrices = [_MATRICES[name](argument, *size) for name, argument in zip(names, arguments, strict=True)]

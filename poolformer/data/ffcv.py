@@ -16,7 +16,7 @@ class FFCVData(ImageData):
     """
 
     def open_images(self, path: str, *, labelled: bool) -> tuple[Source, list[str] | None]:
-        """Opens a .beton file of images and labels, or a folder of images.
+        """Open a .beton file of images and labels, or a folder of images.
 
         Raises:
             DataError: it is missing, unfinished, cut off or damaged, or not turned as the option asks.

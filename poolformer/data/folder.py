@@ -16,7 +16,7 @@ class FolderData(ImageData):
     """
 
     def open_images(self, path: str, *, labelled: bool) -> tuple[FileSource, list[str] | None]:
-        """Indexes a folder of class folders, or of any images where they need no labels.
+        """Index a folder of class folders, or of any images where they need no labels.
 
         Raises:
             DataError: there is no such folder, or nothing in it.

@@ -20,7 +20,7 @@ class Growth(TypedDict):
 
 
 def check_growth(growth: Growth) -> None:
-    """Raises ConfigError if the numbers make no schedule."""
+    """Raise ConfigError if the numbers make no schedule."""
     for name in ("first", "last"):
         if growth[name] < MULTIPLE or growth[name] % MULTIPLE:
             raise ConfigError(f"growth: {name}={growth[name]}: sides are multiples of {MULTIPLE} pixels")

@@ -101,14 +101,14 @@ class ImageData(SeededDataModule, ABC):
 
     @abstractmethod
     def open_images(self, path: str, *, labelled: bool) -> tuple[Source, list[str] | None]:
-        """Opens what stands at `path`: (samples, class names or None).
+        """Open what stands at `path`: (samples, class names or None).
 
         Raises:
             DataError: there is nothing to be had.
         """
 
     def setup(self, stage: str) -> None:
-        """Opens what a stage needs.
+        """Open what a stage needs.
 
         Raises:
             DataError: it is not given, missing or damaged, or its classes do not fit together.
@@ -152,7 +152,7 @@ class ImageData(SeededDataModule, ABC):
         return self._loader("predict")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves a batch; what was left to the device is done there, so that every model gets images and labels."""
+        """Move a batch; what was left to the device is done there, so that every model gets images and labels."""
         moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return (augment(moved.images, moved.draws), moved.labels) if isinstance(moved, UnaugmentedBatch) else moved
 

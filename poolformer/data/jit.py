@@ -14,7 +14,7 @@ from .. import caches
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a function of numpy arrays with numba; it runs without the interpreter lock.
+    """Compile a function of numpy arrays with numba; it runs without the interpreter lock.
 
     No fastmath: the kernels repeat Pillow's arithmetic bit for bit, so the order of operations counts.
     """

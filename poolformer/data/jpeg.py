@@ -57,7 +57,7 @@ def read_header(data: bytes | np.ndarray) -> Header | None:
 
 
 def decode_upright(data: bytes, name: str) -> tuple[np.ndarray, bool]:
-    """Decodes a whole image file as its EXIF orientation says it is to be seen.
+    """Decode a whole image file as its EXIF orientation says it is to be seen.
 
     Returns:
         (words, whether they had to be turned), as `decode`.
@@ -70,7 +70,7 @@ def decode_upright(data: bytes, name: str) -> tuple[np.ndarray, bool]:
 
 
 def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
-    """Decodes a whole image file.
+    """Decode a whole image file.
 
     Args:
         data: the bytes of the file.
@@ -96,7 +96,7 @@ def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
 
 
 def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, bottom: int) -> np.ndarray:
-    """Decodes the rows above `bottom` of a JPEG that is known to be undamaged, such as one with a checksum.
+    """Decode the rows above `bottom` of a JPEG that is known to be undamaged, such as one with a checksum.
 
     Rows below are not decoded where the file allows it (one scan, not progressive): its header is made to say that
     the image ends there, a block further down than needed, because chroma is interpolated across block borders.

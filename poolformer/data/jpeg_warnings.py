@@ -46,7 +46,7 @@ _LARGEST = 65500
 
 
 def decode_despite_warnings(jpeg: bytes) -> np.ndarray:
-    """Decodes a JPEG that libjpeg warns of, if all its pixels are there.
+    """Decode a JPEG that libjpeg warns of, if all its pixels are there.
 
     Returns:
         uint8 (H, W, 4): red, green, blue and padding; the pixels that libjpeg makes of the file as it is.

@@ -55,7 +55,7 @@ class Order:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of iterations whose first batch is not made yet."""
+        """Choose the epoch of iterations whose first batch is not made yet."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
@@ -63,7 +63,7 @@ class Order:
         return {"epoch": self.epoch, "batch": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after `state`: the next iteration of that epoch leaves out the batches already handed out."""
+        """Go on after `state`: the next iteration of that epoch leaves out the batches already handed out."""
         self.epoch, self._done = state["epoch"], state["batch"]
         self._resume = (state["epoch"], state["batch"])
 
@@ -72,7 +72,7 @@ class Order:
         return everywhere // self.batch_size if self.shuffle else math.ceil(everywhere / self.batch_size)
 
     def begin(self) -> int:
-        """Starts an iteration of the epoch and returns its first batch; to be called when that is asked for."""
+        """Start an iteration of the epoch and return its first batch; to be called when that is asked for."""
         first = 0
         if self._resume is not None:
             if self._resume[0] == self.epoch and self._resume[1] < len(self):

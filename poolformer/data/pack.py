@@ -99,7 +99,7 @@ def pack(
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
-    """Writes `path` and, beside it, `path`.json, both when both are whole.
+    """Write `path` and, beside it, `path`.json, both when both are whole.
 
     Args:
         files: the images.
@@ -173,7 +173,7 @@ def sha256(path: Path) -> str:
 
 
 def damage(beton: Beton, *, workers: int) -> Iterator[str | None]:
-    """Decodes each sample and yields what is wrong with it, or None."""
+    """Decode each sample and yield what is wrong with it, or None."""
 
     def check(sample: int) -> str | None:
         try:

@@ -58,7 +58,7 @@ class Policy(NamedTuple):
 
 
 def parse_policy(text: str | None) -> Policy:
-    """Reads timm's spelling, such as 'rand-m9-mstd0.5-inc1'.
+    """Read timm's spelling, such as 'rand-m9-mstd0.5-inc1'.
 
     Args:
         text: `rand`, then in any order `-mM` (magnitude 0 to 10), `-nN` (operations, default 2), `-mstdS` (default
@@ -89,7 +89,7 @@ def parse_policy(text: str | None) -> Policy:
 
 @kernel
 def augment(image, policy, interpolation, state):
-    """Applies a policy in place to image, uint32 (H, W); `interpolation` is that of the geometric operations."""
+    """Apply a policy in place to image, uint32 (H, W); `interpolation` is that of the geometric operations."""
     for _ in range(policy.operations):
         operation, value, cubic = _draw(policy, interpolation, state)
         if operation != NONE:

@@ -23,7 +23,7 @@ BILINEAR, BICUBIC = 0, 1
 
 @kernel
 def resize(source, top, left, height, width, full, window, flip, kind, out):
-    """Resizes a crop of `source` and writes a window of the result.
+    """Resize a crop of `source` and write a window of the result.
 
     Args:
         source: uint32 (H, W).
@@ -92,7 +92,7 @@ def _to_byte(total):
 
 @kernel
 def _horizontal(source, top, left, taps, flip, out):
-    """Fills the lines of out from those of source below `top`; pixels are words, taps count from `left`."""
+    """Fill the lines of out from those of source below `top`; pixels are words, taps count from `left`."""
     weights, start, length = taps
     height, out_w = out.shape
     first = start[0]
@@ -124,7 +124,7 @@ def _horizontal(source, top, left, taps, flip, out):
 
 @kernel
 def _vertical(source, top, left, taps, out):
-    """Fills out from the columns of source right of `left`; pixels are words, taps count from `top`."""
+    """Fill out from the columns of source right of `left`; pixels are words, taps count from `top`."""
     weights, start, length = taps
     count = out.shape[1] * 4
     total = np.empty(count, np.int32)

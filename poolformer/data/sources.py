@@ -26,7 +26,7 @@ class BetonSource:
         """Tells the contents of one file from those of another."""
 
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
-        """Writes a transformed sample into out, uint8 (3, S, S), and returns what its transform leaves to the device.
+        """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.
 
         Raises:
             DataError: its bytes are damaged.
@@ -70,7 +70,7 @@ class FileSource:
         return digest.hexdigest()
 
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
-        """Writes a transformed sample into out, uint8 (3, S, S), and returns what its transform leaves to the device.
+        """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.
 
         Raises:
             DataError: the file cannot be read, or is no sound image.

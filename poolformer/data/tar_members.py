@@ -155,7 +155,7 @@ class _Reader:
         self._place += -(-size // BLOCK) * BLOCK
 
     def _skip_map(self, block: bytes) -> None:
-        """Goes to the content of a member in the old sparse format, behind further blocks about its holes."""
+        """Go to the content of a member in the old sparse format, behind further blocks about its holes."""
         more = block[482]
         while more:
             more = (self._read(self._place, BLOCK) + bytes(BLOCK))[504]

@@ -21,7 +21,7 @@ def available_cores() -> int:
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
 ) -> Iterator[Result]:
-    """Yields function(item) for each item, in order, with up to `ahead` of them under way.
+    """Yield function(item) for each item, in order, with up to `ahead` of them under way.
 
     An exception of `function` is raised where its result would have come. Closing the iterator, or losing it, drops
     what has not begun; the threads then end after what they are at.

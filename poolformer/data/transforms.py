@@ -82,12 +82,12 @@ class TrainTransform:
         self._on_host = augment_on == "host"
 
     def plan(self, height: int, width: int, *, epoch: int, sample: int) -> Plan:
-        """Draws the crop of an image of this size."""
+        """Draw the crop of an image of this size."""
         state, box = _draw_box(height, width, self._seed, epoch, sample, self._crop)
         return Plan(box[0] + box[2], (state, box))
 
     def apply(self, pixels: np.ndarray, plan: Plan, out: np.ndarray) -> np.ndarray | None:
-        """Transforms pixels, uint32 (H, W) with at least plan.bottom rows, into out, uint8 (3, S, S).
+        """Transform pixels, uint32 (H, W) with at least plan.bottom rows, into out, uint8 (3, S, S).
 
         Returns RandAugment's draws (see `randaugment.draws`) where it is left to the device.
         """
@@ -124,7 +124,7 @@ class EvalTransform:
         return Plan(bottom, (height, width, full, window))
 
     def apply(self, pixels: np.ndarray, plan: Plan, out: np.ndarray) -> None:
-        """Transforms pixels, uint32 (H, W) with at least plan.bottom rows, into out, uint8 (3, S, S)."""
+        """Transform pixels, uint32 (H, W) with at least plan.bottom rows, into out, uint8 (3, S, S)."""
         _evaluate(pixels, *plan.arguments, out)
 
 

@@ -49,6 +49,8 @@ def number(
 
 def local_path(text: str) -> str:
     """Read a path, with ``~`` written out; a type of argparse's."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty: give one")
     try:
         return local(text, "the path")
     except ConfigError as error:

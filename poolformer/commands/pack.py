@@ -97,8 +97,6 @@ def _check_apart(files: "ImageFiles", target: Path) -> None:
 def _source(text: str, split: str | None) -> "ImageFiles":
     from ..data.class_folders import FolderFiles, TarFiles
 
-    if not text:
-        raise DataError("SRC is empty: give the folder or tar file to pack")
     path = Path(text).expanduser()
     if os.path.isdir(path):
         return FolderFiles(path, split=split)

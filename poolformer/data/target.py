@@ -29,8 +29,6 @@ def checked_target(text: str, *, overwrite: bool) -> Path:
     Raises:
         DataError: it is a folder, a device, already there, in no folder, or another process is writing it.
     """
-    if not text:
-        raise DataError("DST is empty: give the .beton file to write")
     given = Path(text).expanduser()
     try:
         path = Path(os.path.realpath(given))

@@ -280,6 +280,7 @@ def test_splits_are_told_by_their_names(names, splits):
         ("Training Testing", "--data.train {0}/Training --data.val {0}/Testing, or `poolformer pack {0} FILE"),
         ("train valid test", "--data.train {0}/train --data.val {0}/valid --data.test {0}/test, or `poolformer"),
         ("seg_train seg_test", "--data.train {0}/seg_train --data.val {0}/seg_test, or `poolformer pack {0} FILE"),
+        ("training validation evaluation", "--data.val {0}/validation --data.test {0}/evaluation, or `poolformer"),
         ("val test", "--data.val {0}/val --data.test {0}/test, or `poolformer pack {0} FILE --split test`"),
     ],
 )  # fmt: skip

@@ -127,7 +127,9 @@ def _use(splits: dict[str, str], folder: Path, source: _Source) -> str:
     if source.is_archive:
         return pack
     options = {}
-    for name, kind in splits.items():
+    # Beside a validation set, as Food-11's, an evaluation set is one to test on.
+    for name, kind in sorted(splits.items(), key=lambda split: split[0].lower().startswith("eval")):
+        kind = "test" if kind == "val" and kind in options else kind
         options.setdefault(kind, f"--data.{kind} {shlex.quote(str(folder / name))}")
     if "val" not in options and "test" in options:
         options["val"] = options.pop("test").replace("--data.test", "--data.val")

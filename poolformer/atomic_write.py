@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_LONGEST = 200
 _FLUSHES_NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EISDIR}
 
 
@@ -45,7 +46,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def unfinished_name(path: Path) -> Path:
     """Return a name beside ``path`` that no other process uses."""
-    return path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    return path.with_name(f".{beginning(path.name)}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+
+
+def beginning(name: str) -> str:
+    """Return a file's name, of a long one as much as leaves room for more: a name has at most 255 bytes."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST else encoded[:_LONGEST].decode(errors="ignore")
 
 
 def publish(unfinished: Path, path: str | Path) -> None:

@@ -94,6 +94,13 @@ def test_a_folder_that_cannot_be_read_is_written_to(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_text() == "after"
 
 
+@pytest.mark.parametrize("name", ["x" * 250, "数" * 82, "\udce9" * 250], ids=["ASCII", "UTF-8", "neither"])
+def test_a_long_name_is_written(tmp_path, name):
+    with atomic_write(tmp_path / name, "w") as file:
+        file.write("after")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "after")]
+
+
 def test_the_umask_decides_who_may_read_it(tmp_path):
     before = os.umask(0o027)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..atomic_write import publish
+from ..atomic_write import beginning, publish
 from ..errors import ConfigError, PoolformerError
 from ..registry import describe
 from .arguments import CommandParser, above_0, add_checkpoint, local_path
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
 def _folder_beside(target: Path) -> Iterator[Path]:
     """Yield a folder for unfinished files; what the disk refuses is said in a line."""
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:100]}.") as folder:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{beginning(target.name)}.") as folder:
             yield Path(folder)
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         raise

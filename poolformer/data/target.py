@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from ..atomic_write import sync_folder, unfinished_name
+from ..atomic_write import beginning, sync_folder, unfinished_name
 from ..errors import DataError
 
 
@@ -76,7 +76,7 @@ def locked(path: Path) -> Iterator[None]:
         DataError: another process holds it.
         OSError: nothing can be written beside it.
     """
-    lock = path.with_name(f".{path.name[:200]}.lock")
+    lock = path.with_name(f".{beginning(path.name)}.lock")
     descriptor = None
     try:
         with _signals_later():
@@ -161,7 +161,7 @@ def _take(lock: Path, path: Path) -> tuple[int, bool]:
 
 
 def _remove_unfinished(path: Path) -> None:
-    ours = re.compile(rf"\.{re.escape(path.name[:200])}(\.json)?\.\d+-[0-9a-f]{{6}}\.tmp")
+    ours = re.compile(rf"\.{re.escape(beginning(path.name))}(\.json)?\.\d+-[0-9a-f]{{6}}\.tmp")
     for name in os.listdir(path.parent):
         if ours.fullmatch(name):
             path.with_name(name).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from functools import update_wrapper
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -89,10 +89,19 @@ def building(build: Callable[..., Any]) -> Callable[..., Any]:
         build: Called with the class and its arguments.
     """
 
-    @wraps(build)  # jsonargparse looks at the signature
-    def built(class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return _Building(build)
+
+
+class _Building:
+    """No function within another: the parser goes along to processes that are spawned."""
+
+    def __init__(self, build: Callable[..., Any]):
+        self.build = build
+        update_wrapper(self, build)  # jsonargparse looks at the signature
+
+    def __call__(self, class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            return build(class_type, *args, **kwargs)
+            return self.build(class_type, *args, **kwargs)
         except PoolformerError:
             raise
         except Exception as error:
@@ -100,8 +109,6 @@ def building(build: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             name = f"{class_type.__module__}.{class_type.__qualname__}"
             raise ConfigError(f"{name} cannot be built: {reason(error)}") from error
-
-    return built
 
 
 def build(class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,8 @@ import _thread
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -31,18 +33,18 @@ class Waiting:
         self.was_stuck = False
 
     def watch(self, loop: Any) -> None:
-        """Look at one of Lightning's loops when it fetches a batch."""
-        before, after = loop._on_before_fetch, loop._on_after_fetch
+        """Look at one of Lightning's loops when it fetches a batch; it can be sent to a process that is spawned."""
+        kind = type(loop)
+        loop._on_before_fetch = partial(self._begin, kind._on_before_fetch, loop)
+        loop._on_after_fetch = partial(self._end, kind._on_after_fetch, loop)
 
-        def on_before_fetch() -> None:
-            before()
-            self._is_on = True
+    def _begin(self, on_before_fetch: Callable[[Any], None], loop: Any) -> None:
+        on_before_fetch(loop)
+        self._is_on = True
 
-        def on_after_fetch() -> None:
-            self._is_on = False
-            after()
-
-        loop._on_before_fetch, loop._on_after_fetch = on_before_fetch, on_after_fetch
+    def _end(self, on_after_fetch: Callable[[Any], None], loop: Any) -> None:
+        self._is_on = False
+        on_after_fetch(loop)
 
     def end_after(self, seconds: float, code: int) -> None:
         """Raise `StuckLoader` in the main thread as soon as it waits for a batch, but not within the first seconds."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -215,6 +216,14 @@ def test_slurm_does_not_requeue_with_a_checkpoint_outside_of_the_run(fit, monkey
     assert fit("run", "--trainer.max_epochs", 2, callbacks=[Look()]) == 0
     assert type(seen[0]).__name__ == "SLURMEnvironment"
     assert not seen[0].auto_requeue
+
+
+def test_a_trainer_can_be_sent_to_processes_that_are_spawned(tmp_path):
+    start = training_cli._started(training_cli._Start, "fit", ["--trainer.default_root_dir", str(tmp_path / "run")])
+    sent = pickle.loads(pickle.dumps(start.trainer))
+    assert sent.fit_loop.epoch_loop.stop.waiting is not start.trainer.fit_loop.epoch_loop.stop.waiting
+    sent.fit_loop.epoch_loop._on_before_fetch()
+    assert sent.fit_loop.epoch_loop.stop.waiting._is_on
 
 
 @pytest.mark.parametrize("within", [True, False])

@@ -156,8 +156,7 @@ def create_backbone(
         name: A name that ``poolformer models`` lists, or ``timm/<model>`` for any model of timm.
         num_classes: Classes K.
         mixer: Token mixer: a name that ``poolformer mixers`` lists, ``{"name": ..., option: value}``,
-            or a list of four of these, one for each stage. A mapping without a name has options for the
-            backbone's own mixer.
+            or a list of four of these, one for each stage.
         norm: ``group`` is the paper's modified layer norm.
         act: Activation inside the channel MLP.
         residual: Whether the blocks have their residual connections.

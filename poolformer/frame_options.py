@@ -48,8 +48,7 @@ def built_options(backbone: str, asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         backbone: Its name.
-        asked: Options by name; those that are None, and others than the frame's, do not count. A mapping for ``mixer``
-            may leave the name out: it then has options for the backbone's own mixer.
+        asked: Options by name; those that are None, and others than the frame's, do not count.
 
     Raises:
         OptionsError: The backbone has no such option, or has it fixed to another value.
@@ -60,7 +59,6 @@ def built_options(backbone: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     for name in FRAME:
         if (value := asked.get(name)) is None:
             continue
-        value = _with_name(value, own.get("mixer")) if name == "mixer" else value
         _check_fixed(backbone, name, value, own)
         built[name] = as_plain_values(value) if name == "mixer" else value
     return built
@@ -88,9 +86,7 @@ def asked_for(backbone: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return asked
     entry = registry.find(registry.BACKBONES, backbone)
     taken = option_parameters(entry.load())
-    own = own_options(backbone)
-    named = {name: _with_name(value, own.get("mixer")) if name == "mixer" else value for name, value in asked.items()}
-    return {name: value for name, value in named.items() if name in taken}
+    return {name: value for name, value in asked.items() if name in taken}
 
 
 def without_unasked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,13 +119,6 @@ def _check_fixed(backbone: str, name: str, value: Any, own: Mapping[str, Any]) -
     same = stages(value) == stages(own[name]) if name == "mixer" else value == own[name]
     if not same:
         raise OptionsError(f"{entry} has {name} {own[name]!r} and takes no other, not {value!r}: leave it out, or null")
-
-
-def _with_name(mixer: Any, own: Any) -> Any:
-    """Give a mapping of options without a name that of the backbone's own mixer."""
-    if isinstance(mixer, Mapping) and "name" not in mixer and isinstance(own, str | Mapping):
-        return {**_as_mapping(own), **mixer}
-    return mixer
 
 
 def _as_mapping(mixer: Any) -> Any:

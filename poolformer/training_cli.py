@@ -373,6 +373,8 @@ class TrainingCLI(LightningCLI):
                 check_claims(self._outline, self._options.model.as_dict())
             super().instantiate_classes()
         except MisfitError as error:
+            if not self._options.ckpt_path:  # of --model.pretrained, which it names
+                raise
             raise self._named(error) from error
         except ValueError as error:
             cause: BaseException | None = error  # jsonargparse wraps what a constructor raises

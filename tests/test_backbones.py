@@ -312,11 +312,6 @@ def test_what_is_asked_of_a_follow_up_network_is_built(act):
     assert type(model.stages[0].blocks[0].mlp.act) is {"gelu": nn.GELU, "relu": nn.ReLU}[act]
 
 
-def test_options_without_a_name_are_those_of_the_backbones_own_mixer():
-    model = on_meta(create_backbone, "poolformer_s12", mixer={"pool_size": 5})
-    assert model.stages[0].blocks[0].token_mixer.pool.kernel_size == 5
-
-
 def test_the_follow_up_networks_start_with_a_truncated_normal_everywhere():
     model = create_backbone("poolformerv2_s12", num_classes=10)
     for conv in (model.stem.conv, model.stages[1].downsample.conv, model.stages[0].blocks[0].mlp.fc1):

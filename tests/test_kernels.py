@@ -423,6 +423,8 @@ def test_a_fused_network_is_compiled_in_one_graph_for_evaluation(way):
 )
 def test_gelu_in_cpp_is_right_everywhere(cpp, dtype, share, slope):
     """Biases of fc1 are what GELU is taken of, where fc1 has no weights; fc2 changes nothing."""
+    if dtype not in cpu.load():
+        pytest.skip(f"this CPU has no products in {dtype}")
     ends = torch.tensor([-1e30, -1e4, -5.5, -5.0, -0.0, 0.0, 5.0, 5.5, 1e4, 1e30])
     b1 = torch.cat([torch.linspace(-9, 9, 1990), ends]).requires_grad_()
     of_channels, w1, w2 = torch.zeros(2000), torch.zeros(2000, 2000, 1, 1), torch.eye(2000)[:, :, None, None]

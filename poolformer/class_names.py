@@ -1,6 +1,7 @@
 """Labels are positions in a list of class names; those of the data are brought to the network's."""
 
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 from .errors import CheckpointError, ConfigError, DataError
@@ -22,10 +23,22 @@ def names_of(module: Any) -> list[str] | None:
         raise DataError(
             f"class_names of {source} is a {type(names).__name__}, not a list of names in the order of the labels"
         )
-    names, count = [str(name) for name in names], getattr(module, "num_classes", None)
+    names, count = [str(name) for name in names], count_of(module)
     if count is not None and names and len(names) != count:
         raise DataError(f"{source} has {len(names)} class_names and num_classes {count}")
     return names or None
+
+
+def count_of(module: Any) -> int | None:
+    """Return how many classes a data module says that it has, None where it does not say.
+
+    Raises:
+        DataError: Its num_classes is no whole number, such as a method.
+    """
+    count = getattr(module, "num_classes", None)
+    if count is not None and not isinstance(count, Integral):
+        raise DataError(f"num_classes of {type(module).__name__} is a {type(count).__name__}, not a whole number")
+    return None if count is None else int(count)
 
 
 def positions(of_data: list[str], of_network: list[str]) -> list[int]:

@@ -24,7 +24,7 @@ from .backbones import create_backbone, recompute
 from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .claims import Outline, check_claims, misfit
-from .class_names import check_count, check_resumed, names_of, positions
+from .class_names import check_count, check_resumed, count_of, names_of, positions
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .frame_options import built_options
 from .fused import fuse, fusing_pays
@@ -243,7 +243,7 @@ class ImageClassifier(pl.LightningModule):
 
     @property
     def _num_data_classes(self) -> int | None:
-        count = getattr(self.trainer.datamodule, "num_classes", None) or (self._data_names and len(self._data_names))
+        count = count_of(self.trainer.datamodule) or (self._data_names and len(self._data_names))
         return count or (None if self.hparams.num_classes else 1)
 
     def _fuse(self) -> None:

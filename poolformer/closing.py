@@ -4,6 +4,7 @@ All of it is looked up on the disk: a run may have been without a logger or chec
 spawned, its callbacks' state stays with them.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,17 @@ def _contents(run_dir: Path, kept: list[str]) -> str:
 
 def _elsewhere(run_dir: Path, trainer: pl.Trainer) -> list[str]:
     """Return where loggers of the user's have written."""
-    folders = [Path(each.log_dir) for each in trainer.loggers if getattr(each, "log_dir", None)]
-    return [quoted(each) for each in dict.fromkeys(folders) if each.is_dir() and each.resolve() != run_dir.resolve()]
+    folders = dict.fromkeys(_log_dirs(trainer))
+    return [quoted(each) for each in folders if each.is_dir() and each.resolve() != run_dir.resolve()]
 
 
 def _events(run_dir: Path, trainer: pl.Trainer) -> Path | None:
     """Return the folder for tensorboard --logdir: where runs lie beside one another."""
     if any(run_dir.glob(_EVENTS)):
         return run_dir.parent
-    folders = [Path(each.log_dir) for each in trainer.loggers if getattr(each, "log_dir", None)]
-    return next((each for each in folders if any(each.glob(_EVENTS))), None)
+    return next((each for each in _log_dirs(trainer) if any(each.glob(_EVENTS))), None)
+
+
+def _log_dirs(trainer: pl.Trainer) -> list[Path]:
+    places = [getattr(logger, "log_dir", None) for logger in trainer.loggers]  # of a logger of the user's anything
+    return [Path(place) for place in places if isinstance(place, str | os.PathLike) and str(place)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-_URL = re.compile(r"([\w+.-]+::)*[A-Za-z][\w+.-]*://")
+_URL = re.compile(r"([\w+.-]+::)*[A-Za-z][\w+.-]+://")  # of two letters at least: C:// is a drive
 _NO_HOME = re.compile(r"~([/\\]|$)")
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,8 +216,10 @@ def nobody(tmp_path_factory):
         pytest.skip("of permissions as POSIX has them")
     is_root = os.geteuid() == 0
     if is_root:
-        for folder in (tmp_path_factory.getbasetemp(), tmp_path_factory.getbasetemp().parent):
-            folder.chmod(0o755)
+        base = tmp_path_factory.getbasetemp()  # a process of several has it one folder deeper
+        for folder in (base, *base.parents):
+            if folder.is_relative_to(Path(tempfile.gettempdir()) / "pytest-of-root"):
+                folder.chmod(0o755)
         os.seteuid(65534)
     yield
     if is_root:

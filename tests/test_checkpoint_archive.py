@@ -129,11 +129,11 @@ def test_an_archive_that_was_packed_anew_is_whole(tmp_path):
     assert is_as_saved(tmp_path / "last.ckpt")
 
 
-def test_files_without_checksums_are_read(tmp_path, monkeypatch):
+def test_files_without_checksums_are_read(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(archive(_use_new_zipfile_serialization=False))
     assert is_as_saved(tmp_path / "last.ckpt")
-    monkeypatch.setattr(config.save, "compute_crc32", False)
-    (tmp_path / "last.ckpt").write_bytes(archive())
+    with config.patch("save.compute_crc32", False):  # not by monkeypatch, which would take the option away at its end
+        (tmp_path / "last.ckpt").write_bytes(archive())
     assert is_as_saved(tmp_path / "last.ckpt")
 
 

@@ -45,12 +45,15 @@ def said_by(verb: str, data: pl.LightningDataModule, **options: Any) -> list[str
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
     quiet |= {"enable_checkpointing": False, "accelerator": "cpu", "callbacks": [EvaluatedData()]}
     logger, log = logging.getLogger("lightning.pytorch.utilities.rank_zero"), Lines()
+    level = logger.level
     logger.addHandler(log)
+    logger.setLevel(logging.INFO)  # whatever the commands of other tests have set
     model = ImageClassifier("poolformer_tiny", 5, image_size=8, warmup_epochs=0, cooldown_epochs=0)
     try:
         getattr(pl.Trainer(**quiet | options), verb)(model, datamodule=data)
     finally:
         logger.removeHandler(log)
+        logger.setLevel(level)
     return [line for line in log.lines if line.startswith(("--trainer", "The images"))]
 
 

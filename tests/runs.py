@@ -38,6 +38,10 @@ class SignalAt(Callback):
         self._reached("epoch end", trainer)
 
 
+class Died(Exception):
+    """Of `Die`: no error that a command answers with a line."""
+
+
 class Die(Callback):
     """Ends the run after a batch, as SIGKILL would: what counts is the last checkpoint."""
 
@@ -46,7 +50,7 @@ class Die(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == self.place:
-            raise MemoryError
+            raise Died
 
 
 def last(run_dir, name="last"):

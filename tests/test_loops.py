@@ -14,7 +14,11 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from runs import QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
 
-pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`_get_value` was deprecated"),
+    # A run goes on here without what has ended it, which is said.
+    pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options. callbacks"),
+]
 
 
 class HalvedForValidation(Callback):

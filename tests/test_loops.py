@@ -43,7 +43,7 @@ class HalvedForValidation(Callback):
         self._scale(trainer, pl_module, 0.5)
 
     def _end(self, trainer, pl_module):
-        assert self.batches
+        assert self.batches or trainer.sanity_checking  # a stopped check has none, and nothing is saved of it
         self.validations += not trainer.sanity_checking
         self._scale(trainer, pl_module, 2)
 

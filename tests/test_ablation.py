@@ -647,7 +647,11 @@ def test_runs_on_several_devices_are_trained_and_have_their_result_after_a_kill(
         results.append(json.loads(file.read_text()))
         file.unlink()  # as if killed before it was written
     assert results[0]["devices"] == 2
-    assert results[1] == {**results[0], "train_s": pytest.approx(results[0]["train_s"], rel=0.5)}
+    again = {
+        "train_s": pytest.approx(results[0]["train_s"], rel=0.5),
+        "warnings": [],
+    }  # nothing was trained that warned
+    assert results[1] == {**results[0], **again}
 
 
 @pytest.mark.slow

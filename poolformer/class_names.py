@@ -1,5 +1,6 @@
 """Labels are positions in a list of class names; those of the data are brought to the network's."""
 
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
@@ -39,6 +40,26 @@ def count_of(module: Any) -> int | None:
     if count is not None and not isinstance(count, Integral):
         raise DataError(f"num_classes of {type(module).__name__} is a {type(count).__name__}, not a whole number")
     return None if count is None else int(count)
+
+
+def imagenet_names(of_data: list[str], logits: int) -> list[str] | None:
+    """Return ImageNet-1k's synsets, where the data is of some of them and the network has a logit for each.
+
+    Weights are published without names, and those of ImageNet-1k in the order of its synsets.
+
+    Args:
+        of_data: Names of the data's classes.
+        logits: Logits K of the network.
+
+    Returns:
+        The synsets, such as n01440764, in the order of the logits; None where a name is none of them.
+    """
+    if logits != 1000 or not all(re.fullmatch(r"n\d{8}", name) for name in of_data):
+        return None
+    from timm.data import ImageNetInfo  # 4 s
+
+    synsets = ImageNetInfo().label_names()
+    return synsets if set(of_data) <= set(synsets) else None
 
 
 def positions(of_data: list[str], of_network: list[str]) -> list[int]:

@@ -24,7 +24,7 @@ from .backbones import create_backbone, recompute
 from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .claims import Outline, check_claims, misfit
-from .class_names import check_count, check_resumed, count_of, names_of, positions
+from .class_names import check_count, check_resumed, count_of, imagenet_names, names_of, positions
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .frame_options import built_options
 from .fused import fuse, fusing_pays
@@ -228,6 +228,8 @@ class ImageClassifier(pl.LightningModule):
     def _match_classes(self) -> None:
         """Bring the labels of data that is evaluated to the logits of the same names."""
         theirs, ours = self._data_names, self.class_names
+        if theirs and not ours and self._has_published_weights:
+            ours = imagenet_names(theirs, self.hparams.num_classes)
         if not (theirs and ours):
             if note := check_count(self._num_data_classes, theirs, ours, self.hparams.num_classes):
                 if theirs and self._has_published_weights:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from poolformer.callbacks import PredictionWriter
-from poolformer.class_names import check_resumed, names_of, positions
+from poolformer.class_names import check_resumed, imagenet_names, names_of, positions
 from poolformer.classifier import ImageClassifier
 from poolformer.commands.export import main as export
 from poolformer.commands.pack import main as pack
@@ -193,6 +193,20 @@ def test_published_weights_are_not_evaluated_on_a_part_of_their_classes_by_posit
     module = data(folder(tmp_path / "some", ["bee", "dog"]))
     with pytest.raises(ConfigError, match="the data has 2 classes and the model 4, and the network does not say"):
         trainer().validate(tiny(pretrained=str(tmp_path / "poolformer_tiny.pth")), datamodule=module)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*its names are timm's")
+def test_published_weights_of_imagenet_know_its_classes_by_their_synsets(tmp_path):
+    torch.save(tiny(1000).backbone.state_dict(), tmp_path / "poolformer_tiny.pth")
+    model = tiny(1000, pretrained=str(tmp_path / "poolformer_tiny.pth"))
+    images, synsets = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8), ["n01443537", "n15075141"]
+    some = OwnData(images, torch.tensor([0, 1, 1, 0]), class_names=synsets, num_classes=2)
+    every = OwnData(images, torch.tensor([1, 999, 999, 1]), num_classes=1000)
+    ours, theirs = (trainer().validate(model, datamodule=module, verbose=False) for module in (some, every))
+    assert ours[0]["val/loss"] == theirs[0]["val/loss"]
+    assert imagenet_names([*synsets, "n00000000"], logits=1000) is None
+    assert imagenet_names(synsets, logits=100) is None
 
 
 def test_names_may_be_of_any_kind_and_are_recorded_as_text(tmp_path):

@@ -5,7 +5,7 @@ import errno
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,13 +82,13 @@ class Counted:
         return counted
 
 
-def killed_at(number: int, run_dir: Path) -> bool:
-    """Begin a run in a process of its own that kills itself at an operation; return whether it came to that."""
+def killed_at(number: int, run_dir: Path, act: Callable[[Path], object] | None = None) -> bool:
+    """Act in a process of its own that kills itself at an operation; return whether it came to that."""
     child = os.fork()
     if child == 0:
         with pytest.MonkeyPatch.context() as patch:
             Counted(patch, number, lambda: os.kill(os.getpid(), signal.SIGKILL))
-            begin(run_dir)
+            (act or begin)(run_dir)
             os._exit(0)
     _, status = os.waitpid(child, 0)
     assert status in (0, signal.SIGKILL)
@@ -133,16 +133,15 @@ def test_a_kill_at_any_moment_leaves_a_whole_run_and_nothing_of_others_moved(run
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_kill_while_a_move_is_undone_leaves_it_to_be_undone(run_dir, tmp_path, monkeypatch):
+def test_a_kill_while_a_move_is_undone_leaves_it_to_be_undone(run_dir, tmp_path):
     move(run_dir, [run_dir / name for name in FILES])
     interrupted = below(run_dir)
-    monkeypatch.setattr("test_earlier_runs.begin", restore)
     for number in range(1, 99):
         place = tmp_path / f"again-{number}"
         for name, text in interrupted.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(text)
-        killed = killed_at(number, place)
+        killed = killed_at(number, place, restore)
         recover(place)
         assert below(place) == {**FILES, **FOREIGN}
         if not killed:

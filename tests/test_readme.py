@@ -76,9 +76,9 @@ def run(line: str, site: Path) -> None:
 
 def write_images(folder: Path) -> None:
     for split in ("train", "val"):
-        for label in range(2):
+        for label, synset in enumerate(("n01440764", "n01443537")):
             for index in range(2):
-                path = folder / split / f"n{label}" / f"{index}.JPEG"
+                path = folder / split / synset / f"{index}.JPEG"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (48, 40), (100 * label, 50 * index, 0)).save(path)
 

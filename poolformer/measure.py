@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+_LONG_PRODUCT_S = 0.05
 _TURN_S = 0.3
 
 
@@ -103,15 +104,25 @@ def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
 
 def limits(device: torch.device, dtype: torch.dtype) -> Limits:
     """Measure a device's matrix products and copies, the best of several each."""
-    side = 8192 if device.type == "cuda" else 2048
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    left, right = _factors(device, dtype)
     source = torch.zeros(2**30 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     product_s, copy_s = (
         min(min(times) for times in interleaved([step], rounds=5, device=device))
         for step in (lambda: left @ right, lambda: target.copy_(source))
     )
-    return Limits(flops=2 * side**3 / product_s, bytes=2 * source.nbytes / copy_s)
+    return Limits(flops=2 * len(left) ** 3 / product_s, bytes=2 * source.nbytes / copy_s)
+
+
+def _factors(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return large square matrices, smaller ones where a product takes long: in a type that a CPU computes by loops."""
+    side, largest = 256, 8192 if device.type == "cuda" else 2048
+    while True:
+        left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        torch.mm(left, right)  # what is set up at the first call
+        if side == largest or _seconds(lambda: left @ right, 1, device) > _LONG_PRODUCT_S:  # noqa: B023
+            return left, right
+        side *= 2
 
 
 def shortest_s(model: nn.Module, images: Tensor, limits: Limits) -> float:

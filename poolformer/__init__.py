@@ -12,7 +12,7 @@ __all__ = ["ImageClassifier", "MetaFormer", "PoolformerError", "create_backbone"
 # Loaded when used: `import poolformer` must cost nothing and must not import Lightning.
 _HOMES = {
     "ImageClassifier": "classifier",
-    "MetaFormer": "metaformer",
+    "MetaFormer": "network.metaformer",
     "PoolformerError": "errors",
     "create_backbone": "backbones",
 }

@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from . import registry
+from .checkpoint.pretrained import load_pretrained
 from .errors import BrokenPluginError, OptionsError, UnknownNameError
-from .frame_options import FRAME, asked_for, built_options, takes_mixer
-from .metaformer import Activation, MetaFormer, Norm, Patch
-from .mixer_spec import MixerSpec
-from .pretrained import load_pretrained
+from .network.frame_options import FRAME, asked_for, built_options, takes_mixer
+from .network.metaformer import Activation, MetaFormer, Norm, Patch
+from .network.mixer_spec import MixerSpec
 from .registry import describe
 
 # arXiv 2111.11418, table 1, and the starting values of the authors' code. These are the targets of
@@ -167,7 +167,7 @@ def create_backbone(
             no embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens.
         pretrained: Weights to start from: a file, or ``timm/<model>`` for weights that timm downloads; see
-            `poolformer.pretrained`. Warns where they need a look, such as a head for other classes.
+            `poolformer.checkpoint.pretrained`. Warns where they need a look, such as a head for other classes.
 
     None is the backbone's own for every option from ``mixer`` to ``position_embedding``; everything else is passed on,
     or refused where the backbone does not have the option or has it fixed to another value.

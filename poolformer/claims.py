@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .backbones import create_backbone
+from .checkpoint.pretrained import compare, explain
 from .errors import CheckpointError, MisfitError
-from .pretrained import compare, explain
 
 _MIB = 2**20
 # Beside its weights a network may hold tables that it makes anew. Weights of 8 bits may go into one of 32.

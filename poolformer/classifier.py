@@ -19,22 +19,23 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from . import option_ranges, provenance
+from . import option_ranges
 from .backbones import create_backbone, recompute
-from .batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
-from .checkpoint import RECORD, differences, hyper_parameters, import_references, read_run, record
+from .checkpoint.pretrained import compare
+from .checkpoint.reading import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .claims import Outline, check_claims, misfit
-from .class_names import check_count, check_resumed, count_of, imagenet_names, names_of, positions
+from .data.batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
+from .data.class_names import check_count, check_resumed, count_of, imagenet_names, names_of, positions
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
-from .frame_options import built_options
-from .fused import fuse, fusing_pays
-from .metaformer import Activation, Norm
-from .pretrained import compare
+from .files.shell import quoted
+from .network.frame_options import built_options
+from .network.fused import fuse, fusing_pays
+from .network.metaformer import Activation, Norm
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
-from .resuming import changes, seed_draws
-from .run_facts import run_facts, use_new_options
-from .shell import quoted
+from .run import provenance
+from .run.facts import run_facts, use_new_options
+from .run.reproducibility import changes, seed_draws
 
 RUN = "poolformer_run"
 METRICS = "poolformer_metrics"

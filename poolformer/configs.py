@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
-from .paths import with_home
+from .files.paths import with_home
 from .registry import describe, suggestion
 
 MAX_VALUES = 10_000

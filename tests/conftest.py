@@ -119,8 +119,9 @@ def fit(tmp_path, monkeypatch):
     """Call ``poolformer fit`` in this process, in an empty directory, with callbacks; return its exit code."""
     from runs import DIGITS
 
-    from poolformer import cli, training_cli
-    from poolformer.stopping import SIGNALS
+    from poolformer.cli import dispatch as cli
+    from poolformer.cli import training as training_cli
+    from poolformer.run.stopping import SIGNALS
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", os.environ.copy())
@@ -165,7 +166,7 @@ def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:
 @pytest.fixture
 def mistake(monkeypatch, tmp_path, capsys):
     """Call the command with a mistake in it, in an empty directory; return what it says after its name."""
-    from poolformer import cli
+    from poolformer.cli import dispatch as cli
 
     monkeypatch.chdir(tmp_path)
     # What a run changes in this process.

@@ -1,4 +1,4 @@
-"""Jobs for the tests of `poolformer.launchers`: functions that another process finds by name."""
+"""Jobs for the tests of `poolformer.ablation.launchers`: functions that another process finds by name."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from poolformer.launchers import run_here
+from poolformer.ablation.launchers import run_here
 
 
 def write(job: tuple[str, str]) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from poolformer.checkpoint import read
+from poolformer.checkpoint.reading import read
 
 SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 # All that draws: mixing, erasing, drop path, and the data's own augmentation.

@@ -19,13 +19,14 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import ablation, cli
-from poolformer.ablation import BASE, Result, Row, Run
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.ablation.runs import BASE, Result, Row, Run
+from poolformer.ablation.runs import runs as ablation
 from poolformer.backbones import PAPER_TOP1
+from poolformer.cli import dispatch as cli
+from poolformer.cli.training import check_start, settings
 from poolformer.configs import config_names
 from poolformer.errors import AmbiguousNameError, ConfigError, PoolformerError
-from poolformer.training_cli import check_start, settings
 
 SHORT = [
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"),

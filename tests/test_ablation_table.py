@@ -7,8 +7,8 @@ import statistics
 
 import pytest
 
-from poolformer.ablation import Result, Row
-from poolformer.ablation_table import (
+from poolformer.ablation.runs import Result, Row
+from poolformer.ablation.table import (
     COLUMNS,
     Line,
     _apart,

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from poolformer.atomic_write import atomic_write, replacing
+from poolformer.files.atomic_write import atomic_write, replacing
 
 
 def fail_halfway(path) -> None:
@@ -29,7 +29,7 @@ def test_an_error_leaves_what_was_there_and_nothing_beside_it(tmp_path):
 def test_a_kill_leaves_what_was_there(tmp_path):
     (tmp_path / "a").write_text("before")
     script = (
-        "import os, sys; from poolformer.atomic_write import atomic_write\n"
+        "import os, sys; from poolformer.files.atomic_write import atomic_write\n"
         "with atomic_write(sys.argv[1], 'w') as file:\n"
         "    file.write('x' * 100_000); file.flush(); os.kill(os.getpid(), 9)"
     )

@@ -7,10 +7,11 @@ import timm
 import torch
 from torch import nn
 
-from poolformer import complexity, registry
+from poolformer import registry
 from poolformer.backbones import PAPER_TOP1, create_backbone
 from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
-from poolformer.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
+from poolformer.network import complexity
+from poolformer.network.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
 
 
 class Size(NamedTuple):

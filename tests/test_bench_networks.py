@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from poolformer.backbones import create_backbone
-from poolformer.cli import main
-from poolformer.commands import bench_networks
-from poolformer.measure import Limits
+from poolformer.bench import networks as bench_networks
+from poolformer.bench.measure import Limits
+from poolformer.cli.dispatch import main
 
 SHORT = ["--image_size", "32", "--batch_size", "2", "--rounds", "2", "--device", "cpu"]
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr("poolformer.measure._TURN_S", 0.0)
-    monkeypatch.setattr("poolformer.measure.limits", lambda device, dtype: Limits(flops=1e11, bytes=1e10))
+    monkeypatch.setattr("poolformer.bench.measure._TURN_S", 0.0)
+    monkeypatch.setattr("poolformer.bench.measure.limits", lambda device, dtype: Limits(flops=1e11, bytes=1e10))
 
 
 @pytest.fixture

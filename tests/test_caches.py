@@ -10,8 +10,8 @@ from pathlib import Path
 import numba
 import pytest
 
-from poolformer import caches
-from poolformer.data import jit
+from poolformer.data.pixels import jit
+from poolformer.files import caches
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="of homes as POSIX has them")
 NOBODY = 54321

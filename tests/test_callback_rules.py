@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from runs import QUICK, last
 
-from poolformer import cli
+from poolformer.cli import dispatch as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
 

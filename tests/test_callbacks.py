@@ -16,13 +16,13 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from poolformer.callbacks import PredictionWriter, RunSummary, Throughput
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, DataError
-from poolformer.run_config import as_text
-from poolformer.run_directory import RunDirectory, checkpoints
-from poolformer.stopping import Stopped
+from poolformer.run.callbacks import PredictionWriter, RunSummary, Throughput
+from poolformer.run.config import as_text
+from poolformer.run.directory import RunDirectory, checkpoints
+from poolformer.run.stopping import Stopped
 
 
 def run(folder: Path, **options: Any) -> pl.Trainer:

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from poolformer.classifier import ImageClassifier, load_classifier
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.commands import cam
 from poolformer.commands.cam import class_activation_map
 from poolformer.errors import CheckpointError, ConfigError

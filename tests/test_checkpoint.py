@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from poolformer import checkpoint, cli
-from poolformer.checkpoint import (
+from poolformer.checkpoint.reading import (
     RECORD,
     differences,
     hyper_parameters,
@@ -29,7 +28,9 @@ from poolformer.checkpoint import (
     read_run,
     record,
 )
+from poolformer.checkpoint.reading import reading as checkpoint
 from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, OptionsError, PoolformerError, UnknownNameError
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"

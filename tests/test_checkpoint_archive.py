@@ -11,11 +11,11 @@ import torch
 from torch.utils.serialization import config
 
 from poolformer.backbones import create_backbone
-from poolformer.checkpoint import read, read_run
-from poolformer.checkpoint_archive import _number_is_known
+from poolformer.checkpoint.archive import _number_is_known
+from poolformer.checkpoint.pretrained import load_pretrained
+from poolformer.checkpoint.reading import read, read_run
 from poolformer.classifier import load_classifier
 from poolformer.errors import CheckpointError
-from poolformer.pretrained import load_pretrained
 
 WEIGHTS = {"a": torch.rand(3000), "b": torch.rand(40), "c": torch.rand(40)}
 CONTENT = {"state_dict": WEIGHTS, "epoch": 3, "pytorch-lightning_version": "2.6.6"}

@@ -15,11 +15,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer.checkpoint import read
-from poolformer.checkpoint_io import SafeCheckpointIO, has_saved, remove_unfinished
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.checkpoint.reading import read
+from poolformer.checkpoint.writing import SafeCheckpointIO, has_saved, remove_unfinished
 from poolformer.classifier import ImageClassifier
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.errors import RunError
 
 MIB = 2**20
@@ -27,7 +27,7 @@ MIB = 2**20
 WRITER = """
 import sys, torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from poolformer.checkpoint_io import SafeCheckpointIO
+from poolformer.checkpoint.writing import SafeCheckpointIO
 io, path, n = {"safe": SafeCheckpointIO, "lightning": TorchCheckpointIO}[sys.argv[1]](), sys.argv[2], 0
 weights = torch.rand(int(sys.argv[3]) * 2**18)
 while True:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from test_claims import little_memory_and_time
 
-from poolformer.checkpoint import RECORD, read_run, record
+from poolformer.checkpoint.reading import RECORD, read_run, record
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.errors import PoolformerError
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli
-from poolformer.checkpoint import RECORD, record
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.checkpoint.reading import RECORD, record
 from poolformer.claims import Outline, check_claims
 from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, MisfitError
 
 TINY = {"backbone": "poolformer_tiny", "num_classes": 10, "image_size": 8}

@@ -13,13 +13,13 @@ from data_images import photo
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from poolformer.callbacks import PredictionWriter
-from poolformer.class_names import check_resumed, imagenet_names, names_of, positions
 from poolformer.classifier import ImageClassifier
 from poolformer.commands.export import main as export
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
+from poolformer.data.class_names import check_resumed, imagenet_names, names_of, positions
 from poolformer.errors import CheckpointError, ConfigError, DataError, PoolformerError
+from poolformer.run.callbacks import PredictionWriter
 
 ANIMALS = ["ant", "bee", "cat", "dog"]
 

@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import normalize
 
 from poolformer.backbones import recompute
-from poolformer.checkpoint import RECORD
+from poolformer.checkpoint.reading import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError
-from poolformer.fused import Fused
-from poolformer.metaformer import Block
+from poolformer.network.fused import Fused
+from poolformer.network.metaformer import Block
 from poolformer.recipe import Schedule
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
@@ -323,7 +323,7 @@ def test_fused_operators_stay_separate_on_a_cpu_that_has_none_for_the_precision(
 
 
 def test_on_a_gpu_without_triton_fused_operators_stay_separate(monkeypatch):
-    monkeypatch.setattr("poolformer.fused.has_triton", lambda: False)
+    monkeypatch.setattr("poolformer.network.fused.has_triton", lambda: False)
     model, strategy = tiny(fused=True), SimpleNamespace(root_device=torch.device("cuda"))
     model.trainer = SimpleNamespace(strategy=strategy, precision="bf16-mixed")
     with pytest.warns(UserWarning, match=r"needs Triton on a GPU.*: on this cuda, in bf16-mixed, the blocks stay"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from poolformer import cli
+from poolformer.cli import dispatch as cli
 from poolformer.errors import DataError
 
 SCRIPT = Path(sysconfig.get_path("scripts"), "poolformer")

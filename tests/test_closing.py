@@ -8,10 +8,10 @@ import pytest
 import torch
 from test_training_cli import BEST, LAST, ONE_EPOCH, SHORT, call, files, scalars, work  # noqa: F401
 
-from poolformer.checkpoint import read
+from poolformer.checkpoint.reading import read
 from poolformer.classifier import METRICS
-from poolformer.closing import nothing_trained
-from poolformer.shell import quoted
+from poolformer.files.shell import quoted
+from poolformer.run.closing import nothing_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 CALLBACKS = """

@@ -10,8 +10,8 @@ from importlib.metadata import version
 
 import pytest
 
-from poolformer import cli
 from poolformer.backbones import PAPER_TOP1
+from poolformer.cli import dispatch as cli
 from poolformer.configs import config_dir, config_names
 
 OURS = f"poolformer {version('poolformer')}"
@@ -55,7 +55,11 @@ def test_mixers_lists_names_with_package_version_and_factory(call, ours_alone):
     assert (code, err) == (0, "")
     rows = [line.split("  ") for line in out.splitlines()[:4]]
     assert [row[0] for row in rows] == ["attention", "depthwise", "identity", "pooling"]
-    assert [line.split() for line in out.splitlines()][3] == ["pooling", *OURS.split(), "poolformer.mixers:Pooling"]
+    assert [line.split() for line in out.splitlines()][3] == [
+        "pooling",
+        *OURS.split(),
+        "poolformer.network.mixers:Pooling",
+    ]
     assert out.rstrip().endswith("use it with --model.mixer NAME.")
 
 
@@ -68,7 +72,7 @@ def test_mixers_as_json_is_the_same_table(call, ours_alone):
         "name": "pooling",
         "package": "poolformer",
         "version": version("poolformer"),
-        "factory": "poolformer.mixers:Pooling",
+        "factory": "poolformer.network.mixers:Pooling",
     }
 
 
@@ -85,7 +89,7 @@ def test_mixers_shows_what_one_takes(call, name, options):
     code, out, _ = call("mixers", name)
     title, summary, _, heading, *listed = out.splitlines()
     assert code == 0
-    assert title.startswith(f"{name}  ({OURS}, poolformer.mixers:")
+    assert title.startswith(f"{name}  ({OURS}, poolformer.network.mixers:")
     assert summary.endswith(".")
     assert heading == "options:"
     assert [line.strip() for line in listed] == options

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from poolformer.backbones import create_backbone
-from poolformer.complexity import Complexity, count
-from poolformer.fused import fuse
+from poolformer.network.complexity import Complexity, count
+from poolformer.network.fused import fuse
 
 # MACs in G: fvcore on sail-sg/poolformer's models; rounded they are table 1 and 5 of arXiv 2111.11418.
 SIZES = {

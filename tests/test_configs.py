@@ -12,13 +12,13 @@ import torch
 import yaml
 
 import poolformer
-from poolformer import cli
 from poolformer.backbones import create_backbone
 from poolformer.classifier import ImageClassifier
-from poolformer.complexity import count
+from poolformer.cli import dispatch as cli
 from poolformer.configs import config_dir, config_names, find_config
 from poolformer.errors import ConfigError
-from poolformer.frame_options import with_built
+from poolformer.network.complexity import count
+from poolformer.network.frame_options import with_built
 
 NAMES = config_names()
 TEXTS = {name: (config_dir() / f"{name}.yaml").read_text(encoding="utf-8") for name in NAMES}

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from data_images import write_class_folders
 
-from poolformer.commands.bench_data import main
+from poolformer.bench.data import main
 from poolformer.commands.pack import main as pack
 from poolformer.errors import ConfigError, DataError
 

@@ -5,8 +5,8 @@ import pytest
 from data_images import encoded, photo
 
 from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, Beton, BetonWriter, Stored
+from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource
-from poolformer.data.transforms import EvalTransform, TrainTransform
 from poolformer.errors import DataError
 
 SAMPLES = 11

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from data_images import encoded, photo
 
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.data.beton import Beton
 from poolformer.data.class_folders import FolderFiles, TarFiles, image_listing
 from poolformer.data.splits import splits_among

@@ -10,11 +10,11 @@ from data_images import photo, write_class_folders
 
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
-from poolformer.data.device_augment import augment, check_device
-from poolformer.data.jpeg import to_pixels, to_words
-from poolformer.data.keyed import stream, word
 from poolformer.data.loader import UnaugmentedBatch
-from poolformer.data.randaugment import BICUBIC, EITHER, NONE, OPERATIONS, apply, argument, draws, parse_policy
+from poolformer.data.pixels.device_augment import augment, check_device
+from poolformer.data.pixels.jpeg import to_pixels, to_words
+from poolformer.data.pixels.keyed import stream, word
+from poolformer.data.pixels.randaugment import BICUBIC, EITHER, NONE, OPERATIONS, apply, argument, draws, parse_policy
 from poolformer.errors import ConfigError
 
 GEOMETRIC = ("Rotate", "Shear", "Translate")

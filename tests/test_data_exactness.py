@@ -18,11 +18,11 @@ from timm.data import create_transform
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
 from poolformer.data.class_folders import FolderFiles
-from poolformer.data.device_augment import augment
-from poolformer.data.jpeg import decode, decode_sound_jpeg, read_header, to_pixels, to_words
-from poolformer.data.randaugment import OPERATIONS, apply, argument
-from poolformer.data.resize import BICUBIC, BILINEAR, resize
-from poolformer.data.transforms import EvalTransform
+from poolformer.data.pixels.device_augment import augment
+from poolformer.data.pixels.jpeg import decode, decode_sound_jpeg, read_header, to_pixels, to_words
+from poolformer.data.pixels.randaugment import OPERATIONS, apply, argument
+from poolformer.data.pixels.resize import BICUBIC, BILINEAR, resize
+from poolformer.data.pixels.transforms import EvalTransform
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torch import Tensor
 
 from poolformer.classifier import ImageClassifier
-from poolformer.cli import one_line
+from poolformer.cli.dispatch import one_line
 from poolformer.data import FolderData
 from poolformer.errors import DataError
 

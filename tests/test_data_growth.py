@@ -5,7 +5,7 @@ import json
 import pytest
 from data_images import write_class_folders
 
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.data import FolderData
 from poolformer.data.growth import Growth, side_at
 from poolformer.errors import ConfigError

@@ -13,14 +13,14 @@ import torch
 from data_images import encoded, photo, write_class_folders
 from PIL import Image, ImageOps
 
-from poolformer.callbacks import PredictionWriter
 from poolformer.classifier import ImageClassifier
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.commands.verify import main as verify
 from poolformer.data import FFCVData, FolderData
 from poolformer.data.beton import JPEG, RAW, Beton
-from poolformer.data.jpeg import decode, decode_upright, to_pixels
+from poolformer.data.pixels.jpeg import decode, decode_upright, to_pixels
 from poolformer.errors import DataError, one_line
+from poolformer.run.callbacks import PredictionWriter
 
 WIDE = (np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16)
 

@@ -9,7 +9,7 @@ import pytest
 from data_images import encoded, photo, reference_pixels
 from PIL import Image
 
-from poolformer.data.jpeg import decode, decode_sound_jpeg, read_header, to_pixels
+from poolformer.data.pixels.jpeg import decode, decode_sound_jpeg, read_header, to_pixels
 from poolformer.errors import DataError
 
 FILES = {

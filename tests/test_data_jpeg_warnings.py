@@ -9,9 +9,9 @@ import simplejpeg
 from data_images import encoded, photo, reference_pixels
 
 from poolformer.data.beton import JPEG
-from poolformer.data.jpeg import decode, decode_sound_jpeg, to_pixels
-from poolformer.data.jpeg_segments import SCAN, segments
 from poolformer.data.pack import Storage, stored_image
+from poolformer.data.pixels.jpeg import decode, decode_sound_jpeg, to_pixels
+from poolformer.data.pixels.jpeg_segments import SCAN, segments
 from poolformer.errors import DataError
 
 IMAGE = photo(3, width=128, height=96)

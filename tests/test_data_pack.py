@@ -17,7 +17,7 @@ from PIL import Image
 from poolformer.commands.pack import main as pack
 from poolformer.commands.verify import main as verify
 from poolformer.data.beton import JPEG, RAW, Beton
-from poolformer.data.jpeg import decode, to_pixels
+from poolformer.data.pixels.jpeg import decode, to_pixels
 from poolformer.errors import ConfigError, DataError
 
 

@@ -6,9 +6,9 @@ from data_images import photo
 from PIL import Image
 from timm.data import auto_augment as timm_operations
 
-from poolformer.data.jpeg import to_pixels, to_words
-from poolformer.data.keyed import stream, word
-from poolformer.data.randaugment import OPERATIONS, Policy, apply, argument, augment, parse_policy
+from poolformer.data.pixels.jpeg import to_pixels, to_words
+from poolformer.data.pixels.keyed import stream, word
+from poolformer.data.pixels.randaugment import OPERATIONS, Policy, apply, argument, augment, parse_policy
 from poolformer.errors import ConfigError
 
 FILL = (124, 116, 104)

@@ -5,8 +5,8 @@ import pytest
 from data_images import as_pillow_13
 from PIL import Image
 
-from poolformer.data.jpeg import to_pixels, to_words
-from poolformer.data.resize import BICUBIC, BILINEAR, resize
+from poolformer.data.pixels.jpeg import to_pixels, to_words
+from poolformer.data.pixels.resize import BICUBIC, BILINEAR, resize
 
 FILTERS = {BILINEAR: Image.Resampling.BILINEAR, BICUBIC: Image.Resampling.BICUBIC}
 

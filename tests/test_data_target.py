@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from data_images import encoded, photo, write_class_folders
 
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.data.beton import Beton
 from poolformer.data.pack import sha256
 from poolformer.data.target import locked

@@ -7,9 +7,9 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
-from poolformer.data.jpeg import to_words
-from poolformer.data.keyed import normal, stream, uniform, word
-from poolformer.data.transforms import EvalTransform, TrainTransform
+from poolformer.data.pixels.jpeg import to_words
+from poolformer.data.pixels.keyed import normal, stream, uniform, word
+from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.errors import ConfigError
 
 RECIPE = {

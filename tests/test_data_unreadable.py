@@ -13,13 +13,13 @@ import pytest
 import torch
 from data_images import write_class_folders
 
-from poolformer.callbacks import PredictionWriter
 from poolformer.classifier import ImageClassifier
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.data import FFCVData, FolderData, patience
 from poolformer.data.beton import Beton
 from poolformer.data.class_folders import TarFiles, read_file
 from poolformer.errors import DataError
+from poolformer.run.callbacks import PredictionWriter
 
 
 class Flaky:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli
-from poolformer.checkpoint import read_run
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.checkpoint.reading import read_run
+from poolformer.cli import dispatch as cli
 
 SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 SHORT += ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--model.warmup_epochs", "0"]

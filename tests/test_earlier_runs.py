@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from poolformer import run_config
-from poolformer.earlier_runs import move, recover, restore, settle
 from poolformer.errors import ConfigError
-from poolformer.run_directory import RunDirectory
+from poolformer.run import config as run_config
+from poolformer.run.directory import RunDirectory
+from poolformer.run.earlier_runs import move, recover, restore, settle
 
 FILES = {
     "config.yaml": run_config.as_text("first", {}),

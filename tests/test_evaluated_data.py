@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from poolformer.classifier import ImageClassifier
-from poolformer.evaluated_data import EvaluatedData
+from poolformer.run.evaluated_data import EvaluatedData
 
 pytestmark = pytest.mark.filterwarnings("ignore:the data module has no batch_size")
 

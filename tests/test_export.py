@@ -12,10 +12,10 @@ import torch
 
 from poolformer.backbones import create_backbone
 from poolformer.classifier import ImageClassifier, load_classifier
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.commands import export
 from poolformer.errors import CheckpointError, ConfigError, PoolformerError
-from poolformer.mixers import Identity
+from poolformer.network.mixers import Identity
 
 SIDE = 64
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from poolformer.backbones import create_backbone
 from poolformer.errors import OptionsError
-from poolformer.folding import fold
-from poolformer.layers import Scale
+from poolformer.network.folding import fold
+from poolformer.network.layers import Scale
 
 
 def drawn(name: str = "poolformer_tiny", **options) -> nn.Module:

@@ -27,19 +27,19 @@ import torch
 from data_images import encoded, photo
 from test_training_cli import process_left_as_it_was
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.backbones import create_backbone
-from poolformer.checkpoint import RECORD, hyper_parameters, read, read_run, record
+from poolformer.checkpoint.pretrained import load_pretrained
+from poolformer.checkpoint.reading import RECORD, hyper_parameters, read, read_run, record
 from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.cli import dispatch as cli
 from poolformer.commands import verify
 from poolformer.configs import config_dir
 from poolformer.data.beton import FIELD, HEADER, JPEG, NOTES, RAW, Beton, BetonWriter, Stored
-from poolformer.data.jpeg import decode
+from poolformer.data.pixels.jpeg import decode
+from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource
-from poolformer.data.transforms import EvalTransform, TrainTransform
 from poolformer.errors import DataError, PoolformerError, one_line
-from poolformer.pretrained import load_pretrained
 from poolformer.registry import BACKBONES, MIXERS, find, listing
 
 HANG_S = 300

@@ -14,7 +14,7 @@ from golden.fill import fill_model, images, official_name, official_place
 from torch import Tensor, nn
 
 from poolformer.backbones import create_backbone
-from poolformer.metaformer import MetaFormer
+from poolformer.network.metaformer import MetaFormer
 
 ORACLE = json.loads((Path(__file__).parent / "golden" / "oracle.json").read_text())
 

@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from poolformer.checkpoint import read
-from poolformer.checkpoint_io import SafeCheckpointIO
+from poolformer.checkpoint.reading import read
+from poolformer.checkpoint.writing import SafeCheckpointIO
 from poolformer.errors import ConfigError, RunError
-from poolformer.guards import DiskSpace, FiniteTraining
+from poolformer.run.guards import DiskSpace, FiniteTraining
 
 
 class Breaks(pl.LightningModule):

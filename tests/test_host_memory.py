@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from poolformer.host_memory import keep_freed
+from poolformer.run.host_memory import keep_freed
 if {keep}:
     keep_freed()
 def step():

@@ -20,14 +20,14 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from poolformer import create_backbone
-from poolformer.folding import fold
-from poolformer.fused import Fused, fuse
+from poolformer.bench.measure import saved_bytes
 from poolformer.kernels import availability, cpu
 from poolformer.kernels import channel_mix as channel_mix_module
 from poolformer.kernels import pool_mix as pool_mix_module
 from poolformer.kernels.channel_mix import channel_mix
 from poolformer.kernels.pool_mix import pool_mix
-from poolformer.measure import saved_bytes
+from poolformer.network.folding import fold
+from poolformer.network.fused import Fused, fuse
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Samples, channels, height, width: whole and ragged tiles, one token.
@@ -643,7 +643,7 @@ def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
     torch.export.save(program, tmp_path / "fused.pt2")
     torch.save((images, network(images).detach()), tmp_path / "expected.pt")
     code = """if True:
-        import torch, poolformer.fused
+        import torch, poolformer.network.fused
         images, expected = torch.load("expected.pt")
         found = torch.export.load("fused.pt2").module()(images).detach()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

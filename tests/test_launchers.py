@@ -11,8 +11,8 @@ import jobs
 import psutil
 import pytest
 
+from poolformer.ablation.launchers import _devices_of_slots, run_here, run_on_cluster
 from poolformer.errors import ConfigError
-from poolformer.launchers import _devices_of_slots, run_here, run_on_cluster
 
 
 def reported(function, work, at_once: int = 1) -> dict[int, str | None]:

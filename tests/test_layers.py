@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from poolformer.layers import (
+from poolformer.network.layers import (
     ACTIVATIONS,
     ChannelMLP,
     DropPath,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from poolformer import measure
-from poolformer.measure import Limits
+from poolformer.bench import measure
+from poolformer.bench.measure import Limits
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from poolformer.errors import OptionsError, ResolutionError
-from poolformer.layers import DropPath, Scale
-from poolformer.metaformer import Block, MetaFormer, Patch
+from poolformer.network.layers import DropPath, Scale
+from poolformer.network.metaformer import Block, MetaFormer, Patch
 
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.float64: {"rtol": 1e-12, "atol": 1e-12}}
 

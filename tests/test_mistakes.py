@@ -2,8 +2,9 @@
 
 import pytest
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli, field_words
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.cli import dispatch as cli
+from poolformer.cli import field_words
 
 # ---- numbers and words that are found when the options are parsed or the model is built
 

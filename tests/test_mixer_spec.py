@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from poolformer.backbones import create_backbone
 from poolformer.errors import AmbiguousNameError, BrokenPluginError, OptionsError, UnknownNameError
-from poolformer.metaformer import MetaFormer
-from poolformer.mixer_spec import resolve
+from poolformer.network.metaformer import MetaFormer
+from poolformer.network.mixer_spec import resolve
 from poolformer.registry import MIXERS
 
 # ---- a plugin with everything that can be right or wrong about a mixer
@@ -98,7 +98,7 @@ SPELLINGS = [
     (lambda dim: Shift(dim, 2), ["Shift"] * 5),
     (functools.partial(Shift, steps=3), ["Shift"] * 5),
     ("poolformer/identity", ["Identity"] * 5),
-    ("poolformer.mixers:Identity", ["Identity"] * 5),
+    ("poolformer.network.mixers:Identity", ["Identity"] * 5),
 ]
 
 
@@ -125,10 +125,12 @@ def test_every_block_has_a_mixer_of_its_own():
 
 
 def test_a_resolved_mixer_says_where_it_comes_from(plugin):
-    ours, theirs, bare, factory = resolve(["pooling", {"name": "my-dist/works"}, "poolformer.mixers:Identity", Shift])
+    ours, theirs, bare, factory = resolve(
+        ["pooling", {"name": "my-dist/works"}, "poolformer.network.mixers:Identity", Shift]
+    )
     assert (ours.name, ours.origin.split()[0]) == ("pooling", "poolformer")
     assert (theirs.name, theirs.origin) == ("my-dist/works", "my-dist 1.2")
-    assert (bare.name, bare.origin) == ("poolformer.mixers:Identity", "")
+    assert (bare.name, bare.origin) == ("poolformer.network.mixers:Identity", "")
     assert (factory.name, factory.origin) == ("Shift", "")
 
 

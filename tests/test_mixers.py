@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from poolformer.backbones import create_backbone
 from poolformer.errors import ResolutionError
-from poolformer.mixer_spec import resolve
+from poolformer.network.mixer_spec import resolve
 from poolformer.recipe import parameter_groups
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolformer.model_section import without_foreign_mixers
+from poolformer.cli.model_section import without_foreign_mixers
 
 S12 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling"}, "lr": 0.1}}
 BARE = {"model": {"backbone": "poolformer_s12", "lr": 0.1}}

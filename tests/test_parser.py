@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli
-from poolformer.checkpoint import RENAMED
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.checkpoint.reading import RENAMED
+from poolformer.cli import dispatch as cli
 from poolformer.configs import read_config
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.cli import dispatch as cli
 from poolformer.errors import ConfigError
-from poolformer.paths import each_text, local, with_home
+from poolformer.files.paths import each_text, local, with_home
 
 FIT = [
     *("fit", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"),

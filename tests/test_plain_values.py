@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from poolformer.plain_values import NotPlainError, extent, is_bounded, made_plain, said_of, without_weights
+from poolformer.checkpoint.plain_values import NotPlainError, extent, is_bounded, made_plain, said_of, without_weights
 
 
 class Colour(enum.Enum):

@@ -10,7 +10,7 @@ import torch
 from conftest import PLUGINS
 
 from poolformer.backbones import create_backbone
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 from poolformer.errors import BrokenPluginError, OptionsError
 from poolformer.testing import check_mixer
 

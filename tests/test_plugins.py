@@ -14,7 +14,7 @@ import torch
 from poolformer import registry
 from poolformer.backbones import create_backbone
 from poolformer.errors import AmbiguousNameError, BrokenPluginError, OptionsError, RegistryError, UnknownNameError
-from poolformer.mixer_spec import resolve
+from poolformer.network.mixer_spec import resolve
 from poolformer.testing import RULES, check_mixer
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from poolformer.backbones import create_backbone
-from poolformer.checkpoint import RECORD, record
+from poolformer.checkpoint.pretrained import load_pretrained
+from poolformer.checkpoint.reading import RECORD, record
 from poolformer.classifier import ImageClassifier
 from poolformer.errors import CheckpointError, MisfitError
-from poolformer.metaformer import MetaFormer
-from poolformer.pretrained import load_pretrained
+from poolformer.network.metaformer import MetaFormer
 
 ORACLE = json.loads((Path(__file__).parent / "golden" / "oracle.json").read_text())
 

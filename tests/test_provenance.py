@@ -23,10 +23,10 @@ from test_training_cli import (  # noqa: F401
     work,
 )
 
-from poolformer import cli
-from poolformer.checkpoint import read
+from poolformer.checkpoint.reading import read
 from poolformer.classifier import RUN
-from poolformer.provenance import FACT, trained_on
+from poolformer.cli import dispatch as cli
+from poolformer.run.provenance import FACT, trained_on
 
 MODULE = """
 import lightning.pytorch as pl

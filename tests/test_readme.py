@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from poolformer.backbones import create_backbone
-from poolformer.cli import main
+from poolformer.cli.dispatch import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,10 +13,12 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
-import poolformer.training_cli as training_cli
-from poolformer import cli, earlier_runs, run_files
-from poolformer.checkpoint import read
-from poolformer.run_lock import lock
+import poolformer.cli.training as training_cli
+from poolformer.checkpoint.reading import read
+from poolformer.cli import dispatch as cli
+from poolformer.files.lock import lock
+from poolformer.run import earlier_runs
+from poolformer.run import files as run_files
 
 SHORT = [
     *("--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1", "--trainer.log_every_n_steps", "1"),

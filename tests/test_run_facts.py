@@ -10,12 +10,12 @@ import torch
 from data_images import write_class_folders
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
-import poolformer.training_cli as training_cli
-from poolformer import cli
+import poolformer.cli.training as training_cli
 from poolformer.classifier import ImageClassifier
+from poolformer.cli import dispatch as cli
 from poolformer.data.beton import RAW, Beton, BetonWriter, Stored
 from poolformer.data.sources import BetonSource, FileSource
-from poolformer.resuming import changes, image_set
+from poolformer.run.reproducibility import changes, image_set
 
 SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 SHORT += ["--model.warmup_epochs", "0", "--model.cooldown_epochs", "0", "--trainer.num_sanity_val_steps", "0"]

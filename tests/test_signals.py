@@ -15,7 +15,7 @@ from data_images import write_class_folders
 from lightning.pytorch.callbacks import Callback
 from runs import DRAWS, QUICK, SHORT, SignalAt, assert_same_state, last
 
-from poolformer import stopping
+from poolformer.run import stopping
 
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
 

@@ -17,8 +17,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from runs import DIGITS, DRAWS, SHORT, STEPS, Die, Died, SignalAt, assert_same_run, curves, last
 
-from poolformer import cli, training_cli
-from poolformer.checkpoint import read
+from poolformer.checkpoint.reading import read
+from poolformer.cli import dispatch as cli
+from poolformer.cli import training as training_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
 

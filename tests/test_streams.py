@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from poolformer import cli, quiet
+from poolformer.cli import dispatch as cli
+from poolformer.cli import quiet
 from poolformer.configs import find_config, read_config, run_name
 from poolformer.errors import ConfigError
 
@@ -92,7 +93,7 @@ def test_the_process_ends_without_a_traceback(redirection, code, errors):
 
 
 def test_a_closed_stdout_is_no_file_that_is_opened_later(tmp_path):
-    code = "import os, poolformer.streams as s\nwith s.careful_streams(escape=True, ends=True):\n"
+    code = "import os, poolformer.cli.streams as s\nwith s.careful_streams(escape=True, ends=True):\n"
     code += (
         f"    f = open({str(tmp_path / 'last.ckpt')!r}, 'w'); assert f.fileno() > 2; print('hello'); f.write('whole')"
     )

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from poolformer import registry
 from poolformer.errors import OptionsError, UnknownNameError
-from poolformer.mixer_spec import resolve
+from poolformer.network.mixer_spec import resolve
 from poolformer.testing import RULES, check_mixer
 
 BUILT_IN = [name for name, entry in registry.listing(registry.MIXERS).items() if entry.builtin]

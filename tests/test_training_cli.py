@@ -24,10 +24,10 @@ import yaml
 from golden.fill import official_name
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import poolformer.training_cli  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.backbones import create_backbone
-from poolformer.checkpoint import RECORD, read
+from poolformer.checkpoint.reading import RECORD, read
+from poolformer.cli import dispatch as cli
 
 # A run of a second, without the warnings that so short a one deserves.
 SHORT = [
@@ -959,8 +959,8 @@ def test_the_digits_are_learned(call, work):
 
 COUNT = """
 import json, sys
-import poolformer.training_cli as training_cli
-from poolformer.quiet import quieten
+import poolformer.cli.training as training_cli
+from poolformer.cli.quiet import quieten
 options = ["--trainer.strategy", "ddp", "--trainer.devices", sys.argv[1], "--data.batch_size", sys.argv[2]]
 cli = training_cli.run("validate", [*options, *sys.argv[4:]])
 if cli.trainer.is_global_zero:

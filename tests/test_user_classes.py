@@ -11,10 +11,11 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-import poolformer.training_cli  # before output is captured: Lightning logs to the stderr it finds
-from poolformer import cli, user_classes
-from poolformer.checkpoint import read
-from poolformer.run_directory import BestCheckpoint, LastCheckpoint, checkpoints
+import poolformer.cli.training  # before output is captured: Lightning logs to the stderr it finds
+from poolformer.checkpoint.reading import read
+from poolformer.cli import dispatch as cli
+from poolformer.cli import user_classes
+from poolformer.run.directory import BestCheckpoint, LastCheckpoint, checkpoints
 
 MINE = '''
 import lightning.pytorch as pl

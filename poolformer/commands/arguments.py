@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError
-from ..paths import local
+from ..files.paths import local
 from ..registry import suggestion
 
 

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..atomic_write import replacing
 from ..errors import ConfigError, DataError
+from ..files.atomic_write import replacing
 from .arguments import CommandParser, add_checkpoint, local_path, share
 
 if TYPE_CHECKING:
@@ -204,8 +204,8 @@ def _evaluation_pixels(name: str, classifier: "ImageClassifier", crop_pct: float
     import numpy as np
     import torch
 
+    from ..data.pixels.transforms import EvalTransform
     from ..data.sources import FileSource
-    from ..data.transforms import EvalTransform
 
     if not Path(name).is_file():
         raise DataError(f"no image at '{name}'")

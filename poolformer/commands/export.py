@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..atomic_write import beginning, publish
 from ..errors import ConfigError, PoolformerError
+from ..files.atomic_write import beginning, publish
 from ..registry import describe
 from .arguments import CommandParser, above_0, add_checkpoint, local_path
 
@@ -131,8 +131,8 @@ class _Exported(NamedTuple):
 def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Exported:
     import torch
 
-    from ..folding import fold
-    from .compiled import AnyLayout
+    from ..network.compiled import AnyLayout
+    from ..network.folding import fold
 
     network, side = classifier.backbone, classifier.hparams.image_size
     channels = _channels(network, len(classifier.hparams.mean), side)
@@ -222,7 +222,7 @@ def _largest(error: float) -> str:
 
 def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
     """What one has to know of the weights, as in a checkpoint's record, and of the images."""
-    from ..checkpoint import RECORD, record
+    from ..checkpoint.reading import RECORD, record
 
     options = classifier.hparams
     facts = classifier.trained_as or record(
@@ -238,7 +238,7 @@ def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
 def _pt2(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Iterator[str]:
     import torch
 
-    from .compiled import layouts
+    from ..network.compiled import layouts
 
     exported = _export(classifier, options)
     yield from exported.said

@@ -28,7 +28,7 @@ def _row(name: str, entry: registry.Entry) -> dict[str, str]:
 
 
 def _details(row: dict[str, str], entry: registry.Entry) -> dict[str, object]:
-    from ..mixer_spec import option_parameters  # torch, as the factory itself
+    from ..network.mixer_spec import option_parameters  # torch, as the factory itself
 
     factory = entry.load()
     return {

@@ -30,7 +30,7 @@ def _row(name: str, *, listed: bool) -> dict[str, Any]:
     import torch  # 2 s
 
     from ..backbones import PAPER_TOP1, create_backbone
-    from ..complexity import count
+    from ..network.complexity import count
 
     row: dict[str, Any] = {"name": name, "origin": _origin(name), "paper_top1": PAPER_TOP1.get(name)}
     try:

@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 
 from .. import registry
-from ..atomic_write import atomic_write
 from ..errors import ConfigError
+from ..files.atomic_write import atomic_write
 from .arguments import CommandParser, local_folder
 
 # The example's names; what is written differs from the example in these alone.

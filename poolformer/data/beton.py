@@ -16,9 +16,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ..atomic_write import atomic_write
 from ..errors import DataError
-from ..shell import quoted
+from ..files.atomic_write import atomic_write
+from ..files.shell import quoted
 from .patience import read_at
 
 VERSION = 2

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .. import option_ranges
 from ..errors import DataError
-from .keyed import uniforms
 from .order import Order
+from .pixels.keyed import uniforms
 from .seeding import SeededDataModule
 from .threads import in_order
 

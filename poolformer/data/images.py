@@ -11,13 +11,13 @@ import torch.distributed
 
 from .. import option_ranges
 from ..errors import DataError
-from .device_augment import augment, check_device
 from .growth import Growth, check_growth, side_at
 from .loader import Loader, UnaugmentedBatch
+from .pixels.device_augment import augment, check_device
+from .pixels.transforms import EvalTransform, TrainTransform
 from .seeding import SeededDataModule
 from .sources import Source
 from .threads import available_cores
-from .transforms import EvalTransform, TrainTransform
 
 UNLABELLED = -1
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..errors import DataError
 from .order import Order
+from .pixels.transforms import Transform
 from .sources import Source
 from .threads import in_order
-from .transforms import Transform
 
 CHUNK = 8
 """Samples a thread takes at once."""

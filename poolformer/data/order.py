@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..errors import DataError
-from .keyed import shuffled
+from .pixels.keyed import shuffled
 
 
 class Order:

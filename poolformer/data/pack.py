@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ..atomic_write import unfinished_name
 from ..errors import ConfigError, DataError, printable
+from ..files.atomic_write import unfinished_name
 from .beton import JPEG, RAW, Beton, BetonStream, Stored
-from .jpeg import decode, decode_upright, encode, read_header, to_pixels
+from .pixels.jpeg import decode, decode_upright, encode, read_header, to_pixels
 from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
 
@@ -209,7 +209,7 @@ def _describe(
 
 
 def _shrunk(words: np.ndarray, max_side: int) -> np.ndarray:
-    from .resize import BICUBIC, resize  # numba: half a second
+    from .pixels.resize import BICUBIC, resize  # numba: half a second
 
     height, width = words.shape
     scale = max_side / max(height, width)

@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import DataError, printable
 from .beton import RAW, Beton
 from .class_folders import read_file
-from .jpeg import decode, decode_sound_jpeg, decode_upright
-from .transforms import Transform, rgb_to_words
+from .pixels.jpeg import decode, decode_sound_jpeg, decode_upright
+from .pixels.transforms import Transform, rgb_to_words
 
 _SIZES = 1000
 

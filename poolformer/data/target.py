@@ -14,8 +14,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from ..atomic_write import beginning, sync_folder, unfinished_name
 from ..errors import DataError
+from ..files.atomic_write import beginning, sync_folder, unfinished_name
 
 
 def sidecar(path: Path) -> Path:

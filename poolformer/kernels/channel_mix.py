@@ -1,7 +1,7 @@
 """The channel-mixing half of a block as one operator, and its definition in plain PyTorch.
 
 With n the norm without its weights, which only centres and scales each sample, the weights of the norm and the layer
-scale s become part of the layers beside them, as in an inference form (see `poolformer.folding`):
+scale s become part of the layers beside them, as in an inference form (see `poolformer.network.folding`):
 
     x + k s fc2(gelu(fc1(weight n(x) + bias)))  =  x + k (W2' gelu(W1' n(x) + b1') + b2')
 

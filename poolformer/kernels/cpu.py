@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from .. import caches
-from ..atomic_write import publish
+from ..files import caches
+from ..files.atomic_write import publish
 from . import channel_mix, pool_mix  # noqa: F401  which define the operators
 from .availability import use_cpp
 

@@ -1,0 +1,1 @@
+"""Rows of the paper's ablation: trained, compared, drawn."""

@@ -1,0 +1,423 @@
+"""An ablation: rows, the runs that they are trained in, and what came of them.
+
+A row is a base configuration under an overlay of a few lines (``configs/ablation``), or with another mixer. A run is a
+row trained by ``poolformer fit`` with one seed, in a directory of its own; its ``result.json`` appears when it is
+finished.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..configs import config_names, find_config, read_config
+from ..errors import ConfigError, PoolformerError, UnknownNameError, one_line
+from ..files.atomic_write import atomic_write
+from ..files.paths import with_home
+from ..registry import MIXERS, describe, find, listing, suggestion
+
+if TYPE_CHECKING:
+    from ..cli.training import TrainingCLI
+
+BASE = "base"
+_FOLDER = "ablation/"
+_PAPER = re.compile(r"^#\s*Paper:\s*(\d+(?:\.\d+)?)\s*%")
+# Options that say how fast a run is, not what comes of it, or where it lies.
+_OF_THE_MACHINE = {
+    "seed_everything",
+    "ckpt_path",
+    "num_threads",
+    "data.init_args.num_workers",
+    "data.init_args.augment_on",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: The overlay's name, a mixer's, or ``base`` for the base configuration itself.
+        overlay: Its file, if it has one.
+        paper_top1: The paper's ImageNet-1k top-1 in percent for this change of PoolFormer-S12, if it has one.
+        of_mixers: Whether the row chooses the token mixer.
+        mixer: Its name, as for ``--model.mixer``, where that is all the row changes, without an overlay.
+    """
+
+    name: str
+    overlay: Path | None = None
+    paper_top1: float | None = None
+    of_mixers: bool = True
+    mixer: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        top1: val/top1 after the last epoch, a fraction.
+        best_top1: val/top1 of the best epoch.
+        epochs: Epochs trained.
+        parameters: Trainable parameters.
+        frozen_parameters: Parameters that are not trained, on top.
+        macs: Multiply-accumulates of one image.
+        images_per_s: Training images of all devices a second, loading included, evaluation not.
+        train_s: Seconds from the first step to the end, evaluation included; over restarts the sum.
+        devices: That trained it; their number scales the whole batch and with it the learning rate.
+        mixers: Of other packages: their names, each with its package and version.
+        warnings: What the last start warned of.
+    """
+
+    top1: float
+    best_top1: float
+    epochs: int
+    parameters: int
+    frozen_parameters: int
+    macs: int
+    images_per_s: float
+    train_s: float
+    devices: int = 1
+    mixers: dict[str, str] | None = None
+    warnings: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row to be trained with one seed.
+
+    Attributes:
+        row: Name of the row.
+        seed: The seed.
+        directory: The run's directory.
+        arguments: Of ``poolformer fit``.
+    """
+
+    row: str
+    seed: int
+    directory: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """Where all that the run prints goes: beside its directory, which an earlier run is moved out of."""
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.directory / "checkpoints" / "last.ckpt"
+
+    @property
+    def _result_file(self) -> Path:
+        return self.directory / "result.json"
+
+    def result(self) -> Result | None:
+        """Return what came of the run; None if it is not finished.
+
+        Raises:
+            ConfigError: The file is of another version.
+        """
+        if not self._result_file.is_file():
+            return None
+        try:
+            return Result(**json.loads(self._result_file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"'{self._result_file}' cannot be read ({describe(error)}): delete it, and it is written again"
+            ) from error
+
+    def save(self, result: Result) -> None:
+        """Write the result, wholly or not at all."""
+        with atomic_write(self._result_file, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(result), indent=1) + "\n")
+
+
+# ---- rows
+
+
+def row_names() -> list[str]:
+    """Return the names of the rows there are: the base, then the packaged overlays."""
+    return [BASE, *(name.removeprefix(_FOLDER) for name in config_names() if name.startswith(_FOLDER))]
+
+
+def find_row(given: str) -> Row:
+    """Return the row that a name, an overlay of the user's or a mixer stands for, looked for in this order.
+
+    Raises:
+        ConfigError: There is no such row, file or mixer, or the file is no configuration.
+        AmbiguousNameError: Two plugins have a mixer of that name.
+    """
+    if given == BASE:
+        return Row(BASE)
+    given = with_home(given)
+    for name in (given, given.replace("_", "-")):  # random_matrix is the mixer of the row random-matrix
+        if name in row_names() and not Path(given).is_file():
+            return _overlay_row(name, find_config(f"{_FOLDER}{name}"))
+    if Path(given).is_file():
+        return _overlay_row(Path(given).stem, Path(given))
+    try:
+        find(MIXERS, given)
+    except UnknownNameError as error:
+        mixers = sorted(listing(MIXERS))
+        files = [path.name for path in Path().glob("*.yaml")]
+        near = suggestion(given, sorted({*row_names(), *mixers, *files}))
+        known = f"Rows: {', '.join(row_names())}; mixers: {', '.join(mixers)}."
+        raise ConfigError(f"there is no row, file or mixer '{given}'.{near} {known}") from error
+    return Row(given, mixer=given)
+
+
+def replaced(row: Row, flags: Sequence[str]) -> str | None:
+    """Return the flag that would replace what the row changes, if one of those for every run does."""
+    changes = ["model.mixer"] if row.mixer else list(_flat(read_config(row.overlay))) if row.overlay else []
+    for flag in flags:
+        option = flag.partition("=")[0].removeprefix("--")
+        if flag.startswith("--") and any(
+            f"{change}.".startswith(f"{option}.") or option.startswith(f"{change}.") for change in changes
+        ):
+            return f"--{option}"
+    return None
+
+
+def _overlay_row(name: str, overlay: Path) -> Row:
+    model = read_config(overlay).get("model", {})
+    header = (line for line in overlay.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    paper_top1 = next((float(found[1]) for found in map(_PAPER.match, header) if found), None)
+    return Row(name, overlay, paper_top1, of_mixers="mixer" in model)
+
+
+def as_in_paper(base: Row, settings: dict[str, Any]) -> Row:
+    """Give the base its figure in the paper, if it is one of PoolFormer's own networks unchanged."""
+    from ..backbones import PAPER_TOP1
+    from ..network.frame_options import built_options, own_options
+    from ..network.mixer_spec import stages
+
+    model = settings["model"]
+    if not model["backbone"].startswith("poolformer_"):
+        return base
+    built, own = built_options(model["backbone"], model), own_options(model["backbone"])
+    unchanged = all(built[option] == own[option] for option in own if option not in ("mixer", "drop_path_rate"))
+    pooling = all({"pool_size": 3, **stage} == {"name": "pooling", "pool_size": 3} for stage in stages(built["mixer"]))
+    if unchanged and pooling:
+        # Of S12 whatever the size, as all the figures beside it are.
+        return Row(BASE, paper_top1=PAPER_TOP1["poolformer_s12"])
+    return base
+
+
+def check_builds(settings: dict[str, Any]) -> None:
+    """Build the model of some settings, without memory or computation for its weights.
+
+    Raises:
+        PoolformerError: It cannot be built, or takes images of one size only and these shall grow.
+    """
+    import torch
+
+    from ..classifier import ImageClassifier
+    from ..cli.data_section import image_size_of
+    from ..errors import BrokenPluginError
+
+    # Where the data is told the size, the model's is not among the settings.
+    options = {"image_size": image_size_of(settings["data"]), **settings["model"], "pretrained": None}
+    try:
+        with torch.device("meta"):
+            model = ImageClassifier(**options)
+    except BrokenPluginError:  # which may but need real numbers
+        model = ImageClassifier(**options)
+    model.check_growth(settings["data"].get("init_args", {}).get("growth"))
+
+
+# ---- runs
+
+
+def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> list[str]:
+    """Return the arguments of ``poolformer fit`` that a row is trained with, whatever the seed."""
+    files = [*configs, *([str(row.overlay)] if row.overlay else [])]
+    mixer = ["--model.mixer", row.mixer] if row.mixer else []
+    configured = [word for file in files for word in ("--config", file)]
+    return [*configured, *mixer, "--trainer.enable_progress_bar", "false", *flags]
+
+
+def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str]) -> Run:
+    """Return the run of a row with a seed below a directory."""
+    directory = out / re.sub(r"[/:]", "-", row.name) / f"seed-{seed}"  # package/mixer, module:factory
+    place = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(directory))
+    return Run(row.name, seed, directory, (*arguments, *place))
+
+
+def check_settings(run: Run, settings: dict[str, Any]) -> None:
+    """Check that what lies in the run's directory was made with the settings and packages it would be made with now.
+
+    Raises:
+        ConfigError: It was not, so its result is another experiment's and it cannot go on either.
+    """
+    from ..network.frame_options import with_built
+
+    config = run.directory / "config.yaml"
+    if not config.is_file() or not (run.result() or run.last_checkpoint.is_file()):
+        return
+    saved = read_config(config)
+    before, now = _flat({**saved, "model": with_built(saved["model"])}), _flat(settings)
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = [key for key in changed if key not in _OF_THE_MACHINE]
+    if changed:
+        key, more = changed[0], f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ConfigError(
+            f"'{run.directory}' was trained with other settings ({key} {before.get(key)}, now {now.get(key)}{more}): "
+            "take another --out, or delete that directory to train it again"
+        )
+    mixers = _of_other_packages(settings["model"])
+    if (result := run.result()) and result.mixers not in (None, mixers):
+        before, now = (", ".join(map(" of ".join, each.items())) for each in (result.mixers, mixers))
+        raise ConfigError(
+            f"'{run.directory}' was trained with {before}, now {now}: take another --out, or delete that directory to "
+            "train it again"
+        )
+
+
+def _of_other_packages(model: dict[str, Any]) -> dict[str, str]:
+    from ..checkpoint.reading import record
+    from ..network.frame_options import built_options
+
+    mixer = built_options(model["backbone"], model).get("mixer")
+    mixers = record(backbone=model["backbone"], mixer=mixer, class_names=None)["mixers"]
+    return {name: origin for name, origin in mixers.items() if origin and not origin.startswith("poolformer ")}
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def cannot_start(run: Run) -> str | None:
+    """Return in one line why a run cannot start, without starting it, None where nothing is found.
+
+    This is for a process of its own, as `train`: what is built may hold a device as long as its process lasts.
+    """
+    from ..cli import training as training_cli
+
+    with open(os.devnull, "w") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
+    try:
+        training_cli.check_start("fit", list(run.arguments))
+    except PoolformerError as error:
+        return one_line(error)
+    except Exception:  # not a mistake in the options: the run itself says it, with its traceback in the log
+        return None
+    return None
+
+
+def train(run: Run) -> str | None:
+    """Train one run to its end, from its last checkpoint if there is one, and save its result.
+
+    This is for a process of its own: all that is printed goes to the run's log from here on.
+
+    Returns:
+        None, or in one line why there is no result.
+    """
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("a", encoding="utf-8") as log:
+        if not _lock(log):
+            return f"another process is training it (it writes '{run.log}')"
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            stream.flush()
+            os.dup2(log.fileno(), number)
+        try:
+            with _noted_warnings() as said:
+                _fit(run, said)
+        except PoolformerError as error:
+            print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
+            return one_line(error)
+        except Exception as error:  # whatever it is, the other rows go on
+            traceback.print_exc()
+            return f"{describe(error)} (see '{run.log}')"
+        return None
+
+
+@contextlib.contextmanager
+def _noted_warnings() -> Iterator[list[str]]:
+    """Give a list that gets what is warned of, which is shown as well."""
+    said: list[str] = []
+    show = warnings.showwarning
+
+    def note(message: Warning | str, *rest: Any, **options: Any) -> None:
+        said.append(" ".join(str(message).split()))
+        show(message, *rest, **options)
+
+    warnings.showwarning = note
+    try:
+        yield said
+    finally:
+        warnings.showwarning = show
+
+
+def _lock(log: TextIO) -> bool:
+    """Lock the run's log for as long as this process lives; the system lets go even after a kill."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.lockf(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _fit(run: Run, said: list[str]) -> None:
+    from ..cli import training as training_cli
+
+    goes_on = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
+    arguments = [*run.arguments, *goes_on]
+    # By these Lightning starts the other ranks, where there are several devices.
+    sys.argv[1:] = ["fit", *arguments]
+    sys.modules["__main__"].__spec__ = find_spec("poolformer.__main__")
+    cli = training_cli.run("fit", arguments)
+    result = _result(cli)
+    if cli.trainer.is_global_zero:
+        run.save(replace(result, warnings=list(dict.fromkeys(said))))
+
+
+def _result(cli: "TrainingCLI") -> Result:
+    from ..network.complexity import count
+    from ..run.callbacks import Throughput
+    from ..run.directory import HEADLINE
+
+    trainer, model = cli.trainer, cli.model
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    if HEADLINE not in metrics:
+        # The run was killed between its last checkpoint and its result: nothing was left to train.
+        metrics = model.saved_metrics
+    for name in ("train/loss", "val/loss"):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            raise PoolformerError(f"{name} is {metrics[name]} after {trainer.current_epoch} epochs")
+    if HEADLINE not in metrics:
+        raise PoolformerError(f"{HEADLINE} was not measured: no epoch was evaluated")
+    top1 = metrics[HEADLINE]
+    scores = [callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == HEADLINE]
+    throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    complexity = count(model.backbone, image_size=model.hparams.image_size)
+    return Result(
+        top1=top1,
+        best_top1=max([top1, *(score.item() for score in scores if score is not None)]),
+        epochs=trainer.current_epoch,
+        parameters=complexity.parameters,
+        frozen_parameters=complexity.frozen,
+        macs=complexity.macs,
+        images_per_s=throughput.images / throughput.steps_s if throughput.steps_s else 0.0,
+        train_s=throughput.train_s,
+        devices=trainer.world_size,
+        mixers=_of_other_packages(model.hparams),
+    )

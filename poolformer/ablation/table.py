@@ -1,0 +1,206 @@
+"""What an ablation shows: a table as Markdown and CSV, the rank correlation with the paper, two figures."""
+
+import csv
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import ConfigError
+from ..files.atomic_write import atomic_write, replacing
+from .runs import Result, Row
+
+HEADER = ("row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time")
+COLUMNS = (
+    *("row", "paper_top1_percent", "top1_percent", "top1_std_percent", "best_top1_percent", "seeds"),
+    *("parameters", "frozen_parameters", "macs", "images_per_s", "train_s"),
+)
+# What a figure has along x: the column, its name, and how it is scaled.
+FIGURES = {"top1-macs": ("macs", "MACs of an image, millions"), "top1-params": ("parameters", "parameters, millions")}
+_LABEL_INCHES = 0.25
+_PERMUTATIONS = 2000
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row with the results of its finished runs, one a seed.
+
+    Attributes:
+        row: The row.
+        results: Of its seeds, as far as they are finished.
+    """
+
+    row: Row
+    results: tuple[Result, ...]
+
+    @property
+    def top1(self) -> float | None:
+        """Mean val/top1 after the last epoch in percent; None without results."""
+        return self.mean("top1", scale=100)
+
+    @property
+    def top1_std(self) -> float | None:
+        """Sample standard deviation over the seeds in percent; None for less than two."""
+        percents = [100 * result.top1 for result in self.results]
+        return statistics.stdev(percents) if len(percents) > 1 else None
+
+    def mean(self, column: str, *, scale: float = 1) -> float | None:
+        """Return the mean of a column of `Result` over the seeds; None without results."""
+        values = [scale * getattr(result, column) for result in self.results]
+        return statistics.fmean(values) if values else None
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """Return the table, a line for each row."""
+    cells = [HEADER, ("---",) * len(HEADER), *map(_cells, lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    paper = "-" if line.row.paper_top1 is None else f"{line.row.paper_top1}"
+    if not line.results:
+        return (line.row.name, paper, *("-",) * (len(HEADER) - 2))
+    spread = "" if line.top1_std is None else f" ± {line.top1_std:.2f}"
+    one = line.results[0]
+    frozen = f" + {one.frozen_parameters:,} frozen" if one.frozen_parameters else ""
+    return (
+        line.row.name,
+        paper,
+        f"{line.top1:.2f}{spread} (n={len(line.results)})",
+        f"{one.parameters:,}{frozen}",
+        f"{one.macs / 1e9:.3f} G" if one.macs >= 1e9 else f"{one.macs / 1e6:.2f} M",
+        f"{line.mean('images_per_s'):,.0f}",
+        duration(line.mean("train_s")),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``41 s``, ``1:02:03``."""
+    return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
+
+
+def write_csv(lines: Sequence[Line], path: Path) -> None:
+    """Write the table with plain numbers; what there is none of is empty."""
+    with atomic_write(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for line in lines:
+            top1 = (line.top1, line.top1_std, line.mean("best_top1", scale=100))
+            sizes = [getattr(line.results[0], name) if line.results else None for name in COLUMNS[6:9]]
+            speeds = (line.mean("images_per_s"), line.mean("train_s"))
+            rows.writerow([line.row.name, line.row.paper_top1, *top1, len(line.results), *sizes, *speeds])
+
+
+class RankCorrelation(NamedTuple):
+    """Spearman's rank correlation with the paper.
+
+    Attributes:
+        rho: The correlation.
+        p: How often an order drawn at random correlates as much or more, in either direction.
+        rows: How many rows it is of.
+    """
+
+    rho: float
+    p: float
+    rows: int
+
+
+def rank_correlation(lines: Sequence[Line]) -> RankCorrelation | None:
+    """Return the rank correlation of our top-1 with the paper's over the rows of mixers.
+
+    None for less than three rows, or where either side has one value only.
+    """
+    pairs = [(line.row.paper_top1, line.top1) for line in lines if line.row.of_mixers]
+    pairs = [(paper, ours) for paper, ours in pairs if None not in (paper, ours)]
+    if len(pairs) < 3:
+        return None
+    paper, ours = (_ranks(side) for side in zip(*pairs, strict=True))
+    if len(set(paper)) == 1 or len(set(ours)) == 1:
+        return None
+    rho, orders = statistics.correlation(paper, ours), random.Random(0)
+    drawn = [abs(statistics.correlation(paper, orders.sample(ours, len(ours)))) for _ in range(_PERMUTATIONS)]
+    # The order that was found counts as one of those drawn, so that p is never zero.
+    p = (1 + sum(each >= abs(rho) - 1e-9 for each in drawn)) / (1 + len(drawn))
+    return RankCorrelation(rho, p, len(pairs))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Equal values share the mean of their ranks."""
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+
+
+def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
+    """Draw top-1 over MACs and over parameters, as PNG files.
+
+    Raises:
+        ConfigError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("the figures need another package: pip install 'poolformer[plots]'") from error
+
+    lines = sorted((line for line in lines if line.results), key=lambda line: line.top1)
+    low, high = _limits([line.top1 for line in lines], [line.top1_std or 0 for line in lines])
+    paths = []
+    for name, (column, label) in FIGURES.items():
+        figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(lines) + 1)), layout="constrained")
+        axes = figure.add_subplot(xlabel=label, ylabel="top-1, %", ylim=(low, high))
+        axes.grid(alpha=0.3)
+        # Many rows have the same cost, so their names stand in a column of their own, each as near as there is room.
+        heights = _apart([max(0.0, (line.top1 - low) / (high - low)) for line in lines])
+        for index, line in enumerate(lines):
+            colour, below = f"C{index % 10}", line.top1 < low
+            x, y = getattr(line.results[0], column) / 1e6, max(line.top1, low)
+            spread = 0 if below else line.top1_std or 0
+            axes.errorbar(
+                x,
+                y,
+                [[min(spread, y - low)], [spread]],
+                fmt="v" if below else "o",
+                color=colour,
+                capsize=3,
+                clip_on=False,
+            )
+            arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.8}
+            axes.annotate(
+                f"{line.row.name}  {line.top1:.1f}",
+                (x, y),
+                (1.08, heights[index]),
+                textcoords="axes fraction",
+                va="center",
+                color=colour,
+                fontsize=9,
+                arrowprops={**arrow, "relpos": (0, 0.5)},
+            )
+        paths.append(folder / f"{name}.png")
+        with replacing(paths[-1]) as unfinished:
+            figure.savefig(unfinished, dpi=150, format="png")
+    return paths
+
+
+def _limits(top1: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
+    """Return what is shown of the axis: networks that did not learn stand on its lower end, or none else would show."""
+    best = max(top1)
+    lowest = best - max(5, 4 * (best - statistics.median(top1)))
+    ends = [(one - spread, one + spread) for one, spread in zip(top1, spreads, strict=True) if one >= lowest]
+    low = min(end for end, _ in ends) if len(ends) == len(top1) else lowest
+    high = max(end for _, end in ends)
+    margin = 0.08 * (high - low) or 1
+    return low - margin, high + margin
+
+
+def _apart(heights: list[float]) -> list[float]:
+    """Move rising heights in [0, 1] as little upwards, then downwards, as labels of one line need room."""
+    room = min(1 / len(heights), 0.055)
+    for index in range(1, len(heights)):
+        heights[index] = max(heights[index], heights[index - 1] + room)
+    ceiling = 1.0
+    for index in reversed(range(len(heights))):
+        heights[index] = min(heights[index], ceiling)
+        ceiling = heights[index] - room
+    return heights

@@ -1,0 +1,207 @@
+"""`poolformer bench data`."""
+
+import argparse
+import inspect
+import io
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ..commands.arguments import CommandParser, local_path, share, side, threads
+from ..errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ..data.beton import Stored
+    from ..data.images import ImageData
+
+
+def main(argv: list[str]) -> int:
+    """Measure how fast images are loaded: by this package, by timm, by torchvision, and by decoding alone.
+
+    SRC is a .beton file or a folder of class folders. All contestants take turns on the same images in one run; the
+    best turn of each counts. core-ms is processor time an image, of all threads and processes together: unlike
+    images/s it stays meaningful on a busy machine. Times include starting the workers, so give it a few hundred
+    images at least.
+
+      poolformer bench data train.beton
+      poolformer bench data train400.beton --others imagenet/train
+    """
+    options = _parser().parse_args(argv)
+    if min(options.images, options.rounds, options.batch_size) < 1:
+        raise ConfigError("--images, --rounds and --batch_size: at least 1")
+    contestants = _contestants(options)
+    best: dict[str, dict[str, float]] = {}
+    with _ending_at_once():
+        for name, epoch in contestants.items():
+            epoch()  # compiled kernels are loaded, files come into memory
+            best[name] = {"images_per_s": 0.0, "core_ms": float("inf")}
+        for _ in range(options.rounds):
+            for name, epoch in contestants.items():
+                images, wall_s, core_s = _timed(epoch)
+                best[name]["images_per_s"] = max(best[name]["images_per_s"], images / wall_s)
+                best[name]["core_ms"] = min(best[name]["core_ms"], 1000 * core_s / images)
+    for name, figures in best.items():
+        rival = "evaluation: timm" if name.startswith("evaluation") else "training: timm"
+        figures["of_timm"] = figures["core_ms"] / best[rival]["core_ms"]
+    _report(best, options)
+    return 0
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C end this process and its workers there and then; there is nothing to clean up.
+
+    An exception could come while PyTorch's loader holds the lock of a queue, which its own clean-up then waits for.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
+        yield
+        return
+    before = {signum: signal.signal(signum, _end) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(128 + signum)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        "poolformer bench data", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("src", type=local_path, help="a .beton file, or a folder of class folders")
+    parser.add_argument("--others", type=local_path, help="the images for timm and torchvision; SRC by default")
+    parser.add_argument("--images", type=int, default=1000, help="images a turn (SRC is repeated up to that)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--image_size", type=side, default=224)
+    parser.add_argument("--crop_pct", type=share, default=0.9)
+    parser.add_argument("--num_workers", type=threads, help="threads or processes; one a core by default")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _contestants(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
+    """What to measure: each runs once over the images and returns how many there were."""
+    from ..data.threads import available_cores
+    from . import baselines as rivals
+
+    workers = options.num_workers or available_cores()
+    sizes = {"image_size": options.image_size, "crop_pct": options.crop_pct}
+    data = _data_module(options.src, options, sizes)
+    files, other_files = _files(options.src, options.images), _files(options.others or options.src, options.images)
+
+    def by_processes(transform: Callable) -> Callable[[], int]:
+        dataset = rivals.Decoded(other_files, transform)
+        return lambda: _count(rivals.with_processes(dataset, batch_size=options.batch_size, workers=workers))
+
+    contestants = {
+        "training: ours": lambda: _ours(data, options, training=True),
+        "training: ours, kernels alone": lambda: _kernels(data, options, training=True),
+        "training: timm": by_processes(rivals.timm_transform(**sizes, training=True)),
+        "training: torchvision": by_processes(rivals.torchvision_transform(image_size=options.image_size)),
+        "evaluation: ours": lambda: _ours(data, options, training=False),
+        "evaluation: ours, kernels alone": lambda: _kernels(data, options, training=False),
+        "evaluation: timm": by_processes(rivals.timm_transform(**sizes, training=False)),
+    }
+    if jpegs := rivals.jpegs_of(files):
+        contestants["decoding alone"] = lambda: sum(1 for _ in rivals.decoding_alone(jpegs, workers=workers))
+    return contestants
+
+
+def _data_module(src: str, options: argparse.Namespace, sizes: dict) -> "ImageData":
+    from ..data import FFCVData, FolderData
+
+    kind = FolderData if Path(src).expanduser().is_dir() else FFCVData
+    data = kind(train=src, val=src, batch_size=options.batch_size, num_workers=options.num_workers, **sizes)
+    data.setup("fit")
+    try:
+        data.train_dataloader()
+    except DataError as error:
+        raise DataError(str(error).replace("--data.batch_size", "--batch_size")) from error
+    return data
+
+
+def _files(src: str, count: int) -> list[bytes]:
+    """`count` image files in memory; raw pixels become files without loss."""
+    from ..data.beton import Beton
+    from ..data.class_folders import FolderFiles
+
+    path = Path(src).expanduser()
+    if path.is_dir():
+        folder = FolderFiles(path)
+        return [folder.read(n % len(folder.names)) for n in range(count)]
+    beton = Beton(path)
+    return [_as_file(beton.read(n % len(beton))) for n in range(count)]
+
+
+def _as_file(image: "Stored") -> bytes:
+    from PIL import Image
+
+    from ..data.beton import JPEG
+
+    if image.mode == JPEG:
+        return image.data.tobytes()
+    buffer = io.BytesIO()
+    Image.fromarray(image.data.reshape(image.height, image.width, 3)).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def _ours(data: "ImageData", options: argparse.Namespace, *, training: bool) -> int:
+    loader = data.train_dataloader() if training else data.val_dataloader()
+    seen, epoch = 0, 0
+    while seen < options.images:
+        loader.set_epoch(epoch)
+        seen, epoch = seen + _count(loader), epoch + 1
+    return seen
+
+
+def _kernels(data: "ImageData", options: argparse.Namespace, *, training: bool) -> int:
+    """The same work in one thread, without batches."""
+    import numpy as np
+
+    loader = data.train_dataloader() if training else data.val_dataloader()
+    out = np.empty((3, options.image_size, options.image_size), np.uint8)
+    samples, transform = len(loader.source.labels), loader.transforms(0)
+    for n in range(options.images):
+        loader.source.load(n % samples, transform, n // samples, out)
+    return options.images
+
+
+def _count(loader: Iterable) -> int:
+    return sum(len(images) for images, _ in loader)
+
+
+def _timed(epoch: Callable[[], int]) -> tuple[int, float, float]:
+    """(images, seconds, processor seconds of this process and its children)"""
+    wall, before = time.perf_counter(), _processor_s()
+    images = epoch()
+    return images, time.perf_counter() - wall, _processor_s() - before
+
+
+def _processor_s() -> float:
+    spent = os.times()  # of ended children; this process' own times are finer elsewhere
+    return time.process_time() + spent.children_user + spent.children_system
+
+
+def _report(best: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps({"options": vars(options), "results": best}, indent=1))
+        return
+    print(f"{'':34}{'images/s':>10}{'core-ms':>10}{'of timm':>10}")
+    for name, figures in best.items():
+        ratio = "" if name == "decoding alone" else f"{figures['of_timm']:10.2f}"
+        print(f"{name:34}{figures['images_per_s']:10.0f}{figures['core_ms']:10.3f}{ratio}")

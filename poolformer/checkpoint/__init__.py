@@ -1,0 +1,1 @@
+"""What weights are read from and written to."""

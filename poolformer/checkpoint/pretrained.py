@@ -1,0 +1,302 @@
+"""Published weights: from a file or from timm's hub into a backbone, whoever named them.
+
+Files are read as data and fit exactly or not at all; only the head may stay fresh. Known are the names
+of the authors (sail-sg/poolformer), of timm, mmpretrain and Hugging Face's transformers, and the
+checkpoints of our own runs.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, MisfitError
+from ..network.metaformer import MetaFormer
+from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
+from ..registry import describe
+from .reading import RECORD, differences, read
+
+# What stands before every name: DDP's, torch.compile's, and a LightningModule's of ours or mmpretrain's.
+_PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.)+")
+# Names of others to ours; those inside a block's mixer stay as they are. `_entry_of_network` has the rest.
+_BLOCK = r"stages\.\d+\.blocks\.\d+"
+_TRANSLATIONS = (
+    # sail-sg/poolformer; mmpretrain differs in norm6 and head.fc
+    (r"^patch_embed\.proj\.", "stem.conv."),
+    (r"^norm6?\.", "head.norm."),
+    (r"^head\.(?=weight$|bias$)", "head.fc."),
+    # transformers
+    (r"^(?:poolformer\.)?encoder\.patch_embeddings\.0\.projection\.", "stem.conv."),
+    (r"^(?:poolformer\.)?encoder\.patch_embeddings\.(\d)\.projection\.", r"stages.\1.downsample.conv."),
+    (r"^(?:poolformer\.)?encoder\.block\.(\d)\.", r"stages.\1.blocks."),
+    (rf"^({_BLOCK})\.before_norm\.", r"\1.norm1."),
+    (rf"^({_BLOCK})\.after_norm\.", r"\1.norm2."),
+    (rf"^({_BLOCK})\.output\.conv([12])\.", r"\1.mlp.fc\2."),
+    (r"^classifier\.", "head.fc."),
+    # all of them
+    (rf"^({_BLOCK})\.layer_scale_([12])$", r"\1.layer_scale\2.scale"),
+)
+# A word in the name of a file or of its tensors, and the mixer of the stages whose mixer has no weights.
+_MIXER_HINTS = (
+    ("identity", "identity"),
+    ("metaformer_id_", "identity"),
+    ("metaformer_pp", "pooling"),  # the hybrids: pppa, ppaa, pppf, ppff
+    ("poolformer", "pooling"),
+)
+
+
+def load_pretrained(
+    backbone: nn.Module, source: str | Path, *, name: str, mixer: MixerSpec | None = "pooling", image_size: int = 224
+) -> list[str]:
+    """Load published weights into a backbone.
+
+    Args:
+        backbone: The network, as `create_backbone` builds it.
+        source: A file (.pth.tar, .pth, .safetensors, .ckpt), or ``timm/<model>`` for what timm downloads.
+        name: The backbone's name, for messages and to compare with a checkpoint's record.
+        mixer: The token mixer that it was built with; None where the name says it, as of IdentityFormer.
+        image_size: Side of the images in pixels, for timm's models of a fixed size.
+
+    Returns:
+        What the user should know, a line each: a fresh head, another token mixer.
+
+    Raises:
+        CheckpointError: The weights cannot be had, or not without running code.
+        MisfitError: They are of another network.
+    """
+    source = str(source)
+    from_hub = source.startswith("timm/")
+    content = _from_hub(source, image_size) if from_hub else _from_file(source)
+    found, notes = _state_dict(content, source)
+    is_metaformer, network = isinstance(backbone, MetaFormer), backbone.state_dict()
+    if RECORD in content:  # of a run: one prefix, and the network's own names
+        found = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
+    elif found.keys() != network.keys():
+        found = _renamed(found, lambda key: _PREFIXES.sub("", key), source)
+    weights = dict(found)
+    if is_metaformer and RECORD not in content and found.keys() != network.keys():
+        weights, more = _in_our_names(found, source)
+        notes += more
+
+    classifier = _classifier(backbone)
+    fresh = _drop_other_head(weights, network, classifier, notes) if classifier else set()
+    misfit = compare(weights, network, fresh)
+    # Shapes that differ are the network's own affair at first: it may resample a position embedding.
+    cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
+    if names_fit:
+        try:
+            backbone.load_state_dict(weights, strict=False)  # what may be missing is known by now
+        except RuntimeError as error:
+            cause = error
+    if cause and not misfit["other_shapes"]:  # such as tensors without values
+        raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(cause)[:200]}") from cause
+    if cause or not names_fit:
+        explained = explain(misfit, weights, network)
+        raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}", **misfit) from cause
+
+    if RECORD in content:
+        notes += differences(content, backbone=name, mixer=mixer)
+        if not fresh:  # what the logits of its head mean
+            backbone.class_names = content[RECORD].get("class_names")
+    elif is_metaformer and mixer is not None:
+        notes += _mixer_notes(backbone, source, found, mixer)
+        timms = not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights
+        if timms and not backbone.head.mean_first:
+            notes.append(
+                "its names are timm's: if timm >= 0.9 trained it, logits differ from timm's, which takes the mean "
+                "before the last norm; features are equal"
+            )
+    return [f"'{source}': {note}" for note in notes]
+
+
+def _from_hub(source: str, image_size: int) -> dict[str, Any]:
+    import timm  # 4 s
+
+    model = source.removeprefix("timm/")
+    # timm has loads that do not say weights_only, and this turns the default off.
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    try:
+        known = timm.get_pretrained_cfg(model)
+        fixed = getattr(known, "fixed_input_size", False)
+        # Where the address ends with the start of a sha256; timm takes shorter words such as -300e for one, too.
+        has_hash = re.search(r"-[0-9a-f]{8,}\.\w+$", getattr(known, "url", None) or "")
+        timm.models.set_pretrained_check_hash(bool(has_hash))
+        return timm.create_model(model, pretrained=True, **({"img_size": image_size} if fixed else {})).state_dict()
+    except Exception as error:  # a download fails in a dozen ways
+        raise CheckpointError(
+            f"timm cannot give weights called {model!r}: {describe(error).partition('. ')[0]}; "
+            "without internet, download them elsewhere and pass the file"
+        ) from error
+
+
+def _from_file(source: str) -> dict[str, Any]:
+    if re.match(r"\w+://", source):
+        raise CheckpointError(f"weights come from a file: download '{source}', compare its sha256, and pass the file")
+    path = Path(source)
+    if not path.is_file():
+        raise CheckpointError(
+            f"no weights at '{source}': pass a file (.pth.tar, .pth, .safetensors, .ckpt) or a name of timm's hub, "
+            "such as timm/poolformer_s12.sail_in1k"
+        )
+    if path.suffix != ".safetensors":
+        return read(path)
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            exported = (file.metadata() or {}).get(RECORD)
+    except Exception as error:  # as in `read`
+        raise CheckpointError(f"'{source}' is not a safetensors file: {describe(error)[:200]}") from error
+    if exported is None:
+        return weights
+    try:
+        saved = json.loads(exported)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{source}': its record is not one that poolformer export writes") from error
+    return {"state_dict": {f"backbone.{name}": value for name, value in weights.items()}, RECORD: saved}
+
+
+def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the state dict, flat or nested, and what to say of it."""
+    places = [key for key in ("state_dict_ema", "state_dict", "model") if isinstance(content.get(key), Mapping)]
+    nested = content[places[0]] if places else content
+    if not nested or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in nested.items()):
+        found = ", ".join(f"{_short(key)}: {type(value).__name__}" for key, value in list(nested.items())[:4])
+        raise CheckpointError(
+            f"'{source}' has no state dict, neither flat nor under 'state_dict' or 'model', but {found or 'nothing'}"
+        )
+    averaged = places[:1] == ["state_dict_ema"]
+    return dict(nested), ["its averaged weights (EMA) are taken, as timm does"] if averaged else []
+
+
+def _short(key: Any) -> str:
+    return repr(key[:40]) if isinstance(key, str) else type(key).__name__
+
+
+def _renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str], source: str) -> dict[str, Tensor]:
+    renamed = {rename(key): value for key, value in weights.items()}
+    if len(renamed) < len(weights):
+        raise CheckpointError(f"'{source}' has two tensors of one name, once under another's: it is a mixture")
+    return renamed
+
+
+def _in_our_names(weights: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Translate the names, and say what is left out."""
+    notes = []
+    if any(re.match(r"norm[024]\.", key) for key in weights):
+        weights = {key: value for key, value in weights.items() if not re.match(r"norm[0246]\.", key)}
+        notes.append("it is a detection backbone; its norms after the stages are left out")
+    embeddings = [int(match[1]) for key in weights if (match := re.match(r"network\.(\d)\.pos_embed$", key))]
+
+    def translate(key: str) -> str:
+        if match := re.match(r"network\.(\d)\.(.+)$", key):
+            key = _entry_of_network(int(match[1]), match[2], embeddings)
+        for theirs, ours in _TRANSLATIONS:
+            key = re.sub(theirs, ours, key)
+        return key
+
+    return _renamed(weights, translate, source), notes
+
+
+def _entry_of_network(index: int, rest: str, embeddings: list[int]) -> str:
+    """Translate an entry of the authors' `network`: stages, downsamplings, a hybrid's position embedding."""
+    if rest == "pos_embed":
+        return f"stages.{index // 2}.pos_embed"
+    index -= sum(embedding < index for embedding in embeddings)
+    if index % 2:
+        return f"stages.{(index + 1) // 2}.downsample.{rest.replace('proj.', 'conv.')}"
+    return f"stages.{index // 2}.blocks.{rest}"
+
+
+def _drop_other_head(
+    weights: dict[str, Tensor], network: Mapping[str, Tensor], head: str, notes: list[str]
+) -> set[str]:
+    """Leave out a linear layer for other classes; return the names of the network that stay fresh."""
+    theirs, ours = (
+        tensors[f"{head}.weight"].shape[:1] if f"{head}.weight" in tensors else () for tensors in (weights, network)
+    )
+    if theirs == ours != ():
+        return set()
+    whole = head.rpartition(".")[0] or head  # with the norm before the linear layer
+    part = head if any(key.startswith(f"{whole}.") for key in weights) else whole
+    for key in [key for key in weights if key.startswith(f"{head}.")]:
+        del weights[key]
+    fresh = {key for key in network if key.startswith(f"{part}.")}
+    if fresh:
+        found = f"it is for {theirs[0]} classes, the network for {ours[0]}" if theirs and ours else "it has no head"
+        notes.append(f"{found}: the network's head is fresh and has to be trained")
+    return fresh
+
+
+def _classifier(backbone: nn.Module) -> str | None:
+    """Return the name of the layer that makes the logits, None for a network that does not say."""
+    layer = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
+    return next((name for name, module in backbone.named_modules() if name and module is layer), None)
+
+
+def compare(
+    weights: Mapping[str, Tensor], network: Mapping[str, Tensor], fresh: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """Return the names, sorted, that do not fit, as the arguments of `MisfitError`; ``fresh`` may be missing."""
+    both = weights.keys() & network.keys()
+    return {
+        "unexpected": sorted(weights.keys() - network.keys()),
+        "missing": sorted(network.keys() - weights.keys() - set(fresh)),
+        "other_shapes": sorted(key for key in both if weights[key].shape != network[key].shape),
+    }
+
+
+def explain(misfit: Mapping[str, list[str]], weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
+    """Say in one line how weights do not fit a network, with the first few names of each kind."""
+
+    def first(keys: list[str]) -> str:
+        shapes = {
+            key: f" {tuple(weights[key].shape)}, here {tuple(network[key].shape)}" for key in misfit["other_shapes"]
+        }
+        return "; ".join(f"{key[:80]!r}{shapes.get(key, '')}" for key in keys[:3]) + (" ..." if keys[3:] else "")
+
+    titles = {"unexpected": "only in the file", "missing": "only in the network", "other_shapes": "of another shape"}
+    parts = [
+        f"{len(keys)} tensor{'s' * (len(keys) > 1)} {titles[kind]} ({first(keys)})"
+        for kind, keys in misfit.items()
+        if keys
+    ]
+    theirs, ours = _size(weights), _size(network)
+    if theirs and ours and theirs != ours:
+        parts.append(f"it has {theirs}, the network {ours}")
+    elif any("token_mixer." in key or "pos_embed" in key for key in misfit["other_shapes"]):
+        parts.append("what depends on the number of tokens fits at the image size it was trained at")
+    return ", ".join(parts)
+
+
+def _size(weights: Mapping[str, Tensor]) -> str:
+    """Return the depths and dims of a MetaFormer by its weights, empty for another network."""
+    convs = ["stem.conv.weight", *(f"stages.{stage}.downsample.conv.weight" for stage in (1, 2, 3))]
+    blocks = {match[0] for key in weights if (match := re.match(r"stages\.\d\.blocks\.\d+\.", key))}
+    depths = [sum(block.startswith(f"stages.{stage}.") for block in blocks) for stage in range(4)]
+    dims = [weights[conv].shape[0] for conv in convs if conv in weights and weights[conv].ndim]
+    return f"depths {depths} and dims {dims}" if len(dims) == len(convs) else ""
+
+
+def _mixer_notes(backbone: MetaFormer, source: str, found: Mapping[str, Tensor], mixer: MixerSpec) -> list[str]:
+    """Compare the mixers that leave no trace in weights with what names tell."""
+    stages = zip(resolve(mixer), backbone.stages, strict=True)
+    silent = [one for one, stage in stages if not any(".token_mixer." in key for key in stage.state_dict())]
+    words = " ".join([Path(source).name, *found]).lower()
+    trained = next((hint for word, hint in _MIXER_HINTS if word in words), None)
+    if all(trained and _is_plain(one, trained) for one in silent):
+        return []
+    asked = ", ".join(sorted({str({"name": one.name, **one.options}) if one.options else one.name for one in silent}))
+    if trained:
+        return [f"by its name it was trained with token mixer {trained}, not {asked}"]
+    return [f"it does not say which token mixer it was trained with; make sure that it was {asked}"]
+
+
+def _is_plain(mixer: Mixer, name: str) -> bool:
+    defaults = option_parameters(mixer.factory)
+    return mixer.name == name and all(defaults[option].default == value for option, value in mixer.options.items())

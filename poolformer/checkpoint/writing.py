@@ -1,0 +1,100 @@
+"""Writing checkpoints so that under a checkpoint's name there is always a whole one, whatever dies when."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+
+from ..errors import RunError
+from ..files.atomic_write import atomic_write
+from ..registry import describe
+from .plain_values import NotPlainError, made_plain, said_of
+
+_UNFINISHED = re.compile(r"\..+\.ckpt\.\d+(-[0-9a-f]+)?\.tmp")
+
+WhenSavingFails = Literal["stop", "continue"]
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, flushes it to the disk, and renames it.
+
+    Lightning's own goes through TMPDIR; where that is another file system, the usual layout of a cluster, a
+    kill leaves a torn file under the final name. What only code could restore is written as plain data, or not
+    at all: under a checkpoint's name is always one that can be read.
+
+    Args:
+        if_saving_fails: Whether training then ends or goes on with a warning; the checkpoint before it is
+            kept either way.
+
+    Attributes:
+        saved: Whether the last checkpoint was written.
+    """
+
+    def __init__(self, if_saving_fails: WhenSavingFails = "stop"):
+        self.if_saving_fails = if_saving_fails
+        self.saved = True
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            RunError: It cannot be written, and training is to end then.
+        """
+        path = Path(path)
+        self.saved = False
+        try:
+            _write(made_plain(checkpoint), path)
+            self.saved = True
+        except (OSError, RuntimeError, NotPlainError) as error:  # PyTorch makes the second of the first
+            cause = said_of(error) if isinstance(error, NotPlainError) else describe(system_error(error) or error)
+            message = f"'{path}' cannot be written ({cause}); what was there before is kept"
+            if self.if_saving_fails == "stop":
+                raise RunError(message) from error
+            rank_zero_warn(message)
+
+
+def has_saved(trainer: pl.Trainer) -> bool:
+    """Return whether the last checkpoint was written; every rank has to ask."""
+    saved = getattr(trainer.strategy.checkpoint_io, "saved", True)
+    return bool(trainer.strategy.broadcast(saved))
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        torch.save(checkpoint, file)
+
+
+def system_error(error: BaseException | None) -> OSError | None:
+    """Return the error of the operating system that an error came from; None if there was none."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def existing_folder(path: Path) -> Path:
+    """Return a path, or the nearest of its parents that exists."""
+    return next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
+
+
+def probe(folder: Path) -> None:
+    """Write a little to a folder: permissions say nothing of read-only mounts and quotas.
+
+    Raises:
+        OSError: It cannot be written to.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        file.write(b"?")
+        file.flush()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writes have left in a folder of checkpoints."""
+    for path in folder.glob(".*.ckpt.*.tmp"):
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from .dispatch import main as main

@@ -1,0 +1,210 @@
+"""The command line: finds out what is asked for, then imports what that needs.
+
+Nothing heavy is imported here, so that help, listings and mistakes are answered at once.
+"""
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ..configs import config_names
+from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line
+from ..files import caches
+from ..registry import suggestion
+from . import field_words
+from .streams import careful_streams
+
+_ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+_STUCK_S = 3
+_COMPILE_NOTHING = ("commands.mixers", "configs", "new-plugin")
+
+VERBS = {
+    "fit": "Train; with no --config, on the digits that come with scikit-learn.",
+    "validate": "Evaluate a checkpoint on the validation images.",
+    "test": "Evaluate a checkpoint on the test images.",
+    "predict": "Write the likeliest classes of images to a file.",
+}
+# Name: its module, and what `poolformer --help` says.
+COMMANDS = {
+    "models": ("commands.models", "List the backbones: parameters, MACs, the paper's accuracy."),
+    "mixers": ("commands.mixers", "List the token mixers and the packages they come from."),
+    "configs": ("commands.configs", "List the configurations that --config finds by name."),
+    "pack": ("commands.pack", "Pack class folders of images into one .beton file."),
+    "verify": ("commands.verify", "Check every image of a .beton file."),
+    "bench": ("bench.command", "Measure this package beside others: bench data, model, train."),
+    "ablate": ("ablation.command", "Train rows of the paper's ablation and compare them: a table, two figures."),
+    "export": ("commands.export", "Write a trained network as ONNX, torch.export or safetensors."),
+    "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
+    "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 for a mistake in what was asked.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if None, which then ends with the command.
+
+    Raises:
+        SystemExit: A signal or argparse ends the command; a run that is stopped leaves in this way too.
+    """
+    if argv is not None:
+        return _run(list(argv))
+    try:
+        code = _run(sys.argv[1:])
+    except SystemExit as left:
+        _end_despite_stuck_threads(left.code)
+        raise
+    _end_despite_stuck_threads(code)
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    training = bool(argv) and (argv[0] in VERBS or argv[0].startswith("-"))
+    with careful_streams(escape=not training, ends=not training) as out:
+        try:
+            code = _answered(argv)
+        except SystemExit as left:
+            out.flush_last()
+            if out.error is not None and not left.code:
+                raise SystemExit(_of_stdout(out.error)) from left
+            raise
+        out.flush_last()
+        return code if out.error is None or code else _of_stdout(out.error)
+
+
+def _of_stdout(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):  # poolformer configs | head
+        return 141  # what a shell makes of SIGPIPE
+    return _say(PoolformerError(f"what this prints cannot be written: {error.strerror}"), error)
+
+
+def _answered(argv: list[str]) -> int:
+    try:
+        return _dispatch(argv)
+    except KeyboardInterrupt:  # of the trainer's verbs, only before they listen to signals themselves
+        print("poolformer: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError as error:
+        return 0 if sys.stdout.error is error else _say(of_the_system(error), error)
+    except PoolformerError as error:
+        return _say(error, error)
+    except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours
+        return _say(of_the_system(error), error)
+    except (MemoryError, RuntimeError) as error:
+        return _say(of_memory(error), error)
+
+
+def _say(mistake: PoolformerError | None, error: BaseException) -> int:
+    if mistake is None:
+        raise error
+    print(f"poolformer: error: {one_line(mistake)}", file=sys.stderr)
+    return 2
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"poolformer {version('poolformer')}")
+        return 0
+    command, arguments = _split_command(argv)
+    if command in COMMANDS:
+        from .quiet import short_warnings
+
+        with _cleaning_up_on_signals(), short_warnings():
+            if command not in _COMPILE_NOTHING:
+                caches.prepare()
+            module = importlib.import_module(f"..{COMMANDS[command][0]}", __package__)
+            return module.main(arguments)
+
+    from .quiet import short_warnings
+
+    with short_warnings():
+        caches.prepare()
+    from .training import run  # Lightning: 5 s
+
+    run(command, arguments)
+    return 0
+
+
+def _end_despite_stuck_threads(code: object) -> None:
+    """Let no thread that hangs in a disk keep the process: Python joins those of pools before it ends."""
+    if isinstance(code, int) and threading.active_count() > 1:
+        threading.Thread(target=_end_if_stuck, args=(code,), daemon=True).start()
+
+
+def _end_if_stuck(code: int) -> None:
+    time.sleep(_STUCK_S)
+    # After a signal also the threads of somebody's own data.
+    names = ("poolformer-data", "ThreadPoolExecutor") if code > 128 else ("poolformer-data",)
+    if any(thread.name.startswith(names) for thread in threading.enumerate()):
+        os._exit(code)
+
+
+@contextmanager
+def _cleaning_up_on_signals() -> Iterator[None]:
+    """Have a signal end a command as an exception does, so that it leaves no half-written file and no process.
+
+    Not for the verbs of the trainer: `stopping` has them end between two batches.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
+        yield
+        return
+    known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    # What is ignored, as nohup has it, stays so.
+    before = {each: signal.signal(each, _leave) for each in known if signal.getsignal(each) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _split_command(argv: list[str]) -> tuple[str, list[str]]:
+    """Find the command, also behind options: ``poolformer --config s12 fit``."""
+    known = [*VERBS, *COMMANDS]
+    if argv[0].startswith("-"):
+        # A word behind an option is that option's value, also where it reads like a command.
+        values = {index + 1 for index, word in enumerate(argv) if word.startswith("-") and "=" not in word}
+        position = next((index for index, word in enumerate(argv) if word in VERBS and index not in values), None)
+        if position is None:
+            raise ConfigError(f"which command? {argv[0]!r} needs one of {', '.join(known)} before it")
+        return argv[position], argv[:position] + argv[position + 1 :]
+    if argv[0] not in known:
+        raise ConfigError(f"there is no command {argv[0]!r}.{_meant(argv[0], known)} Commands: {', '.join(known)}.")
+    return argv[0], argv[1:]
+
+
+def _meant(word: str, known: list[str]) -> str:
+    if habit := field_words.COMMANDS.get(word.lower()):
+        return f" Did you mean {habit!r}?"
+    if word in config_names():
+        return f" Did you mean 'fit --config {word}'?"
+    return suggestion(word, known)
+
+
+def _help() -> str:
+    rows = {**VERBS, **{name: text for name, (_, text) in COMMANDS.items()}}
+    width = max(map(len, rows))
+    listing = "\n".join(f"  {name:{width}}  {text}" for name, text in rows.items())
+    return (
+        "usage: poolformer COMMAND [options]\n\n"
+        "MetaFormer backbones with any token mixer, trained with PyTorch Lightning.\n\n"
+        f"commands:\n{listing}\n\n"
+        "'poolformer COMMAND --help' lists the options of a command.\n"
+        "'poolformer fit' trains at once; 'poolformer fit --config s12 --data.train DIR --data.val DIR' on images."
+    )

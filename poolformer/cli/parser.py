@@ -1,0 +1,172 @@
+"""The option parser of the trainer's verbs: LightningCLI's, with mistakes answered in one line."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from .. import data
+from ..checkpoint.reading import RENAMED
+from ..configs import config_names
+from ..errors import ConfigError
+from ..files.shell import quoted
+from ..registry import BACKBONES, is_of_timm, listing, suggestion
+from . import field_words, user_classes
+
+
+class Parser(LightningArgumentParser):
+    """Raises `ConfigError` where jsonargparse prints sixty lines of usage and leaves.
+
+    Attributes:
+        files: Configuration files with their contents, to say which of them a mistake stands in.
+        flags: What the command line says beside them.
+        data_class: Full path of the data module that is asked for, whose options are suggested.
+    """
+
+    files: Sequence[tuple[Path, dict[str, Any]]] = ()
+    flags: Sequence[str] = ()
+    data_class: str = "poolformer.data.DigitsData"
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong with the options in the words of the person at the terminal."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        message = " ".join(message.split()).removeprefix('Parser key "config": ')
+        parser = self._chosen_subparser()
+        said = parser._wrong_class(message) or parser._unknown_option(message) or parser._wrong_value(message)
+        raise ConfigError(said or message) from ex
+
+    def format_help(self) -> str:
+        """Return the help, with the options of the data module that is asked for: they depend on its class."""
+        text = super().format_help()
+        if not any(action.dest == "data" for action in self._actions):
+            return text
+        name, there_is = self.data_class.removeprefix("poolformer.data."), ", ".join(data.__all__)
+        return f"{text}\nOptions of --data {name}; there is {there_is}.\n{user_classes.help_of(self.data_class)}"
+
+    def _chosen_subparser(self) -> "Parser":
+        choices = getattr(self._subcommands_action, "choices", None) if self._subcommands_action else None
+        return next(iter(choices.values())) if choices else self
+
+    def _unknown_option(self, message: str) -> str | None:
+        found = re.search(
+            r"unrecognized arguments: (-*)([^\s=]+)(\S*)|[Oo]ption '([\w.]+)' is not accepted"
+            r"|not accept option '([\w.]+)'|Linked \"([\w.]+)\" must be given",
+            message,
+        )
+        if found is None:
+            return None
+        dashes, word, rest, *in_a_file = found.groups()
+        name, known = word or next(filter(None, in_a_file)), [action.dest for action in self._actions]
+        if word and not dashes and (meant := _alone(f"{word}{rest}", known)):
+            return f"'{word}{rest}' stands alone. Did you mean {meant}?"
+        known = [option for option in known if option != name] + _data_options(self.data_class)
+        if inside := re.search(r"class_path '([\w.]+)'.*Option", message):
+            name, known = f"data.{name}", _data_options(inside[1])
+        digits, folders = "poolformer.data.DigitsData", "poolformer.data.FolderData"
+        if self.data_class == digits and name in _data_options(folders):
+            return (
+                f"there is no option '{name}'{self._place(name)} for the digits, which take no files: add --config s12 "
+                "or --data FolderData"
+            )
+        if present := RENAMED.get(name.removeprefix("model.")):
+            return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
+        near = _of_the_field(name.rpartition(".")[2]) or suggestion(name.replace("-", "_"), known)
+        return f"there is no option '{name}'{self._place(name)}.{near} '--help' lists them."
+
+    def _wrong_class(self, message: str) -> str | None:
+        """Explain what is said of a class that is none of our data modules."""
+        found = re.search(r'Parser key "([\w.]+)"', message)
+        if found is None or found[1] not in user_classes.SLOTS or "given class_path 'poolformer.data." in message:
+            return None
+        key = found[1]
+        place = "" if any(re.match(rf"--{key}\b", flag) for flag in self.flags) else self._place(key)
+        if key != "data" and (unknown := user_classes.unknown_name(key, message)):
+            return f"--{key}{place}: {unknown}"
+        if problem := user_classes.problem(message):
+            nested = re.search(r'Parser key "([\w.]+)":(.*)(?:Given|Got) value: (.*)$', problem[1])
+            said = nested and _refused(f"{key}.{nested[1]}", nested[3].strip("' "), nested[2], place=place)
+            return said or user_classes.explain(key, *problem, place)
+        return None
+
+    def _wrong_value(self, message: str) -> str | None:
+        found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value:\s*(?P<value>.*)$', message)
+        if found is None:
+            section = re.search(r"Parser key \"(model|trainer)\": Unable to load config '(.*?)'", message)
+            meant = section and (_alone(section[2], []) or "an option of it, such as --model.lr")
+            return section and f"--{section[1]} got '{section[2]}', but takes a file. Did you mean {meant}?"
+        key, value = found["key"], found["value"].strip("'")
+        if dashed := re.search(r"NestedArg\(key='([\w.]*-[\w.-]*)',", value):
+            return self._unknown_option(f"unrecognized arguments: --{key}.{dashed[1]}")
+        if nested := re.search(r"NestedArg\(key='(\w+)', val=(.*)\)$", value):
+            key, value = f"{key}.{nested[1]}", nested[2].strip("'")
+        elif key == "data" and re.fullmatch(r"[\w.]+", value):
+            known = ", ".join(data.__all__)
+            return f"there is no data module '{value}'.{suggestion(value, data.__all__)} There is {known}."
+        elif key == "data" and ("/" in value or Path(value).exists()):
+            return f"--data takes a data module, not '{value}'. Did you mean --data FolderData --data.train {value}?"
+        return _refused(key, value, message, place=self._place(key), inside=nested is not None)
+
+    def _place(self, key: str) -> str:
+        """Say which file a key stands in; the last one counts."""
+        for file, content in reversed(self.files):
+            value: Any = content
+            for part in key.split("."):
+                value = value.get(part, value.get("init_args", {}).get(part)) if isinstance(value, dict) else None
+            if value is not None:
+                return f" in '{file}'"
+        return ""
+
+
+def _alone(word: str, known: list[str]) -> str | None:
+    """Return what a word that stands where an option should might be meant for."""
+    if word.endswith((".ckpt", ".yaml")):
+        return f"{'--ckpt_path' if word.endswith('.ckpt') else '--config'} {quoted(word)}"
+    plain = word.lstrip("\u2010\u2011\u2012\u2013\u2014\u2212")  # dashes that an editor made of two hyphens
+    if (plain != word or re.search(r"[=:]", word)) and re.split(r"[=:]", plain)[0] in known:
+        return f"--{plain.replace(':', '=', 1)}"
+    if word in config_names():
+        return f"--config {word}"
+    if word in listing(BACKBONES):
+        return f"--model.backbone {word}"
+    if is_of_timm(word):
+        return f"--model.backbone timm/{word}"
+    if word.endswith(".beton") or Path(word).is_dir():
+        return f"--data FFCVData --data.train {quoted(word)}"
+    return (
+        f"--data FolderData --data.predict {quoted(word)}"
+        if word.endswith((".jpg", ".jpeg", ".png", ".JPEG"))
+        else None
+    )
+
+
+def _of_the_field(name: str) -> str:
+    meant = field_words.ours(name)
+    return f" Did you mean '{meant.removeprefix('--') if ' ' not in meant else meant}'?" if meant else ""
+
+
+def _data_options(class_path: str) -> list[str]:
+    return [f"data.{name}" for name in user_classes.options_of(class_path)]
+
+
+def _refused(key: str, value: str, message: str, *, place: str, inside: bool = False) -> str | None:
+    """Say what an option takes, where jsonargparse says so."""
+    groups = re.findall(r"Literal\[(.*?)\]", message)
+    choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in group.split(",")))
+    expected = choices + [kind for kind in _expected(message, inside=inside) if kind not in choices]
+    if not expected:
+        return None
+    return f"--{key} got '{value}'{place}, but takes {' or '.join(expected)}.{suggestion(value, choices)}"
+
+
+def _expected(message: str, *, inside: bool) -> list[str]:
+    """Return the types and limits that jsonargparse names, in words; ``inside`` a data module or the like."""
+    if inside:  # what may stand in its place is no news
+        message = message.partition("Problem with given class_path")[2].rpartition("- Expected a <class 'NoneType'>")[0]
+    words = {"NoneType": "null", "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+    types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
+    sizes = re.findall(r"Expected a tuple with (\d+) elements", message)
+    limits = ["a number >0"] if "PositiveInt" in message else []
+    return list(dict.fromkeys([*(f"{n} numbers" for n in sizes), *limits, *(words.get(kind, kind) for kind in types)]))

@@ -1,0 +1,67 @@
+"""How the pixel kernels are compiled: without the interpreter lock, and kept on disk between processes."""
+
+import functools
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from ...files import caches
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of numpy arrays with numba; it runs without the interpreter lock.
+
+    No fastmath: the kernels repeat Pillow's arithmetic bit for bit, so the order of operations counts.
+    """
+    # numba's cache looks only at the file a kernel stands in, while the machine code also contains the kernels
+    # it calls from other files; a name that carries the sources' hash makes a stale entry impossible to hit.
+    function.__qualname__ += "_" + _sources_hash()
+    compiled = functools.partial(numba.njit, nogil=True, error_model="numpy")
+    try:
+        made = compiled(cache=True)(function)
+        if _has_room(Path(made.stats.cache_path)):
+            return made
+    except RuntimeError:  # numba finds no place: neither this folder nor a home can be written
+        pass
+    with _cache_in(caches.private_cache() / "numba"):
+        try:
+            return compiled(cache=True)(function)
+        except RuntimeError:
+            return compiled(cache=False)(function)
+
+
+@functools.cache
+def _has_room(folder: Path) -> bool:
+    """Return whether a kernel could be kept in a folder: numba fails in the first call where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@functools.cache
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        text = path.read_bytes()
+        if b"import kernel" in text:
+            digest.update(text)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,56 @@
+"""Options that are paths: what a person writes, as the path of this machine that it means."""
+
+import os
+import re
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from ..errors import ConfigError
+
+_URL = re.compile(r"([\w+.-]+::)*[A-Za-z][\w+.-]+://")  # of two letters at least: C:// is a drive
+_NO_HOME = re.compile(r"~([/\\]|$)")
+
+
+def local(given: str | os.PathLike[str], option: str) -> str:
+    """Return the path that an option gives, with ``~`` written out.
+
+    Args:
+        given: What stands behind the option.
+        option: Its name, for the message.
+
+    Raises:
+        ConfigError: It is empty, a URL, or begins with ``~`` where there is no home directory.
+    """
+    text = os.fspath(given)
+    if not text.strip():
+        raise ConfigError(f"{option} is empty: give a path, or leave the option out")
+    if _URL.match(text):
+        raise ConfigError(
+            f"{option} {text}: this is a URL; give a path of this machine, as nothing else is read or written"
+        )
+    expanded = os.path.expanduser(text)
+    if _NO_HOME.match(expanded):
+        raise ConfigError(f"{option} {text}: there is no home directory here; write the path in full")
+    return expanded
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Return nested mappings, lists and namespaces with every text and path in them changed, in place."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, PurePath):
+        return type(value)(change(str(value)))
+    if isinstance(value, list):
+        value[:] = [each_text(one, change) for one in value]
+    elif isinstance(value, dict | Namespace):
+        options = value if isinstance(value, dict) else vars(value)
+        for name, one in options.items():
+            options[name] = each_text(one, change)
+    return value
+
+
+def with_home(text: str) -> str:
+    """Return a text that begins as a path below the home directory does with ``~`` written out; others as they are."""
+    return os.path.expanduser(text) if _NO_HOME.match(text) else text

@@ -1,0 +1,1 @@
+"""The frame, its token mixers, and how they are computed."""

@@ -1,0 +1,83 @@
+"""Parameters and multiply-accumulates (MACs) of a network, counted as the paper's tables count them."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
+
+from ..kernels import channel_mix, pool_mix  # noqa: F401 (they register their operators)
+
+# What fvcore, the counter behind the published numbers, charges for a value of an affine norm, not
+# halved. FlopCounterMode counts 2 a MAC, hence the factor. A batch norm in evaluation only scales.
+# Pooling, activations, additions and layer scale are free in both.
+_FLOPS_A_VALUE = {
+    torch.ops.aten.native_group_norm: 2 * 5,
+    torch.ops.aten.native_layer_norm: 2 * 5,
+    torch.ops.aten.native_batch_norm: 2 * 2,
+    torch.ops.aten._native_batch_norm_legit_no_training: 2 * 2,
+    torch.ops.aten.cudnn_batch_norm: 2 * 2,
+    torch.ops.poolformer.pool_mix: 2 * 5,
+}
+
+
+def _norm_flops(flops_a_value: int) -> Callable[..., int]:
+    return lambda input_shape, *args, **kwargs: flops_a_value * prod(input_shape)
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *args, **kwargs) -> int:
+    """PyTorch's formula, which torch 2.9 lacks for the CPU's operator."""
+    return sdpa_flop_count(query, key, value)
+
+
+def _channel_mix_flops(x: Sequence[int], *args, **kwargs) -> int:
+    """The matrix products, which the operator's own formula counts, and the norm."""
+    own = flop_registry[torch.ops.poolformer.channel_mix](x, *args)
+    return own + _norm_flops(_FLOPS_A_VALUE[torch.ops.aten.native_group_norm])(x)
+
+
+class Complexity(NamedTuple):
+    """Size and cost of a network.
+
+    Attributes:
+        parameters: Trainable parameters.
+        macs: Multiply-accumulates of one forward pass of one image.
+        frozen: Parameters that are not trained.
+    """
+
+    parameters: int
+    macs: int
+    frozen: int
+
+
+def count(model: nn.Module, *, image_size: int) -> Complexity:
+    """Count the parameters of a model and the MACs of one image (1, 3, image_size, image_size).
+
+    Convolutions, linear layers, attention and norms count; pooling, activations and
+    additions do not, as in the paper. A fused operator counts as what it is made of. Runs the model
+    once, in evaluation mode, where its parameters are; on the ``meta`` device nothing is computed.
+    """
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    image = torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+    modes = {module: module.training for module in model.modules()}
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            **{op: _norm_flops(flops) for op, flops in _FLOPS_A_VALUE.items()},
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+            torch.ops.poolformer.channel_mix: _channel_mix_flops,
+        },
+    )
+    try:
+        with torch.no_grad(), counter:
+            model.eval()(image)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    trainable, frozen = (
+        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad is trained)
+        for trained in (True, False)
+    )
+    return Complexity(trainable, counter.get_total_flops() // 2, frozen)

@@ -1,0 +1,116 @@
+"""Fused operators for the blocks of a network: which can use them, and where they pay.
+
+The only place that knows both the operators of `poolformer.kernels` and the frame.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import cpu
+from ..kernels.availability import has_triton
+from ..kernels.channel_mix import channel_mix
+from ..kernels.pool_mix import pool_mix
+from ..registry import MIXERS, find
+from .block import Block
+from .execution import execution_of
+from .layers import ChannelMLP, Scale
+
+
+class Fused(NamedTuple):
+    """How many blocks have which half in a fused operator."""
+
+    token_mixing: int
+    channel_mixing: int
+
+
+def fusing_pays(device_type: str, dtype: torch.dtype) -> bool:
+    """Return whether fused operators are faster than separate ones: those with Triton's kernels, and those in C++.
+
+    Those in C++ are loaded, and compiled if they never were; the log has the reason where they are not available.
+
+    Args:
+        device_type: Type of the device that they are to run on.
+        dtype: Type of the products.
+    """
+    if device_type == "cuda":
+        return has_triton()
+    return device_type == "cpu" and dtype in cpu.load()
+
+
+def fuse(network: nn.Module) -> Fused:
+    """Have the blocks of a network run in fused operators where they can, in place.
+
+    The first half of a block can where the token mixer is the built-in pooling, the second where the channel MLP has
+    GELU and biases, whatever the mixer; the norm before either is a group norm of one group, and the residual
+    connection has no scale. Outputs and gradients stay the same up to rounding, the state dict as it is; hooks on the
+    modules inside are not called any more. Ask `fusing_pays` first, which also loads those in C++: where they do not
+    pay, fused blocks are slower.
+    """
+    pooling = find(MIXERS, "pooling").load()
+    blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]
+    for block in blocks:
+        block.execution = execution_of(block)._replace(
+            mix_tokens=_mix_tokens if _pools(block, pooling) else None,
+            mix_channels=_mix_channels if _has_plain_mlp(block) else None,
+        )
+    executions = [execution_of(block) for block in blocks]
+    return Fused(
+        token_mixing=sum(how.mix_tokens is not None for how in executions),
+        channel_mixing=sum(how.mix_channels is not None for how in executions),
+    )
+
+
+def _pools(block: Block, pooling: type[nn.Module]) -> bool:
+    return type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1)
+
+
+def _has_plain_mlp(block: Block) -> bool:
+    mlp = block.mlp
+    known = type(mlp) is ChannelMLP and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d and type(mlp.act) is nn.GELU
+    biases = getattr(block.norm2, "bias", None) is not None
+    return (
+        known
+        and biases
+        and mlp.act.approximate == "none"
+        and mlp.fc1.bias is not None
+        and _plain(block.norm2, block.res_scale2)
+    )
+
+
+def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
+    known = type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
+    return known and isinstance(residual_scale, nn.Identity)
+
+
+def _mix_tokens(block: Block, x: Tensor) -> Tensor:
+    return pool_mix(
+        x,
+        block.norm1.weight,
+        block.norm1.bias,
+        pool_size=block.token_mixer.pool.kernel_size,
+        eps=block.norm1.eps,
+        scale=_factors(block.layer_scale1),
+        keep=block.drop_path.factors(x),
+    )
+
+
+def _mix_channels(block: Block, x: Tensor, *, recompute: bool) -> Tensor:
+    return channel_mix(
+        x,
+        weight=block.norm2.weight,
+        bias=block.norm2.bias,
+        w1=block.mlp.fc1.weight,
+        b1=block.mlp.fc1.bias,
+        w2=block.mlp.fc2.weight,
+        b2=block.mlp.fc2.bias,
+        eps=block.norm2.eps,
+        scale=_factors(block.layer_scale2),
+        keep=block.drop_path.factors(x),
+        recompute=recompute,
+    )
+
+
+def _factors(layer_scale: nn.Module) -> Tensor | None:
+    return layer_scale.scale if isinstance(layer_scale, Scale) else None

@@ -1,0 +1,197 @@
+"""What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
+
+import csv
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from torch import Tensor
+
+from ..files.atomic_write import atomic_write
+from ..network.complexity import Complexity, count
+from .directory import HEADLINE
+
+
+class Throughput(Callback):
+    """Logs ``throughput/images_per_s``: training images of all devices a second, loading included.
+
+    Taken over windows of ``log_every_n_steps`` batches inside an epoch; evaluation does not count.
+
+    Attributes:
+        images: Training images of the whole run, restarts included: checkpoints keep the count.
+        steps_s: Seconds that their steps took, loading included.
+    """
+
+    def __init__(self) -> None:
+        self.images, self.steps_s = 0, 0.0
+        self._before_s = 0.0  # of training, before this start
+        self._started_s: float | None = None
+        self._ended_s: float | None = None
+
+    @property
+    def train_s(self) -> float:
+        """Seconds of training, evaluation and checkpoints included, restarts added up."""
+        if self._started_s is None:
+            return self._before_s
+        return self._before_s + (self._ended_s or time.perf_counter()) - self._started_s
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "steps_s": self.steps_s, "train_s": self.train_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.images, self.steps_s = state_dict["images"], state_dict["steps_s"]
+        self._before_s = state_dict["train_s"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started_s = time.perf_counter()
+        self._restart()  # a run that goes on inside an epoch does not start one
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ended_s = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now_s, images = time.perf_counter(), len(batch[0]) * trainer.world_size
+        self.images += images
+        self.steps_s += now_s - self._last_s
+        self._last_s = now_s
+        self._batches += 1
+        self._window += images
+        pl_module.log("throughput/images_per_s", self._window / (now_s - self._window_s), batch_size=len(batch[0]))
+        if self._batches >= (trainer.log_every_n_steps or math.inf):  # 0 is never, in Lightning
+            self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self._batches, self._window = 0, 0
+        self._window_s = self._last_s = time.perf_counter()
+
+
+class RunSummary(Callback):
+    """Says what is trained, in the log and in TensorBoard: size, cost, hyper-parameters."""
+
+    @rank_zero_only
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Counting runs the network, here on one rank alone: it must not be sharded over several yet.
+        self._complexity = count(pl_module.backbone, image_size=pl_module.hparams.image_size)
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        size, complexity = pl_module.hparams.image_size, self._complexity
+        name, frame = pl_module.hparams.backbone, pl_module.frame
+        built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
+        size_of_it = f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
+        rank_zero_info(f"{name}{f' ({built})' if built else ''}: {size_of_it}")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                _write_text(logger, pl_module, complexity)
+                _write_hyper_parameters(logger, {**pl_module.hparams, **getattr(trainer.datamodule, "hparams", {})})
+
+
+def _write_text(logger: TensorBoardLogger, pl_module: pl.LightningModule, complexity: Complexity) -> None:
+    hparams = pl_module.hparams
+    facts = [
+        ("backbone", hparams.backbone),
+        *((option, str(value)) for option, value in pl_module.frame.items()),
+        ("parameters", f"{complexity.parameters:,}"),
+        ("MACs", f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}"),
+    ]
+    layers = [
+        (f"`{name}`", type(layer).__name__, f"{sum(parameter.numel() for parameter in layer.parameters()):,}")
+        for name, layer in pl_module.backbone.named_modules()
+        if name and name.count(".") < 4
+    ]
+    text = _table(("", ""), facts) + "\n\n" + _table(("layer", "type", "parameters"), layers)
+    logger.experiment.add_text("model", text)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _write_hyper_parameters(logger: TensorBoardLogger, hyper_parameters: dict[str, Any]) -> None:
+    # Not through the logger: it would also write a made-up first point into the curve of the metric.
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in hyper_parameters.items()
+        if not name.startswith("_")
+    }
+    for summary in hparams(plain, {HEADLINE: 0.0}):
+        logger.experiment.file_writer.add_summary(summary)
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``predictions.csv`` in the run's directory: image, then the likeliest classes.
+
+    It appears when it is complete; until then an earlier one stays. With several devices each writes a file of its
+    own, with its rank in the name.
+
+    Args:
+        top_k: Classes an image, likeliest first.
+    """
+
+    def __init__(self, top_k: int = 5):
+        super().__init__(write_interval="batch")
+        self.top_k = top_k
+        self._stack, self._written = ExitStack(), 0
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._stack, self._written = ExitStack(), 0
+        # Names of files are bytes: those that are not UTF-8 come out as they are, too.
+        as_bytes = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        self._rows = csv.writer(self._stack.enter_context(atomic_write(self.path, "w", **as_bytes)))
+        top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
+        self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        images = getattr(trainer.datamodule, "predict_names", None)
+        if not batch_indices:  # Lightning knows them of PyTorch's own loader only
+            batch_indices = self._indices(trainer.predict_dataloaders, batch_idx, len(prediction))
+        top = prediction.topk(min(self.top_k, prediction.shape[1]))
+        for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
+            row = [images[index] if images else index]
+            for value, label in zip(values, labels, strict=True):
+                row += [pl_module.class_name(label), f"{value:.6f}"]
+            self._rows.writerow(row)
+
+    def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:
+        """Number the images of a batch: as our own loaders say, in the order of any other."""
+        if hasattr(loader, "batch_indices"):
+            return loader.batch_indices(batch_idx)
+        self._written, first = self._written + count, self._written
+        return range(first, first + count)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stack.close()
+        rank_zero_info(f"Predictions: {self.path}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stack.__exit__(type(exception), exception, exception.__traceback__)

@@ -1,0 +1,139 @@
+"""What a run says at its end: what came of it, what lies in its directory, and the commands that go on from there.
+
+All of it is looked up on the disk: a run may have been without a logger or checkpoints, and where its processes were
+spawned, its callbacks' state stays with them.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from ..checkpoint.reading import read
+from ..errors import CheckpointError
+from ..files.shell import quoted
+from .directory import HEADLINE, BestCheckpoint
+
+_EVENTS = "events.out.tfevents*"
+
+
+def stamp(run_dir: Path) -> Any:
+    """Return what tells one config.yaml from the next: every run that begins writes its own."""
+    try:
+        status = (run_dir / "config.yaml").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps: int, limit: str) -> str:
+    """Say why a run ended before its first batch.
+
+    Args:
+        options: Of the trainer.
+        checkpoint: What it was to go on from.
+        epochs: Where that is.
+        steps: Where that is.
+        limit: The option of the trainer that has ended the run.
+    """
+    for name in ("limit_train_batches", "max_epochs", "max_steps"):
+        if options.get(name) == 0:
+            return f"Nothing was trained: --trainer.{name} is 0"
+    if checkpoint is None:
+        return f"Nothing was trained{': the time of --trainer.max_time was over' if limit == 'max_time' else ''}"
+    return f"'{checkpoint}' is at {epochs} epochs, {steps} steps already: raise --trainer.{limit}"
+
+
+def report(run_dir: Path, trainer: pl.Trainer, metrics: str, *, other_mixer: str | None) -> str:
+    """Return the lines that a run ends with.
+
+    Args:
+        run_dir: Its directory.
+        trainer: That has trained it.
+        metrics: Where a checkpoint keeps what was logged last.
+        other_mixer: A token mixer to try next; None for a backbone that has none to choose.
+    """
+    config, folder = run_dir / "config.yaml", run_dir / "checkpoints"
+    kept = [name for name in ("best", "last") if (folder / f"{name}.ckpt").is_file()]
+    lines = [_headline(folder, trainer, metrics), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
+    lines += [f"also         {place}" for place in _elsewhere(run_dir, trainer)]
+    if events := _events(run_dir, trainer):
+        lines.append(f"look at it   tensorboard --logdir {quoted(events)}")
+    if not config.is_file():
+        return "\n".join(lines)
+    start = f"--config {quoted(config)}"
+    if kept:
+        lines.append(f"evaluate     poolformer validate {start} --ckpt_path {kept[0]}")
+    if "last" in kept:
+        lines.append(f"train on     poolformer fit {start} --ckpt_path last --trainer.max_epochs N")
+    if other_mixer:
+        beside = quoted(run_dir.with_name(f"{run_dir.name}-{other_mixer}") if run_dir.name else Path(other_mixer))
+        lines.append(
+            f"another mix  poolformer fit {start} --model.mixer {other_mixer} --trainer.default_root_dir {beside}"
+        )
+    return "\n".join(lines)
+
+
+def _headline(folder: Path, trainer: pl.Trainer, metrics: str) -> str:
+    found, epochs, steps = trainer.callback_metrics, trainer.current_epoch, trainer.global_step
+    if steps == 0 and (saved := _saved(folder / "last.ckpt")):  # by a process that was spawned
+        epochs, steps = saved.get("epoch", -1) + 1, saved.get("global_step", 0)
+        found = found or saved.get(metrics, {})
+    after = f"after {epochs} epochs" if epochs else f"after {steps} steps"
+    if HEADLINE in found:
+        best = _best(folder, trainer, metrics)
+        return f"{HEADLINE} {found[HEADLINE]:.4f} {after}{'' if best is None else f', best {best:.4f}'}"
+    loss = f"train/loss {found['train/loss']:.4f} {after}" if "train/loss" in found else f"Trained: {after}"
+    return f"{loss}; nothing was validated"
+
+
+def _best(folder: Path, trainer: pl.Trainer, metrics: str) -> float | None:
+    """Return the best accuracy, which is that of best.ckpt; other callbacks keep scores of their own."""
+    ours = [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
+    score = next((each.best_model_score for each in ours if each.monitor == HEADLINE), None)
+    if score is not None:
+        return float(score)
+    saved = _saved(folder / "best.ckpt")
+    return saved.get(metrics, {}).get(HEADLINE) if saved else None
+
+
+def _saved(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return read(path)
+    except CheckpointError:
+        return None
+
+
+def _contents(run_dir: Path, kept: list[str]) -> str:
+    there = ["config.yaml"] if (run_dir / "config.yaml").is_file() else []
+    if any(run_dir.glob(_EVENTS)):
+        there.append("TensorBoard events")
+    if kept:
+        there.append(f"checkpoints/{', '.join(f'{name}.ckpt' for name in kept)}")
+    others = len([path for path in (run_dir / "checkpoints").glob("*.ckpt") if path.stem not in kept])
+    if others:
+        there.append(f"{others} other checkpoint{'s' * (others > 1)}")
+    elif not kept:
+        there.append("no checkpoint")
+    return ", ".join(there)
+
+
+def _elsewhere(run_dir: Path, trainer: pl.Trainer) -> list[str]:
+    """Return where loggers of the user's have written."""
+    folders = dict.fromkeys(_log_dirs(trainer))
+    return [quoted(each) for each in folders if each.is_dir() and each.resolve() != run_dir.resolve()]
+
+
+def _events(run_dir: Path, trainer: pl.Trainer) -> Path | None:
+    """Return the folder for tensorboard --logdir: where runs lie beside one another."""
+    if any(run_dir.glob(_EVENTS)):
+        return run_dir.parent
+    return next((each for each in _log_dirs(trainer) if any(each.glob(_EVENTS))), None)
+
+
+def _log_dirs(trainer: pl.Trainer) -> list[Path]:
+    places = [getattr(logger, "log_dir", None) for logger in trainer.loggers]  # of a logger of the user's anything
+    return [Path(place) for place in places if isinstance(place, str | os.PathLike) and str(place)]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import ONE_EPOCH, Done, process_left_as_it_was
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -187,3 +188,41 @@ def mistake(monkeypatch, tmp_path, capsys):
         return err.removeprefix("poolformer: error: ").rstrip("\n")
 
     return mistake
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """An empty current directory."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def call(work, capsys) -> Callable[..., Done]:
+    """Call the command in this process, in an empty directory."""
+
+    def call(*arguments: str | Path) -> Done:
+        from poolformer import cli
+
+        with process_left_as_it_was():
+            try:
+                code = cli.main([str(argument) for argument in arguments])
+            except SystemExit as left:  # --help, --print_config
+                code = left.code
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of one epoch, of depthwise mixers with unusual options; copy it before changing it."""
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    options = ["--model.mixer", "depthwise", "--model.lr", "0.003", "--model.label_smoothing", "0.2"]
+    options += ["--data.batch_size", "32", "--trainer.default_root_dir", str(run_dir)]
+    from poolformer import cli
+
+    with process_left_as_it_was(), warnings.catch_warnings():
+        assert cli.main(["fit", *options, *ONE_EPOCH]) == 0
+    return run_dir

@@ -1,13 +1,11 @@
 """A checkpoint that asks for a network of another size than its weights is refused before that is built."""
 
-import resource
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from bounds import little_memory_and_time
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.checkpoint.reading import RECORD, record
@@ -17,7 +15,6 @@ from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, MisfitError
 
 TINY = {"backbone": "poolformer_tiny", "num_classes": 10, "image_size": 8}
-GIB = 2**30
 
 
 def a_checkpoint(path: Path, *, state_dict: Any = None, pixels: int = 8, **claimed: Any) -> Path:
@@ -33,19 +30,6 @@ def a_checkpoint(path: Path, *, state_dict: Any = None, pixels: int = 8, **claim
     }
     torch.save(content, path)
     return path
-
-
-@contextmanager
-def little_memory_and_time():
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + GIB // 4, before[1]))
-    began_s = time.process_time()
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert time.process_time() - began_s < 5
 
 
 CLAIMS = {

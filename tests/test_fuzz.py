@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import process_left_as_it_was
 from data_images import encoded, photo
-from test_training_cli import process_left_as_it_was
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.backbones import create_backbone

@@ -2,7 +2,7 @@
 
 Theirs take a run that was stopped inside an epoch for one whose epoch is over, lose gradients that are still being
 gathered, and save what callbacks have put into the model for validation only. Their private names are used here and
-nowhere else; `tests/test_loops.py` asserts them.
+nowhere else; `tests/run/test_loops.py` asserts them.
 """
 
 import copy

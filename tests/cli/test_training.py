@@ -1,10 +1,7 @@
 """fit, validate, test and predict from end to end, on two batches of the digits."""
 
-import contextlib
 import csv
-import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -12,32 +9,32 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from command_line import (
+    BEST,
+    LAST,
+    ONE_EPOCH,
+    SHORT,
+    TWO_EPOCHS,
+    changed,
+    contents,
+    files,
+    metric,
+    printed,
+    scalars,
+    settings,
+)
 from golden.fill import official_name
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.backbones import create_backbone
 from poolformer.checkpoint.reading import RECORD, read
-from poolformer.cli import dispatch as cli
 
-# A run of a second, without the warnings that so short a one deserves.
-SHORT = [
-    *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"),
-    *("--trainer.enable_progress_bar", "false", "--model.warmup_epochs", "0"),
-]
-ONE_EPOCH = [*SHORT, "--trainer.max_epochs", "1"]
-TWO_EPOCHS = [*SHORT, "--trainer.max_epochs", "2"]
-LAST = "checkpoints/last.ckpt"
-BEST = "checkpoints/best.ckpt"
 MIXER = """
 from torch import nn
 
@@ -54,60 +51,6 @@ class Mixer(nn.Module):
 """
 
 
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-@contextlib.contextmanager
-def process_left_as_it_was():
-    """Undo what a run changes in the process: it expects to have one of its own."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    filters, path, environment, show = list(logger.filters), list(sys.path), dict(os.environ), warnings.formatwarning
-    try:
-        yield
-    finally:
-        logger.filters[:], sys.path[:], warnings.formatwarning = filters, path, show
-        os.environ.clear()
-        os.environ.update(environment)
-
-
-@pytest.fixture
-def work(tmp_path, monkeypatch) -> Path:
-    """An empty current directory."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def call(work, capsys) -> Callable[..., Done]:
-    """Call the command in this process, in an empty directory."""
-
-    def call(*arguments: str | Path) -> Done:
-        with process_left_as_it_was():
-            try:
-                code = cli.main([str(argument) for argument in arguments])
-            except SystemExit as left:  # --help, --print_config
-                code = left.code
-        return Done(code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A run of one epoch, of depthwise mixers with unusual options; copy it before changing it."""
-    run_dir = tmp_path_factory.mktemp("trained") / "run"
-    options = ["--model.mixer", "depthwise", "--model.lr", "0.003", "--model.label_smoothing", "0.2"]
-    options += ["--data.batch_size", "32", "--trainer.default_root_dir", str(run_dir)]
-    with process_left_as_it_was(), warnings.catch_warnings():
-        assert cli.main(["fit", *options, *ONE_EPOCH]) == 0
-    return run_dir
-
-
 @pytest.fixture
 def run_dir(trained, work) -> Path:
     """A copy of the trained run, as ``runs/own``; its config.yaml points there."""
@@ -115,31 +58,6 @@ def run_dir(trained, work) -> Path:
     config = work / "runs" / "own" / "config.yaml"
     config.write_text(config.read_text().replace(str(trained), "runs/own"))
     return Path("runs/own")
-
-
-def settings(run_dir: Path) -> dict[str, Any]:
-    return yaml.safe_load((run_dir / "config.yaml").read_text())
-
-
-def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(run_dir))
-    events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def files(folder: Path) -> set[str]:
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {re.sub(r"events\.out\.tfevents\..*", "events", name) for name in names}
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Return a digest of each file: enough to compare, and short enough to show."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def metric(done: Done, name: str) -> float:
-    return float(re.search(rf"{name}\W+([\d.]+)", done.out)[1])
 
 
 # ---- configurations
@@ -161,11 +79,6 @@ MERGES = [
     ("[pooling, pooling, attention, attention]", "--model.mixer=identity", "identity"),
     ("attention", A, {"name": "pooling", "pool_size": 5}),
 ]
-
-
-def printed(done: Done) -> dict[str, Any]:
-    assert done.code == 0, done.err
-    return yaml.safe_load(done.out)
 
 
 @pytest.mark.parametrize(("first", "then", "expected"), MERGES)
@@ -611,12 +524,6 @@ def test_weights_that_do_not_fit_are_a_mistake_and_not_a_bug(call, trained, opti
 def test_a_bare_state_dict_is_a_mistake_and_not_a_bug(call, work):
     torch.save({"stem.conv.weight": torch.zeros(2)}, work / "published.pth")
     assert call("validate", "--config", "digits", "--ckpt_path", "published.pth").code == 2
-
-
-def changed(trained: Path, to: Path, **parts: Any) -> Path:
-    saved = read(trained / LAST)
-    torch.save({**saved, **{name: {**saved[name], **changes} for name, changes in parts.items()}}, to)
-    return to
 
 
 IMPORTED = [{"mixer": "beside_it:Mixer"}, {"mixer": ("beside_it:Mixer",) * 4}, {"backbone": "beside_it:Mixer"}]

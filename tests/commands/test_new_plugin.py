@@ -11,7 +11,7 @@ from poolformer.commands.new_plugin import main, write_plugin
 from poolformer.errors import ConfigError
 from poolformer.testing import check_mixer
 
-EXAMPLE = Path(__file__).parents[1] / "plugins" / "my-mixer-plugin"
+EXAMPLE = Path(__file__).parents[2] / "plugins" / "my-mixer-plugin"
 
 
 @pytest.fixture(autouse=True)

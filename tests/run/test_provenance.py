@@ -9,19 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import BEST, LAST, ONE_EPOCH, metric, printed, process_left_as_it_was
 from data_images import write_class_folders
-from test_training_cli import (  # noqa: F401
-    BEST,
-    LAST,
-    ONE_EPOCH,
-    call,
-    changed,
-    metric,
-    printed,
-    process_left_as_it_was,
-    trained,
-    work,
-)
 
 from poolformer.checkpoint.reading import read
 from poolformer.classifier import RUN
@@ -54,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 
 
 @pytest.fixture
-def own(work, on_path) -> Path:  # noqa: F811
+def own(work, on_path) -> Path:
     """A data module of one's own, in the current directory."""
     (work / "of_mine.py").write_text(MODULE)
     on_path(work)
@@ -89,7 +78,7 @@ def error(done: Any) -> str:
 # ---- fit
 
 
-def test_a_data_module_of_one_s_own_takes_no_options_of_the_digits(own, call):  # noqa: F811
+def test_a_data_module_of_one_s_own_takes_no_options_of_the_digits(own, call):
     config = printed(call("fit", "--data", "of_mine.Data", "--print_config"))
     assert config["data"] == {
         "class_path": "of_mine.Data",
@@ -108,7 +97,7 @@ def test_a_run_records_its_data_module(own_run):
     assert read(own_run / LAST)[RUN][FACT] == "of_mine.Data"
 
 
-def test_resuming_on_another_data_module_is_said(own_run, call, own):  # noqa: F811
+def test_resuming_on_another_data_module_is_said(own_run, call, own):
     (own / "of_mine_too.py").write_text(MODULE.replace("class Data", "class Other"))
     more = ["--config", own_run / "config.yaml", "--data", "of_mine_too.Other", "--data.batch_size", "6"]
     with pytest.warns(UserWarning, match=r'data_module "of_mine_too.Other" \(was "of_mine.Data"\)'):
@@ -120,14 +109,14 @@ def test_resuming_on_another_data_module_is_said(own_run, call, own):  # noqa: F
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict", "fit"])
-def test_a_checkpoint_of_one_s_own_data_is_not_evaluated_on_the_digits(own_run, call, verb):  # noqa: F811
+def test_a_checkpoint_of_one_s_own_data_is_not_evaluated_on_the_digits(own_run, call, verb):
     assert error(call(verb, "--ckpt_path", own_run / BEST)) == (
         f"'{own_run / BEST}' was trained on of_mine.Data, a data module that you have to vouch for: add --data "
         f"of_mine.Data, or --config {own_run}/config.yaml"
     )
 
 
-def test_what_is_asked_is_enough(own_run, call):  # noqa: F811
+def test_what_is_asked_is_enough(own_run, call):
     for said in (["--data", "of_mine.Data"], ["--config", own_run / "config.yaml"]):
         done = call("validate", *said, "--ckpt_path", own_run / BEST)
         assert done.code == 0, done.err
@@ -136,7 +125,7 @@ def test_what_is_asked_is_enough(own_run, call):  # noqa: F811
 
 
 @pytest.mark.parametrize("options", [{}, {"--data.val": "images"}], ids=["nothing", "a path"])
-def test_a_module_that_remembers_its_options_is_asked_for_too(own, call, options):  # noqa: F811
+def test_a_module_that_remembers_its_options_is_asked_for_too(own, call, options):
     said = ["--data", "of_mine.Data", "--data.remembers", "true", "--trainer.default_root_dir", "a b"]
     assert call("fit", *said, *NETWORK, *ONE_EPOCH).code == 0
     words = [word for pair in options.items() for word in pair]
@@ -144,7 +133,7 @@ def test_a_module_that_remembers_its_options_is_asked_for_too(own, call, options
     assert message.endswith("add --data of_mine.Data, or --config 'a b/config.yaml'")
 
 
-def test_a_checkpoint_that_does_not_say_its_data_is_asked_for(call, work, trained):  # noqa: F811
+def test_a_checkpoint_that_does_not_say_its_data_is_asked_for(call, work, trained):
     saved = read(trained / LAST)
     for part in ("datamodule_hyper_parameters", RUN, "DigitsData"):
         saved.pop(part, None)
@@ -156,7 +145,7 @@ def test_a_checkpoint_that_does_not_say_its_data_is_asked_for(call, work, traine
     assert call("validate", "--ckpt_path", "old.ckpt", "--data", "DigitsData", "--data.image_size", "8").code == 0
 
 
-def test_a_run_of_python_is_evaluated_on_its_data(call, work, trained):  # noqa: F811
+def test_a_run_of_python_is_evaluated_on_its_data(call, work, trained):
     """Without the command line, a data module's options do not say its class."""
     saved = read(trained / LAST)
     del saved["datamodule_hyper_parameters"]["_class_path"]
@@ -173,7 +162,7 @@ def test_what_is_no_class_path_is_not_repeated(found):
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
-def test_published_weights_are_not_evaluated_on_data_that_nobody_named(call, work, trained, verb):  # noqa: F811
+def test_published_weights_are_not_evaluated_on_data_that_nobody_named(call, work, trained, verb):
     network = ["--model.backbone", "poolformer_tiny", "--model.num_classes", "10", "--model.mixer", "depthwise"]
     message = error(call(verb, "--model.pretrained", trained / LAST, *network))
     assert message.startswith(f"{verb} with published weights needs data: add --config s12")
@@ -187,7 +176,7 @@ def lines_of_data(out: str) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:the data has 3 classes and the model 10")
-def test_the_data_is_named_beside_the_numbers(call, work, trained):  # noqa: F811
+def test_the_data_is_named_beside_the_numbers(call, work, trained):
     digits = "data  poolformer.data.DigitsData: 360 images, 10 classes"
     assert lines_of_data(call("validate", "--ckpt_path", trained / LAST).out) == [digits]
     assert lines_of_data(call("test", "--ckpt_path", trained / LAST, "--trainer.limit_test_batches", "2").out) == [

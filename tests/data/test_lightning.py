@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -119,7 +120,7 @@ def test_short_epochs_leave_no_threads(beton):
 TWO_RANKS = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-from test_data_lightning import Recorder, data_of, trainer_with
+from test_lightning import Recorder, data_of, trainer_with
 from torch import nn
 model = Recorder()
 model.norm = nn.BatchNorm2d(3)  # its buffers go from rank to rank at every batch, in evaluation too
@@ -131,7 +132,7 @@ open(f"{sys.argv[2]}/{trainer.global_rank}", "w").write(json.dumps([model.traine
 
 
 def seen_by_two_processes(beton, folder, batch_size):
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     program = folder / "two_ranks.py"
     program.write_text(TWO_RANKS)
     subprocess.run([sys.executable, program, beton, folder, str(batch_size)], env=environment, check=True, timeout=120)

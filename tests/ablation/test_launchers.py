@@ -127,7 +127,7 @@ def on_cluster(function, work, folder: Path, **parameters) -> dict[int, str | No
 @pytest.fixture
 def submitit(monkeypatch):
     # Its jobs find their function by name, in another process that does not know pytest's path.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(jobs.__file__).parent))
     return pytest.importorskip("submitit")
 
 

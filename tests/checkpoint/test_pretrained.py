@@ -26,7 +26,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.errors import CheckpointError, MisfitError
 from poolformer.network.metaformer import MetaFormer
 
-ORACLE = json.loads((Path(__file__).parent / "golden" / "oracle.json").read_text())
+ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "oracle.json").read_text())
 
 # The network of the golden case tiny_64x64: depths 1, 1, 2, 1.
 DIMS = (8, 16, 24, 32)

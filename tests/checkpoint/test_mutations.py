@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_claims import little_memory_and_time
+from bounds import little_memory_and_time
 
 from poolformer.checkpoint.reading import RECORD, read_run, record
 from poolformer.classifier import ImageClassifier, load_classifier

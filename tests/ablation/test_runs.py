@@ -20,8 +20,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.ablation import runs as ablation
 from poolformer.ablation.runs import BASE, Result, Row, Run
-from poolformer.ablation.runs import runs as ablation
 from poolformer.backbones import PAPER_TOP1
 from poolformer.cli import dispatch as cli
 from poolformer.cli.training import check_start, settings

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from poolformer.checkpoint import reading as checkpoint
 from poolformer.checkpoint.reading import (
     RECORD,
     differences,
@@ -28,7 +29,6 @@ from poolformer.checkpoint.reading import (
     read_run,
     record,
 )
-from poolformer.checkpoint.reading import reading as checkpoint
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, OptionsError, PoolformerError, UnknownNameError

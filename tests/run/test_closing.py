@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_cli import BEST, LAST, ONE_EPOCH, SHORT, call, files, scalars, work  # noqa: F401
+from command_line import BEST, LAST, ONE_EPOCH, SHORT, files, scalars
 
 from poolformer.checkpoint.reading import read
 from poolformer.classifier import METRICS
@@ -33,7 +33,7 @@ def closing_of(done) -> dict[str, str]:
     return {"": headline, **{line[:13].strip(): line[13:] for line in rest}}
 
 
-def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, work):  # noqa: F811
+def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, work):
     (work / "callbacks.yaml").write_text(CALLBACKS)
     three = [*SHORT, "--trainer.max_epochs", "3", "--model.cooldown_epochs", "0", "--trainer.default_root_dir", "r"]
     said = closing_of(call("fit", "--config", "digits", "--config", "callbacks.yaml", *three))
@@ -42,7 +42,7 @@ def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, wo
     assert read(work / "r" / BEST)[METRICS]["val/top1"] == pytest.approx(max(curve), abs=1e-6)
 
 
-def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):  # noqa: F811
+def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
     assert re.fullmatch(r"train/loss [\d.]+ after 1 epochs; nothing was validated", said[""])
     assert said["run"] == "runs/digits  (config.yaml, TensorBoard events, checkpoints/last.ckpt)"
@@ -50,7 +50,7 @@ def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work): 
 
 
 @pytest.mark.parametrize("logger", ["false", "CSVLogger"])
-def test_no_events_are_announced_where_there_are_none(call, work, logger):  # noqa: F811
+def test_no_events_are_announced_where_there_are_none(call, work, logger):
     more = ["--trainer.logger.save_dir", "my logs"] if logger == "CSVLogger" else []
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.logger", logger, *more))
     assert said["run"] == "runs/digits  (config.yaml, checkpoints/best.ckpt, last.ckpt)"
@@ -65,13 +65,13 @@ def test_no_events_are_announced_where_there_are_none(call, work, logger):  # no
         (["--trainer.max_time", "00:00:00:00"], "Nothing was trained: the time of --trainer.max_time was over"),
     ],
 )
-def test_a_run_that_has_not_begun_announces_nothing(call, work, options, why):  # noqa: F811
+def test_a_run_that_has_not_begun_announces_nothing(call, work, options, why):
     done = call("fit", *ONE_EPOCH, *options)
     assert (done.code, done.out) == (0, f"{why}\n")
     assert not (work / "runs/digits" / LAST).exists()
 
 
-def test_a_run_that_was_there_before_is_not_taken_for_this_one(call, work):  # noqa: F811
+def test_a_run_that_was_there_before_is_not_taken_for_this_one(call, work):
     assert call("fit", *ONE_EPOCH).code == 0
     before = files(work / "runs/digits")
     done = call("fit", *ONE_EPOCH, "--trainer.limit_train_batches", "0")
@@ -88,7 +88,7 @@ def test_what_a_run_is_at_already_names_the_limit_it_has_reached():
 
 
 @pytest.mark.parametrize("name", ["my runs/a (1)", "it's a & b"])
-def test_the_printed_commands_can_be_pasted(call, work, name):  # noqa: F811
+def test_the_printed_commands_can_be_pasted(call, work, name):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.default_root_dir", name))
     program, *arguments = shlex.split(said["evaluate"])
     done = call(*arguments, "--trainer.limit_val_batches", "1")
@@ -97,7 +97,7 @@ def test_the_printed_commands_can_be_pasted(call, work, name):  # noqa: F811
     assert shlex.split(said["another mix"])[-1] == f"{name}-identity"
 
 
-def test_checkpoints_beside_the_usual_ones_are_counted(call, work):  # noqa: F811
+def test_checkpoints_beside_the_usual_ones_are_counted(call, work):
     (work / "runs/digits/checkpoints").mkdir(parents=True)
     torch.save({}, work / "runs/digits/checkpoints/other.ckpt")
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.logger", "false"))

@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning_utilities.core import rank_zero
 from torch.utils.data import DataLoader, TensorDataset
 
 from poolformer.classifier import ImageClassifier
@@ -44,7 +45,7 @@ class Lines(logging.Handler):
 def said_by(verb: str, data: pl.LightningDataModule, **options: Any) -> list[str]:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
     quiet |= {"enable_checkpointing": False, "accelerator": "cpu", "callbacks": [EvaluatedData()]}
-    logger, log = logging.getLogger("lightning.pytorch.utilities.rank_zero"), Lines()
+    logger, log = rank_zero.log, Lines()  # pytorch_lightning's, once anything has imported that
     level = logger.level
     logger.addHandler(log)
     logger.setLevel(logging.INFO)  # whatever the commands of other tests have set

@@ -4,7 +4,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import nn
 
@@ -16,14 +16,27 @@ from .network.metaformer import Activation, MetaFormer, Norm, Patch
 from .network.mixer_spec import MixerSpec
 from .registry import describe
 
+
+class _Size(TypedDict):
+    depths: tuple[int, int, int, int]
+    dims: tuple[int, int, int, int]
+    drop_path_rate: float
+
+
+class _FollowUp(TypedDict):
+    follow_up: bool
+    act: Activation
+    layer_scale_init: None
+
+
 # arXiv 2111.11418, table 1, and the starting values of the authors' code. These are the targets of
 # our own entry points: each takes the rest of MetaFormer's options.
 _SMALL, _MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
-_S12 = {"depths": (2, 2, 6, 2), "dims": _SMALL, "drop_path_rate": 0.1}
-_S24 = {"depths": (4, 4, 12, 4), "dims": _SMALL, "drop_path_rate": 0.1}
-_S36 = {"depths": (6, 6, 18, 6), "dims": _SMALL, "drop_path_rate": 0.2}
-_M36 = {"depths": (6, 6, 18, 6), "dims": _MEDIUM, "drop_path_rate": 0.3}
-_M48 = {"depths": (8, 8, 24, 8), "dims": _MEDIUM, "drop_path_rate": 0.4}
+_S12: _Size = {"depths": (2, 2, 6, 2), "dims": _SMALL, "drop_path_rate": 0.1}
+_S24: _Size = {"depths": (4, 4, 12, 4), "dims": _SMALL, "drop_path_rate": 0.1}
+_S36: _Size = {"depths": (6, 6, 18, 6), "dims": _SMALL, "drop_path_rate": 0.2}
+_M36: _Size = {"depths": (6, 6, 18, 6), "dims": _MEDIUM, "drop_path_rate": 0.3}
+_M48: _Size = {"depths": (8, 8, 24, 8), "dims": _MEDIUM, "drop_path_rate": 0.4}
 
 poolformer_s12 = partial(MetaFormer, **_S12, layer_scale_init=1e-5)
 poolformer_s24 = partial(MetaFormer, **_S24, layer_scale_init=1e-5)
@@ -32,22 +45,29 @@ poolformer_m36 = partial(MetaFormer, **_M36, layer_scale_init=1e-6)
 poolformer_m48 = partial(MetaFormer, **_M48, layer_scale_init=1e-6)
 
 
-def _named_mixer(mixer: MixerSpec, size: dict[str, Any], /) -> Callable[..., MetaFormer]:
+def _named_mixer(mixer: MixerSpec, size: _Size, /) -> Callable[..., MetaFormer]:
     """A network of the follow-up paper that its mixer gives the name, so that this is no option."""
 
     def build(
         *, num_classes: int = 1000, drop_path_rate: float = size["drop_path_rate"], image_size: int = 224
     ) -> MetaFormer:
-        options = {**_FOLLOW_UP, **size, "drop_path_rate": drop_path_rate}
-        return MetaFormer(**options, mixer=mixer, num_classes=num_classes, image_size=image_size)
+        sized: _Size = {**size, "drop_path_rate": drop_path_rate}
+        return MetaFormer(**_FOLLOW_UP, **sized, mixer=mixer, num_classes=num_classes, image_size=image_size)
 
-    frame = {name: MetaFormer.__init__.__kwdefaults__[name] for name in FRAME if name != "drop_path_rate"}
-    build.fixed = {**frame, "act": _FOLLOW_UP["act"], "layer_scale_init": None, "mixer": mixer}
+    defaults = inspect.signature(MetaFormer).parameters
+    frame = {name: defaults[name].default for name in FRAME if name != "drop_path_rate"}
+    # A function takes attributes, of which its type knows none.
+    build.fixed = {  # type: ignore[attr-defined]
+        **frame,
+        "act": _FOLLOW_UP["act"],
+        "layer_scale_init": None,
+        "mixer": mixer,
+    }
     return build
 
 
 # arXiv 2210.13452, table 2, and the authors' scripts.
-_FOLLOW_UP = {"follow_up": True, "act": "star_relu", "layer_scale_init": None}
+_FOLLOW_UP: _FollowUp = {"follow_up": True, "act": "star_relu", "layer_scale_init": None}
 poolformerv2_s12 = partial(MetaFormer, **_S12, **_FOLLOW_UP)
 poolformerv2_s24 = partial(MetaFormer, **_S24, **_FOLLOW_UP)
 poolformerv2_s36 = partial(MetaFormer, **_S36, **_FOLLOW_UP)
@@ -103,7 +123,7 @@ def resmlp_b24(*, num_classes: int = 1000, drop_path_rate: float = 0.0, image_si
         num_blocks=24,
         embed_dim=768,
         mlp_ratio=4,
-        block_layer=partial(ResBlock, init_values=1e-6),
+        block_layer=partial(ResBlock, init_values=1e-6),  # type: ignore[arg-type]  # timm only calls it
         norm_layer=Affine,
         drop_path_rate=drop_path_rate,
     )
@@ -212,7 +232,8 @@ def recompute(network: nn.Module) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         raise OptionsError("a network with batch norms cannot be recomputed: they would count each batch twice")
     try:
-        network.set_grad_checkpointing(True)
+        set_grad_checkpointing: Any = network.set_grad_checkpointing
+        set_grad_checkpointing(True)
     except Exception as error:  # of a plugin's backbone, or timm's
         raise OptionsError(f"this network cannot be recomputed: {describe(error)}") from error
 
@@ -245,7 +266,7 @@ def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str,
         near = registry.suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
     try:
-        if timm.get_pretrained_cfg(name).fixed_input_size:
+        if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
             options["img_size"] = image_size
         return timm.create_model(name, num_classes=num_classes, **options)
     except (TypeError, RuntimeError) as error:  # timm's models differ in what they take; a tag it does not know

@@ -7,7 +7,7 @@ settle what the table leaves open. Shapes: B batch, K classes.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class EpochScheduler(LRScheduler):
         self.schedule = schedule
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         return [self.schedule(self.last_epoch)] * len(self.optimizer.param_groups)
 
     def state_dict(self) -> dict[str, int]:
@@ -154,13 +154,21 @@ def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor
     return targets.scatter_add_(1, labels[:, None], torch.full_like(targets[:, :1], 1 - smoothing))
 
 
-def _random_erasing(probability: float) -> Callable[[Tensor], Tensor]:
+class _Erasing(Protocol):
+    device: torch.device
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...
+
+
+def _random_erasing(probability: float) -> _Erasing:
     from timm.data.random_erasing import RandomErasing  # 4 s
 
     return RandomErasing(probability, mode="pixel", max_count=1)
 
 
-def _mixup(num_classes: int, mixup: float, cutmix: float, label_smoothing: float) -> Callable:
+def _mixup(
+    num_classes: int, mixup: float, cutmix: float, label_smoothing: float
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     from timm.data.mixup import Mixup  # 4 s
 
     return Mixup(mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=num_classes)

@@ -74,7 +74,7 @@ class Entry:
         try:
             if not EntryPoint.pattern.match(self.value):
                 raise ImportError(f"'{self.value}' is not of the form 'package.module:factory'")
-            factory = EntryPoint(name=self.name, value=self.value, group=self.group).load()
+            factory: object = EntryPoint(name=self.name, value=self.value, group=self.group).load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module may do anything when imported, even exit

@@ -36,7 +36,8 @@ def check_keys(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for part in archive.infolist():
             if part.filename.endswith("data.pkl"):
-                part.CRC = None  # not compared here: `checkpoint_archive` does, where the file has any
+                # Not compared here: `checkpoint.archive` does, where the file has any. typeshed knows no CRC of None.
+                part.CRC = None  # type: ignore[assignment]
                 with archive.open(part) as file:
                     _check(file)
 
@@ -54,7 +55,7 @@ def _tuples_are_bounded(file: IO[bytes]) -> bool:
     """Return whether no tuple of a pickle stands for far more values than were read; what is no tuple counts as one."""
     stack: list[int] = []
     marks: list[int] = []
-    memo: dict[int, int] = {}
+    memo: dict[object, int] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         name = opcode.name
         if name == "MARK":

@@ -20,7 +20,8 @@ _FREE_VALUES, _REPEATS = 2_000_000, 10
 _LEAVES = {bool, float, complex, str, bytes, bytearray, type(None), torch.Size, torch.dtype, torch.device}
 _SIMPLE = _LEAVES | {int, Tensor, torch.nn.Parameter} - {torch.Size}  # hold no other values; asked first, for speed
 _TENSORS = (Tensor, torch.nn.Parameter)
-_CONTAINERS = Mapping | list | tuple | set | frozenset | deque
+_CONTAINERS = (Mapping, list, tuple, set, frozenset, deque)
+_EXACT: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__, bytes: bytes}
 _MAX_BITS = 2000  # of a whole number: a longer one is written in a way that PyTorch does not read as data
 
 
@@ -103,7 +104,8 @@ class _Plain:
     def _mapping(self, value: Mapping[Any, Any], place: tuple[Any, ...]) -> Any:
         items = [(self.of(key, (*place, key)), self.of(each, (*place, key))) for key, each in value.items()]
         pairs = zip(items, value.items(), strict=True)
-        if type(value) in (dict, OrderedDict, Counter):
+        plain: dict[Any, Any]
+        if isinstance(value, dict) and type(value) in (dict, OrderedDict, Counter):
             if all(one[0] is other[0] and one[1] is other[1] for one, other in pairs):
                 return value
             plain = type(value)(dict(items))
@@ -123,7 +125,7 @@ class _Plain:
         if isinstance(value, Tensor):  # PyTorch's own kinds, as of sharded weights, are its own affair
             known = type(value).__module__.startswith("torch.")
             return self.tensor(value if known else value.as_subclass(Tensor))
-        for base, exact in ((str, str.__str__), (int, int.__int__), (float, float.__float__), (bytes, bytes)):
+        for base, exact in _EXACT.items():
             if isinstance(value, base) and type(value) is not base:  # of a subclass; an Enum of texts is one
                 return exact(value)
         if not _reads_back(value):

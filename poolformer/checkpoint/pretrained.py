@@ -72,13 +72,13 @@ def load_pretrained(
     from_hub = source.startswith("timm/")
     content = _from_hub(source, image_size) if from_hub else _from_file(source)
     found, notes = _state_dict(content, source)
-    is_metaformer, network = isinstance(backbone, MetaFormer), backbone.state_dict()
+    network = backbone.state_dict()
     if RECORD in content:  # of a run: one prefix, and the network's own names
         found = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
     elif found.keys() != network.keys():
         found = _renamed(found, lambda key: _PREFIXES.sub("", key), source)
     weights = dict(found)
-    if is_metaformer and RECORD not in content and found.keys() != network.keys():
+    if isinstance(backbone, MetaFormer) and RECORD not in content and found.keys() != network.keys():
         weights, more = _in_our_names(found, source)
         notes += more
 
@@ -102,7 +102,7 @@ def load_pretrained(
         notes += differences(content, backbone=name, mixer=mixer)
         if not fresh:  # what the logits of its head mean
             backbone.class_names = content[RECORD].get("class_names")
-    elif is_metaformer and mixer is not None:
+    elif isinstance(backbone, MetaFormer) and mixer is not None:
         notes += _mixer_notes(backbone, source, found, mixer)
         timms = not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights
         if timms and not backbone.head.mean_first:
@@ -121,11 +121,11 @@ def _from_hub(source: str, image_size: int) -> dict[str, Any]:
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     try:
         known = timm.get_pretrained_cfg(model)
-        fixed = getattr(known, "fixed_input_size", False)
+        fixed: dict[str, Any] = {"img_size": image_size} if getattr(known, "fixed_input_size", False) else {}
         # Where the address ends with the start of a sha256; timm takes shorter words such as -300e for one, too.
         has_hash = re.search(r"-[0-9a-f]{8,}\.\w+$", getattr(known, "url", None) or "")
         timm.models.set_pretrained_check_hash(bool(has_hash))
-        return timm.create_model(model, pretrained=True, **({"img_size": image_size} if fixed else {})).state_dict()
+        return timm.create_model(model, pretrained=True, **fixed).state_dict()
     except Exception as error:  # a download fails in a dozen ways
         raise CheckpointError(
             f"timm cannot give weights called {model!r}: {describe(error).partition('. ')[0]}; "
@@ -235,7 +235,8 @@ def _drop_other_head(
 
 def _classifier(backbone: nn.Module) -> str | None:
     """Return the name of the layer that makes the logits, None for a network that does not say."""
-    layer = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
+    get_classifier = getattr(backbone, "get_classifier", None)
+    layer = None if get_classifier is None else get_classifier()
     return next((name for name, module in backbone.named_modules() if name and module is layer), None)
 
 

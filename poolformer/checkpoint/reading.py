@@ -67,12 +67,12 @@ def record(
         class_names: Names of the classes in the order of the labels.
         frame: Options of the frame that it was built with.
     """
-    mixes = mixer is not None and "mixer" in own_options(backbone)
+    chosen = mixer if mixer is not None and "mixer" in own_options(backbone) else None
     return {
         "backbone": backbone,
         "backbone_origin": _origin(backbone),
-        "mixers": {one.name: one.origin for one in resolve(mixer)} if mixes else {},
-        "stages": stages(mixer) if mixes else [],
+        "mixers": {one.name: one.origin for one in resolve(chosen)} if chosen is not None else {},
+        "stages": stages(chosen) if chosen is not None else [],
         "class_names": None if class_names is None else list(map(str, class_names)),
     } | ({} if frame is None else {"frame": dict(frame)})
 

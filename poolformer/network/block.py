@@ -8,7 +8,7 @@ Shapes: B batch, C channels, H and W tokens along height and width. Parameter na
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -28,6 +28,12 @@ class BlockOptions(NamedTuple):
     channel_mlp: bool
 
 
+class Computation(Protocol):
+    """Another way to compute a block, from the block itself and (B, C, H, W)."""
+
+    def __call__(self, block: Block, x: Tensor, /) -> Tensor: ...
+
+
 class Block(nn.Module):
     """One MetaFormer block: token mixing, then channel mixing, each on a residual branch.
 
@@ -38,10 +44,10 @@ class Block(nn.Module):
         drop_path_rate: Probability of skipping each of the two branches in training.
 
     Attributes:
-        execution: Another way to compute the same, from the block and its input; None for the two halves in turn.
+        execution: Another way to compute the same; None for the two halves in turn.
     """
 
-    execution: Callable[[Block, Tensor], Tensor] | None = None
+    execution: Computation | None = None
 
     def __init__(self, dim: int, token_mixer: nn.Module, options: BlockOptions, drop_path_rate: float):
         super().__init__()
@@ -52,7 +58,7 @@ class Block(nn.Module):
         self.res_scale1 = _scale(dim, options.residual_scale_init)
         if options.channel_mlp:
             self.norm2 = options.norm(dim)
-            self.mlp: nn.Module = ChannelMLP(dim, options.mlp_ratio, options.act, bias=options.mlp_bias)
+            self.mlp: ChannelMLP | nn.Identity = ChannelMLP(dim, options.mlp_ratio, options.act, bias=options.mlp_bias)
         else:  # the paper's ablation: the second branch is left with its layer scale
             self.norm2 = nn.Identity()
             self.mlp = nn.Identity()
@@ -67,13 +73,17 @@ class Block(nn.Module):
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """The first half of the block, of (B, C, H, W)."""
-        mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        return self.res_scale1(x) + mixed if self.residual else mixed
+        mixed: Tensor = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        if self.residual:
+            mixed = self.res_scale1(x) + mixed
+        return mixed
 
     def mix_channels(self, x: Tensor) -> Tensor:
         """The second half."""
-        mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
-        return self.res_scale2(x) + mixed if self.residual else mixed
+        mixed: Tensor = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        if self.residual:
+            mixed = self.res_scale2(x) + mixed
+        return mixed
 
 
 def _scale(dim: int, init: float | None) -> nn.Module:

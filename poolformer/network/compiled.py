@@ -22,7 +22,8 @@ class AnyLayout(nn.Module):
         each = torch.arange(batch, device=images.device)
         # A product with nothing but itself.
         whole = images.new_zeros(batch, self.channels, height, width)
-        return self.network(torch.index_reduce(whole, 0, each, images, "prod", include_self=False))
+        logits: Tensor = self.network(torch.index_reduce(whole, 0, each, images, "prod", include_self=False))
+        return logits
 
 
 def layouts(images: Tensor) -> list[Tensor]:

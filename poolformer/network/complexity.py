@@ -24,17 +24,23 @@ _FLOPS_A_VALUE = {
 
 
 def _norm_flops(flops_a_value: int) -> Callable[..., int]:
-    return lambda input_shape, *args, **kwargs: flops_a_value * prod(input_shape)
+    def flops(input_shape: Sequence[int], *args: object, **kwargs: object) -> int:
+        return flops_a_value * prod(input_shape)
+
+    return flops
 
 
-def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *args, **kwargs) -> int:
+def _attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *args: object, **kwargs: object
+) -> int:
     """PyTorch's formula, which torch 2.9 lacks for the CPU's operator."""
-    return sdpa_flop_count(query, key, value)
+    flops: int = sdpa_flop_count(query, key, value)
+    return flops
 
 
-def _channel_mix_flops(x: Sequence[int], *args, **kwargs) -> int:
+def _channel_mix_flops(x: Sequence[int], *args: object, **kwargs: object) -> int:
     """The matrix products, which the operator's own formula counts, and the norm."""
-    own = flop_registry[torch.ops.poolformer.channel_mix](x, *args)
+    own: int = flop_registry[torch.ops.poolformer.channel_mix](x, *args)
     return own + _norm_flops(_FLOPS_A_VALUE[torch.ops.aten.native_group_norm])(x)
 
 

@@ -1,13 +1,12 @@
 """Other ways to compute a block than its two halves in turn, equal up to rounding: the hook for faster operators."""
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .block import Block
+from .block import Block, Computation
 from .layers import ChannelMLP, Scale
 
 
@@ -27,7 +26,7 @@ class Execution(NamedTuple):
             ``mix_channels`` also the normed input of the channel MLP.
     """
 
-    mix_tokens: Callable[[Block, Tensor], Tensor] | None = None
+    mix_tokens: Computation | None = None
     mix_channels: ChannelMixing | None = None
     recompute: bool = False
 
@@ -61,8 +60,10 @@ def _mix_channels_by_scaled_weights(block: Block, x: Tensor) -> Tensor:
     plain = type(mlp) is ChannelMLP and type(mlp.fc2) is nn.Conv2d and isinstance(scale, Scale)
     if not plain or _multiplies_in_float16(x):  # in which weights times a layer scale of 1e-5 are zero
         return block.mix_channels(x)
-    mixed = block.drop_path(mlp(block.norm2(x), scale.scale))
-    return block.res_scale2(x) + mixed if block.residual else mixed
+    mixed: Tensor = block.drop_path(mlp(block.norm2(x), scale.scale))
+    if block.residual:
+        mixed = block.res_scale2(x) + mixed
+    return mixed
 
 
 def _multiplies_in_float16(x: Tensor) -> bool:

@@ -43,26 +43,28 @@ def fold(network: nn.Module) -> nn.Module:
             module.execution = None  # fused operators want the norms' weights
             if getattr(module.token_mixer, "linear_by_channel", False):
                 _fold_token_mixing(module)
-            if not isinstance(module.mlp, nn.Identity):
-                _fold_channel_mixing(module)
+            _fold_channel_mixing(module)
         elif isinstance(module, Head) and isinstance(module.fc, nn.Linear):
             module.norm = _fold_norm_into(module.norm, module.fc)
     return folded
 
 
 def _fold_token_mixing(block: Block) -> None:
-    norm, scale = block.norm1, block.layer_scale1
-    if isinstance(scale, Scale) and getattr(norm, "weight", None) is not None:
-        norm.weight.mul_(scale.scale)
-        if norm.bias is not None:
-            norm.bias.mul_(scale.scale)
+    scale, weight = block.layer_scale1, getattr(block.norm1, "weight", None)
+    if isinstance(scale, Scale) and isinstance(weight, Tensor):
+        weight.mul_(scale.scale)
+        if isinstance(bias := block.norm1.bias, Tensor):
+            bias.mul_(scale.scale)
         block.layer_scale1 = nn.Identity()
 
 
 def _fold_channel_mixing(block: Block) -> None:
-    block.norm2 = _fold_norm_into(block.norm2, block.mlp.fc1)
+    mlp = block.mlp
+    if isinstance(mlp, nn.Identity):
+        return
+    block.norm2 = _fold_norm_into(block.norm2, mlp.fc1)
     if isinstance(block.layer_scale2, Scale):
-        fc2, scale = block.mlp.fc2, block.layer_scale2.scale
+        fc2, scale = mlp.fc2, block.layer_scale2.scale
         fc2.weight.mul_(scale[:, None, None, None])
         if fc2.bias is not None:
             fc2.bias.mul_(scale)
@@ -71,7 +73,7 @@ def _fold_channel_mixing(block: Block) -> None:
 
 def _fold_norm_into(norm: nn.Module, layer: nn.Conv2d | nn.Linear) -> nn.Module:
     """Move what a norm does by channel into the layer behind it; return what is left of the norm."""
-    if isinstance(norm, nn.BatchNorm2d):
+    if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
         factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
         shift = _bias(norm) - norm.running_mean.double() * factor
         left: nn.Module = nn.Identity()
@@ -79,7 +81,8 @@ def _fold_norm_into(norm: nn.Module, layer: nn.Conv2d | nn.Linear) -> nn.Module:
         factor = norm.weight.double()
         shift = _bias(norm)
         left = norm
-        norm.weight = norm.bias = None
+        norm.register_parameter("weight", None)
+        norm.register_parameter("bias", None)
     else:
         return norm
     weight = layer.weight.double()
@@ -91,5 +94,5 @@ def _fold_norm_into(norm: nn.Module, layer: nn.Conv2d | nn.Linear) -> nn.Module:
     return left
 
 
-def _bias(norm: nn.Module) -> Tensor:
+def _bias(norm: nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm | LayerNormChannel) -> Tensor:
     return torch.zeros_like(norm.weight).double() if norm.bias is None else norm.bias.double()

@@ -62,50 +62,60 @@ def fuse(network: nn.Module) -> Fused:
     )
 
 
-def _pools(block: Block, pooling: type[nn.Module]) -> bool:
+def _pools(block: Block, pooling: object) -> bool:
     return type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1)
 
 
 def _has_plain_mlp(block: Block) -> bool:
     mlp = block.mlp
-    known = type(mlp) is ChannelMLP and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d and type(mlp.act) is nn.GELU
-    biases = getattr(block.norm2, "bias", None) is not None
     return (
-        known
-        and biases
+        type(mlp) is ChannelMLP
+        and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d
+        and type(mlp.act) is nn.GELU
         and mlp.act.approximate == "none"
         and mlp.fc1.bias is not None
+        and mlp.fc2.bias is not None
+        and getattr(block.norm2, "bias", None) is not None
         and _plain(block.norm2, block.res_scale2)
     )
 
 
 def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
-    known = type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
-    return known and isinstance(residual_scale, nn.Identity)
+    known = isinstance(residual_scale, nn.Identity)
+    return known and type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
 
 
 def _mix_tokens(block: Block, x: Tensor) -> Tensor:
+    norm, pool = block.norm1, block.token_mixer.pool
+    assert isinstance(norm, nn.GroupNorm)
+    assert isinstance(pool, nn.AvgPool2d)
+    assert isinstance(pool.kernel_size, int)
     return pool_mix(
         x,
-        block.norm1.weight,
-        block.norm1.bias,
-        pool_size=block.token_mixer.pool.kernel_size,
-        eps=block.norm1.eps,
+        norm.weight,
+        norm.bias,
+        pool_size=pool.kernel_size,
+        eps=norm.eps,
         scale=_factors(block.layer_scale1),
         keep=block.drop_path.factors(x),
     )
 
 
 def _mix_channels(block: Block, x: Tensor, *, recompute: bool) -> Tensor:
+    norm, mlp = block.norm2, block.mlp
+    assert isinstance(norm, nn.GroupNorm)
+    assert isinstance(mlp, ChannelMLP)
+    assert mlp.fc1.bias is not None
+    assert mlp.fc2.bias is not None
     return channel_mix(
         x,
-        weight=block.norm2.weight,
-        bias=block.norm2.bias,
-        w1=block.mlp.fc1.weight,
-        b1=block.mlp.fc1.bias,
-        w2=block.mlp.fc2.weight,
-        b2=block.mlp.fc2.bias,
-        eps=block.norm2.eps,
+        weight=norm.weight,
+        bias=norm.bias,
+        w1=mlp.fc1.weight,
+        b1=mlp.fc1.bias,
+        w2=mlp.fc2.weight,
+        b2=mlp.fc2.bias,
+        eps=norm.eps,
         scale=_factors(block.layer_scale2),
         keep=block.drop_path.factors(x),
         recompute=recompute,

@@ -3,14 +3,16 @@
 Shapes: B batch, C channels, H and W tokens along height and width.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import OptionsError, ResolutionError
+
+T = TypeVar("T")
 
 
 class LayerNormChannel(nn.Module):
@@ -66,7 +68,7 @@ def make_norm(dim: int, *, kind: str = "group", eps: float = 1e-5, bias: bool = 
 class StarReLU(nn.Module):
     """``scale * relu(x)**2 + bias`` with two learned numbers (arXiv 2210.13452, eq. 8)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
         self.bias = nn.Parameter(torch.zeros(1))
@@ -83,7 +85,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def choose(option: str, name: str, table: dict[str, Callable]) -> Callable:
+def choose(option: str, name: str, table: Mapping[str, T]) -> T:
     """Look a name up.
 
     Raises:
@@ -159,9 +161,10 @@ class ChannelMLP(nn.Module):
         Returns:
             (B, C, H, W).
         """
-        hidden = self.act(self.fc1(x))
+        hidden: Tensor = self.act(self.fc1(x))
         if scale is None:
-            return self.fc2(hidden)
+            mixed: Tensor = self.fc2(hidden)
+            return mixed
         bias = None if self.fc2.bias is None else scale * self.fc2.bias
         return F.conv2d(hidden, scale[:, None, None, None] * self.fc2.weight, bias)
 
@@ -192,7 +195,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.norm_first = norm == "before"
         self.conv = nn.Conv2d(in_channels, dim, kernel_size, stride, padding)
-        self.norm = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
         # Without a norm PyTorch's initialisation stays, as in the authors' code (timm draws it from a
         # truncated normal); the follow-up paper's code draws all convolutions alike.
         if norm:
@@ -200,7 +203,8 @@ class PatchEmbedding(nn.Module):
             init_linear(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.norm(x)) if self.norm_first else self.norm(self.conv(x))
+        x = self.conv(self.norm(x)) if self.norm_first else self.norm(self.conv(x))
+        return x
 
 
 def init_linear(layer: nn.Conv2d | nn.Linear) -> None:
@@ -210,7 +214,7 @@ def init_linear(layer: nn.Conv2d | nn.Linear) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def check_resolution(name: str, x: Tensor, resolution: tuple[int, int]) -> None:
+def check_resolution(name: str, x: Tensor, resolution: tuple[int, ...]) -> None:
     """Raise `ResolutionError` where ``name`` is built for another number of tokens than (B, C, H, W) has."""
     if x.shape[2:] != resolution:
         built, found = ("x".join(map(str, side)) for side in (resolution, tuple(x.shape[2:])))

@@ -63,7 +63,8 @@ class Stage(nn.Module):
         if self.pos_embed is not None:
             check_resolution("the position embedding", x, self.pos_embed.shape[2:])
             x = x + self.pos_embed
-        return self.blocks(x)
+        x = self.blocks(x)
+        return x
 
 
 class Head(nn.Module):
@@ -86,11 +87,15 @@ class Head(nn.Module):
 
     def norm_map(self, x: Tensor) -> Tensor:
         """Put a map (B, C, H, W) through the norm."""
-        return self.norm(x.movedim(1, -1)).movedim(-1, 1) if self.mean_first else self.norm(x)
+        x = self.norm(x.movedim(1, -1)).movedim(-1, 1) if self.mean_first else self.norm(x)
+        return x
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled = self.norm(x.mean((2, 3))) if self.mean_first else self.norm(x).mean((2, 3))  # (B, C)
-        return pooled if pre_logits else self.fc(pooled)
+        pooled: Tensor = self.norm(x.mean((2, 3))) if self.mean_first else self.norm(x).mean((2, 3))  # (B, C)
+        if pre_logits:
+            return pooled
+        logits: Tensor = self.fc(pooled)
+        return logits
 
 
 def _classifier(dim: int, num_classes: int) -> nn.Module:
@@ -189,9 +194,9 @@ class MetaFormer(nn.Module):
         self.stem = PatchEmbedding(3, dims[0], **stem._asdict(), norm="after" if follow_up else None, eps=eps)
         stages, side = [], stem.output_side(image_size)
         for index, (mixer_here, dim) in enumerate(zip(resolve(mixer), dims, strict=True)):
-            downsample = nn.Identity()
+            downsample: nn.Module = nn.Identity()
             if index > 0:
-                norm_here = "before" if follow_up else None
+                norm_here: Literal["before"] | None = "before" if follow_up else None
                 downsample = PatchEmbedding(dims[index - 1], dim, **DOWNSAMPLE._asdict(), norm=norm_here, eps=eps)
                 side = DOWNSAMPLE.output_side(side)
             if follow_up and index >= NUM_STAGES - 2:
@@ -207,11 +212,13 @@ class MetaFormer(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to the last stage's map (B, C, h, w), before the head's norm."""
-        return self.stages(self.stem(images))
+        features: Tensor = self.stages(self.stem(images))
+        return features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """A map (B, C, h, w) to logits (B, K), or to the pooled features (B, C) before them."""
-        return self.head(features, pre_logits)
+        logits: Tensor = self.head(features, pre_logits)
+        return logits
 
     def forward_intermediates(
         self,
@@ -250,9 +257,9 @@ class MetaFormer(nn.Module):
         Blocks of the last stage are left out: they hold a twentieth of the memory, and would be an eighth of what is
         computed again. Hooks on a block's second layer scale and on fc2 are not called in training.
         """
-        for stage in self.stages[:-1]:
-            for block in stage.blocks:
-                block.execution = execution_of(block)._replace(recompute=enable)
+        for module in self.stages[:-1].modules():
+            if isinstance(module, Block):
+                module.execution = execution_of(module)._replace(recompute=enable)
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer that makes the logits."""

@@ -213,7 +213,7 @@ def _convert_options(entry: Entry, factory: Callable[..., Any], options: Mapping
             raise OptionsError(f"{entry} got {options}; {name} may not be null. It takes: {_signature(factory)}.")
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
-    skip = {name for name in _FROM_FRAME if name in _parameters(typed)}
+    skip: set[str | int] = {name for name in _FROM_FRAME if name in _parameters(typed)}
     add(typed, None, skip=skip, fail_untyped=False)
     try:
         parsed = parser.parse_object(dict(options), defaults=False)

@@ -33,7 +33,8 @@ class Pooling(nn.Module):
         self.pool = nn.AvgPool2d(pool_size, stride=1, padding=pool_size // 2, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x) - x
+        pooled: Tensor = self.pool(x)
+        return pooled - x
 
 
 class Identity(nn.Module):
@@ -70,7 +71,8 @@ class DepthwiseConv(nn.Module):
         self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        mixed: Tensor = self.conv(x)
+        return mixed
 
 
 class Attention(nn.Module):
@@ -96,9 +98,10 @@ class Attention(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)  # (B, N, C), N = H*W
         qkv = self.qkv(tokens).unflatten(2, (3, -1, self.head_dim))  # (B, N, 3, heads, C / heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed: Tensor = F.scaled_dot_product_attention(query, key, value)
         mixed = self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
-        return mixed.transpose(1, 2).unflatten(2, x.shape[2:])
+        mixed = mixed.transpose(1, 2).unflatten(2, x.shape[2:])
+        return mixed
 
 
 class RandomMatrix(nn.Module):
@@ -123,7 +126,9 @@ class RandomMatrix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_resolution("random_matrix", x, self.resolution)
-        return F.linear(x.flatten(2), self.random_matrix).unflatten(2, self.resolution)
+        mixed: Tensor = F.linear(x.flatten(2), self.random_matrix)  # (B, C, N)
+        mixed = mixed.unflatten(2, self.resolution)
+        return mixed
 
 
 class SpatialFC(nn.Module):
@@ -144,4 +149,6 @@ class SpatialFC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_resolution("spatial_fc", x, self.resolution)
-        return self.fc(x.flatten(2)).unflatten(2, self.resolution)
+        mixed: Tensor = self.fc(x.flatten(2))  # (B, C, N)
+        mixed = mixed.unflatten(2, self.resolution)
+        return mixed

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .backbones import create_backbone
+from .checkpoint.outline import Outline, nbytes
 from .checkpoint.pretrained import compare, explain
 from .errors import CheckpointError, MisfitError
 
@@ -20,19 +21,6 @@ _MIB = 2**20
 # Beside its weights a network may hold tables that it makes anew. Weights of 8 bits may go into one of 32.
 _GROWTH, _FREE, _FREE_TABLES = 4, 16 * _MIB, 1024 * _MIB
 _FREE_MODULES, _MODULES_A_WEIGHT = 10_000, 20
-
-
-class Outline:
-    """The shapes of a checkpoint's weights, and how large they are in its file.
-
-    Args:
-        state_dict: Of a run: a backbone's names begin with ``backbone.``.
-    """
-
-    def __init__(self, state_dict: Mapping[str, Any]):
-        tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
-        self.shapes = {name.removeprefix("backbone."): value.to("meta") for name, value in tensors.items()}
-        self.nbytes = _nbytes(tensors.values())
 
 
 def check_claims(outline: Outline, options: Mapping[str, Any]) -> None:
@@ -61,9 +49,9 @@ def check_claims(outline: Outline, options: Mapping[str, Any]) -> None:
             f"the checkpoint's options ask for more than {modules} modules, its weights are {len(outline.shapes)}"
         )
     limit, network = _GROWTH * outline.nbytes + _FREE, backbone.state_dict()
-    if _nbytes(network.values()) > limit:
+    if nbytes(network.values()) > limit:
         raise misfit(outline.shapes, network, options)
-    if (tables := _nbytes(backbone.buffers())) > limit + _FREE_TABLES:
+    if (tables := nbytes(backbone.buffers())) > limit + _FREE_TABLES:
         raise CheckpointError(f"the checkpoint's options ask for tables of {tables // _MIB} MiB beside its weights")
 
 
@@ -107,16 +95,3 @@ def _at_most(modules: int) -> Iterator[_Count]:
         yield count
     finally:
         hook.remove()
-
-
-def _nbytes(tensors: Any) -> int:
-    """Return how much tensors hold, what they share once, and what is only repeated not at all."""
-    sizes = {}
-    for tensor in tensors:
-        if isinstance(tensor, Tensor):
-            try:
-                storage = tensor.untyped_storage()
-                sizes[storage._cdata] = storage.nbytes()
-            except (RuntimeError, NotImplementedError):  # sparse
-                sizes[id(tensor)] = tensor.numel()
-    return sum(sizes.values())

@@ -34,12 +34,12 @@ from .network.metaformer import Activation, Norm
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
 from .run import provenance
-from .run.facts import run_facts, use_new_options
+from .run.facts import RUN, run_facts, use_new_options
+from .run.lightning_internals import trainer_of
 from .run.reproducibility import changes, seed_draws
 
-RUN = "poolformer_run"
 METRICS = "poolformer_metrics"
-"""Where a checkpoint keeps what `resuming.changes` compares beside the hyper-parameters."""
+"""Where a checkpoint keeps what was logged last."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -460,9 +460,9 @@ class ImageClassifier(pl.LightningModule):
             class_names=self.class_names,
             frame=self.frame,
         )
-        if self._trainer is not None:
+        if (trainer := trainer_of(self)) is not None:
             checkpoint[RUN] = self._facts()
-            checkpoint[METRICS] = {name: value.item() for name, value in self._trainer.callback_metrics.items()}
+            checkpoint[METRICS] = {name: value.item() for name, value in trainer.callback_metrics.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Warn where the weights were made with something else than what is installed or asked for."""
@@ -473,7 +473,7 @@ class ImageClassifier(pl.LightningModule):
         crop_pct = (checkpoint.get("datamodule_hyper_parameters") or {}).get("crop_pct")
         self.saved_crop_pct = crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None
         trained_on = (self.trained_as or {}).get("class_names")
-        if self._trainer is not None and self._trainer.state.fn == "fit":
+        if (trainer := trainer_of(self)) is not None and trainer.state.fn == "fit":
             check_resumed(trained_on, self._data_names)
             self._go_on_from(checkpoint)
         self.class_names = trained_on or self.class_names

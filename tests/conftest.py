@@ -121,12 +121,12 @@ def fit(tmp_path, monkeypatch):
     from runs import DIGITS
 
     from poolformer.cli import dispatch as cli
-    from poolformer.cli import training as training_cli
+    from poolformer.run import trainer as run_trainer
     from poolformer.run.stopping import SIGNALS
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
+    of_a_run = run_trainer.callbacks_of_a_run
 
     def fit(run_dir, *options, callbacks=(), base=None):
         if any(Path(run_dir).glob("events.*")):
@@ -134,9 +134,9 @@ def fit(tmp_path, monkeypatch):
             time.sleep(1 - time.time() % 1)
         with monkeypatch.context() as patch:
             patch.setattr(
-                training_cli.TrainingCLI,
-                "_callbacks_of_a_run",
-                lambda self, *, logs: [*callbacks, *of_a_run(self, logs=logs)],
+                run_trainer,
+                "callbacks_of_a_run",
+                lambda plan, *, logs: [*callbacks, *of_a_run(plan, logs=logs)],
             )
             try:
                 return cli.main(

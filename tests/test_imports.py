@@ -32,7 +32,7 @@ NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "ker
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside
 # a function anybody may.
 HEAVY = {
-    "lightning": ["classifier", "cli.*", "run.*", "checkpoint.writing", "checkpoint.dry_save", "data.*"],
+    "lightning": ["classifier", "cli.*", "run.*", "checkpoint.writing", "data.*"],
     "torchvision": ["data.*"],
     "sklearn": ["data.*"],
     "timm": [],

@@ -2,7 +2,9 @@
 
 import linecache
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -10,6 +12,27 @@ from ..errors import ConfigError, PoolformerError
 
 _TYPES = (ValueError, TypeError, RuntimeError, ImportError)
 _HOMES = ("lightning.", "lightning_utilities.")
+
+
+@contextmanager
+def told(options: Collection[str], *, checkpoint: Path | None = None) -> Iterator[None]:
+    """Have what Lightning refuses in here come out as a mistake in the options.
+
+    Args:
+        options: Names of the trainer's options.
+        checkpoint: What is resumed.
+
+    Raises:
+        PoolformerError: The mistake.
+    """
+    try:
+        yield
+    except Exception as error:
+        if done := re.search(r"checkpoint with current_epoch=(\d+)", str(error)):
+            raise ConfigError(f"'{checkpoint}' is at {done[1]} epochs already: raise --trainer.max_epochs") from error
+        if refused := refusal(error, options):
+            raise refused from error
+        raise
 
 
 def refusal(error: Exception, options: Collection[str]) -> PoolformerError | None:

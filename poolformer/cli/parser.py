@@ -29,6 +29,20 @@ class Parser(LightningArgumentParser):
     flags: Sequence[str] = ()
     data_class: str = "poolformer.data.DigitsData"
 
+    def set_section_defaults(self, options: dict[str, Any]) -> None:
+        """Put options below everything that is said; names that are no options any more are left out.
+
+        Args:
+            options: Of the sections ``model``, ``data`` and ``trainer``, as in a configuration.
+        """
+        known = {action.dest for action in self._actions}
+        for section, values in options.items():
+            if section in ("model", "trainer"):
+                named = {f"{section}.{name}": value for name, value in values.items()}
+                self.set_defaults({name: value for name, value in named.items() if name in known})
+            else:
+                self.set_defaults({section: values})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong with the options in the words of the person at the terminal."""
         if not self.exit_on_error:

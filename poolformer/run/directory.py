@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,21 @@ class RunDirectory(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let go of the directory; remove what the logger wrote for a run that did not start."""
         self.close()
+
+
+@contextmanager
+def locked(trainer: pl.Trainer) -> Iterator[None]:
+    """Hold the lock on a run's directory while it is trained: loggers make files before any hook of a callback."""
+    directory = next((one for one in trainer.callbacks if isinstance(one, RunDirectory)), None)
+    if directory is None:
+        yield
+        return
+    if trainer.is_global_zero:
+        directory.open()
+    try:
+        yield
+    finally:
+        directory.close()
 
 
 def _move(state: dict[str, Any], folder: str) -> None:

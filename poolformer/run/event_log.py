@@ -15,6 +15,7 @@ from ..errors import RunError
 from ..files.atomic_write import replacing
 from ..registry import describe
 from .files import EVENTS_SUFFIX
+from .lightning_internals import reopen
 
 
 class SafeTensorBoardLogger(TensorBoardLogger):
@@ -82,8 +83,7 @@ class SafeTensorBoardLogger(TensorBoardLogger):
             return False
 
     def _forget_the_writer(self) -> None:
-        self._experiment = None  # its thread is dead
-        self._kwargs.pop("purge_step", None)  # the next file goes on; it replaces nothing
+        reopen(self)  # its thread is dead
         for path in Path(self.log_dir).glob(f"events.out.tfevents.*.{os.getpid()}.*"):
             if path.stat().st_size == 0:
                 path.unlink()

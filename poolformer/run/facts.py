@@ -15,6 +15,8 @@ from lightning.pytorch.callbacks import (
 
 from .reproducibility import image_set
 
+RUN = "poolformer_run"
+"""Where a checkpoint keeps these facts."""
 # They change the weights or the steps; so does whatever comes between the gradients and the optimiser.
 _CHANGE_TRAINING = (BaseFinetuning, GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging)
 _HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")

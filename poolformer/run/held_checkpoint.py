@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from ..errors import PoolformerError
+from .lightning_internals import checkpoint_connector
 
 VALIDATION = (
     *("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start"),
@@ -41,7 +42,7 @@ class HeldCheckpoint:
     def __init__(self, trainer: pl.Trainer):
         self.trainer = trainer
         self._checkpoint: dict[str, Any] | None = None
-        trainer._checkpoint_connector.dump_checkpoint = self.dump
+        checkpoint_connector(trainer).dump_checkpoint = self.dump
 
     @property
     def is_held(self) -> bool:
@@ -92,7 +93,7 @@ class HeldCheckpoint:
         return checkpoint
 
     def _dump(self, weights_only: bool | None = False) -> dict[str, Any]:
-        connector = self.trainer._checkpoint_connector
+        connector = checkpoint_connector(self.trainer)
         return type(connector).dump_checkpoint(connector, weights_only)
 
 

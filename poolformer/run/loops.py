@@ -1,21 +1,17 @@
 """Lightning's loops of training, for runs that stop and go on: a stop is a place to resume, whoever asks for it.
 
 Theirs take a run that was stopped inside an epoch for one whose epoch is over, lose gradients that are still being
-gathered, and save what callbacks have put into the model for validation only. Their private names are used here and
-nowhere else; `tests/run/test_loops.py` asserts them.
+gathered, and save what callbacks have put into the model for validation only.
 """
 
 import copy
 import enum
-import math
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
-from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 
+from . import lightning_internals as internals
 from .held_checkpoint import EPOCH_END, VALIDATION, HeldCheckpoint, may_change
 from .waiting import StuckLoader, Waiting
 
@@ -58,7 +54,7 @@ def install(trainer: pl.Trainer, stop: Stop) -> None:
     trainer.fit_loop = fit_loop
 
 
-class FitLoop(_FitLoop):
+class FitLoop(internals.FitLoop):
     """Epochs, of which one that is cut short is no whole one."""
 
     held: HeldCheckpoint
@@ -72,8 +68,8 @@ class FitLoop(_FitLoop):
     def on_run_start(self) -> None:
         super().on_run_start()
         self._leave_time_for_validation()
-        if self._validation_is_due and self.trainer._val_check_time_interval is not None:
-            self.trainer._last_val_time = -math.inf
+        if self._validation_is_due:
+            internals.forget_last_validation(self.trainer)
 
     @property
     def _validation_is_due(self) -> bool:
@@ -86,7 +82,7 @@ class FitLoop(_FitLoop):
             self.epoch_loop.only_validates = True
 
     def on_advance_end(self) -> None:
-        if self.epoch_loop.is_whole or not (self.trainer.should_stop and self._can_stop_early):
+        if self.epoch_loop.is_whole or not (self.trainer.should_stop and internals.can_stop_early(self)):
             super().on_advance_end()
             self.epoch_loop.remember_end_of_epoch()
             return
@@ -104,7 +100,7 @@ class FitLoop(_FitLoop):
         return copy.deepcopy(last_step) or super().state_dict(destination, prefix)
 
 
-class EpochLoop(_TrainingEpochLoop):
+class EpochLoop(internals.TrainingEpochLoop):
     """The batches of an epoch. Its state says where to go on, in one of three ways.
 
     With the next batch: the last one is processed and not yet completed, which is what Lightning saves when a batch
@@ -126,7 +122,7 @@ class EpochLoop(_TrainingEpochLoop):
     @property
     def is_whole(self) -> bool:
         """Whether the epoch's last batch has been trained on."""
-        return self._num_ready_batches_reached()
+        return internals.is_at_end_of_epoch(self)
 
     def reset(self) -> None:
         super().reset()
@@ -163,14 +159,14 @@ class EpochLoop(_TrainingEpochLoop):
         if self._place is Place.IN_BATCH:
             self._place = Place.BATCH_DONE
         self._stop_at_whole_steps()
-        validates = self._should_check_val_fx(data_fetcher) and not self._skip_next_val
+        validates = internals.should_validate(self, data_fetcher) and not internals.skips_validation(self)
         self._is_of_the_course = not validates or self._is_due()
         ends_here = self._place is Place.BATCH_DONE and not validates and not self.is_whole
-        if ends_here and not self._should_accumulate() and self.stop.is_asked(self.trainer):
+        if ends_here and not internals.gathers_gradients(self) and self.stop.is_asked(self.trainer):
             self.stop.save_and_leave(self.trainer)
         super().on_advance_end(data_fetcher)
         self._place = Place.BETWEEN_BATCHES
-        if self.trainer.accumulate_grad_batches > 1 and not self._should_accumulate():
+        if self.trainer.accumulate_grad_batches > 1 and not internals.gathers_gradients(self):
             self.last_step = self._loops_state()
 
     def remember_end_of_epoch(self) -> None:
@@ -186,12 +182,14 @@ class EpochLoop(_TrainingEpochLoop):
         counts = self.batch_progress.current
         if self._place is Place.IN_BATCH and counts.completed != counts.processed - 1:
             return False
-        return self._place in (Place.IN_BATCH, Place.BATCH_DONE, Place.BETWEEN_BATCHES) and self._should_accumulate()
+        return self._place in (Place.IN_BATCH, Place.BATCH_DONE, Place.BETWEEN_BATCHES) and internals.gathers_gradients(
+            self
+        )
 
     def _stop_at_whole_steps(self) -> None:
         """Put a stop off while gradients are being gathered, which no checkpoint holds."""
-        if self._should_accumulate():
-            self._stops_after_step |= self.trainer.should_stop and self.trainer.fit_loop._can_stop_early
+        if internals.gathers_gradients(self):
+            self._stops_after_step |= self.trainer.should_stop and internals.can_stop_early(self.trainer.fit_loop)
             self.trainer.should_stop = self.trainer.should_stop and not self._stops_after_step
         elif self._stops_after_step:
             self.trainer.should_stop, self._stops_after_step = True, False
@@ -200,7 +198,7 @@ class EpochLoop(_TrainingEpochLoop):
         """Return whether a validation belongs here, stop or no stop."""
         stops, self.trainer.should_stop = self.trainer.should_stop, False
         try:
-            return self._should_check_val_fx(self.trainer.fit_loop._data_fetcher)
+            return internals.should_validate(self)
         finally:
             self.trainer.should_stop = stops
 
@@ -242,10 +240,10 @@ class EpochLoop(_TrainingEpochLoop):
         return state
 
     def _validates_next(self) -> bool:
-        return self._should_check_val_fx(self.trainer.fit_loop._data_fetcher)
+        return internals.should_validate(self)
 
 
-class ValidationLoop(_EvaluationLoop):
+class ValidationLoop(internals.EvaluationLoop):
     """Validation that leaves what is saved meanwhile as it was before."""
 
     def run(self) -> list[Any]:

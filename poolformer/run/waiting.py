@@ -5,9 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from types import FrameType
 from typing import Any
+
+from .lightning_internals import around_fetches
 
 _WAKE = getattr(signal, "SIGURG", None)  # nobody's, and ignored where nobody listens; not on Windows
 _AGAIN_S = 1
@@ -34,9 +35,7 @@ class Waiting:
 
     def watch(self, loop: Any) -> None:
         """Look at one of Lightning's loops when it fetches a batch; it can be sent to a process that is spawned."""
-        kind = type(loop)
-        loop._on_before_fetch = partial(self._begin, kind._on_before_fetch, loop)
-        loop._on_after_fetch = partial(self._end, kind._on_after_fetch, loop)
+        around_fetches(loop, self._begin, self._end)
 
     def _begin(self, on_before_fetch: Callable[[Any], None], loop: Any) -> None:
         on_before_fetch(loop)

@@ -13,12 +13,12 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
-import poolformer.cli.training as training_cli
 from poolformer.checkpoint.reading import read
 from poolformer.cli import dispatch as cli
 from poolformer.files.lock import lock
 from poolformer.run import earlier_runs
 from poolformer.run import files as run_files
+from poolformer.run import trainer as run_trainer
 
 SHORT = [
     *("--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1", "--trainer.log_every_n_steps", "1"),
@@ -204,13 +204,13 @@ class StartAnother(Callback):
 @pytest.mark.parametrize("second", [[], ["--trainer.logger", "false"], ["--ckpt_path", "last"]], ids=" ".join)
 def test_a_second_start_is_refused_and_changes_nothing(call, runs, monkeypatch, first, second):
     another = StartAnother(call, "k1", *second)
-    of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
+    of_a_run = run_trainer.callbacks_of_a_run
 
-    def with_another(self, *, logs: bool) -> list[Callback]:
-        monkeypatch.setattr(training_cli.TrainingCLI, "_callbacks_of_a_run", of_a_run)
-        return [another, *of_a_run(self, logs=logs)]
+    def with_another(plan: run_trainer.Plan, *, logs: bool) -> list[Callback]:
+        monkeypatch.setattr(run_trainer, "callbacks_of_a_run", of_a_run)
+        return [another, *of_a_run(plan, logs=logs)]
 
-    monkeypatch.setattr(training_cli.TrainingCLI, "_callbacks_of_a_run", with_another)
+    monkeypatch.setattr(run_trainer, "callbacks_of_a_run", with_another)
     code, _, err = call(*FIT, *first, "--trainer.default_root_dir", "k1")
     assert code == 0, err
     assert another.done[0] == 2

@@ -10,11 +10,11 @@ import torch
 from data_images import write_class_folders
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
-import poolformer.cli.training as training_cli
 from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
 from poolformer.data.beton import RAW, Beton, BetonWriter, Stored
 from poolformer.data.sources import BetonSource, FileSource
+from poolformer.run import trainer as run_trainer
 from poolformer.run.reproducibility import changes, image_set
 
 SHORT = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
@@ -37,15 +37,15 @@ def fit(tmp_path, monkeypatch):
     """Train in an empty directory; return the exit code and what was said of other options."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    of_a_run = training_cli.TrainingCLI._callbacks_of_a_run
+    of_a_run = run_trainer.callbacks_of_a_run
 
     def fit(*options, base=DIGITS, callbacks=(), epochs=1) -> tuple[int, str]:
         with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             patch.setattr(
-                training_cli.TrainingCLI,
-                "_callbacks_of_a_run",
-                lambda self, *, logs: [*callbacks, *of_a_run(self, logs=logs)],
+                run_trainer,
+                "callbacks_of_a_run",
+                lambda plan, *, logs: [*callbacks, *of_a_run(plan, logs=logs)],
             )
             words = ["fit", *base, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", "run", *options]
             code = cli.main([*map(str, words)])

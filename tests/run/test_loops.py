@@ -1,17 +1,10 @@
 """A stop is a place to resume: whatever stopped a run, and whatever others had done to the model then."""
 
-import inspect
 import time
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.prediction_loop import _PredictionLoop
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
-from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from runs import QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
 
 pytestmark = [
@@ -62,36 +55,6 @@ class HalvedForValidation(Callback):
 
     def load_state_dict(self, state):
         self.validations = state["validations"]
-
-
-def test_lightning_has_what_its_loops_are_changed_by():
-    """Private names; a version that renames one fails here, by name."""
-    for loop, names in {
-        _FitLoop: ("run", "on_run_start", "on_advance_end", "state_dict", "_can_stop_early"),
-        _TrainingEpochLoop: (
-            *(
-                "reset",
-                "advance",
-                "on_advance_end",
-                "state_dict",
-                "restarted_on_train_batch_end",
-                "update_restart_stage",
-            ),
-            *("_should_check_val_fx", "_should_accumulate", "_num_ready_batches_reached", "_on_after_fetch"),
-        ),
-        _EvaluationLoop: ("run", "_on_before_fetch", "_on_after_fetch"),
-        _PredictionLoop: ("run", "_on_before_fetch", "_on_after_fetch"),
-        _CheckpointConnector: ("dump_checkpoint",),
-    }.items():
-        assert not [name for name in names if not hasattr(loop, name)], loop
-    assert [*inspect.signature(_FitLoop).parameters] == ["trainer", "min_epochs", "max_epochs"]
-    assert [*inspect.signature(_TrainingEpochLoop).parameters] == ["trainer", "min_steps", "max_steps"]
-    assert [*inspect.signature(_TrainingEpochLoop.advance).parameters] == ["self", "data_fetcher"]
-    assert [*inspect.signature(_TrainingEpochLoop.on_advance_end).parameters] == ["self", "data_fetcher"]
-    assert [*inspect.signature(_CheckpointConnector.dump_checkpoint).parameters] == ["self", "weights_only"]
-    trainer = Trainer(logger=False, enable_checkpointing=False, max_epochs=1)
-    assert {*vars(trainer.fit_loop.epoch_loop)} >= {"_batches_that_stepped", "_skip_next_val", "val_loop"}
-    assert {*vars(trainer)} >= {"_val_check_time_interval", "should_stop", "_checkpoint_connector"}
 
 
 CHANGES = {

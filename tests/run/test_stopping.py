@@ -20,6 +20,7 @@ from runs import DIGITS, DRAWS, SHORT, STEPS, Die, Died, SignalAt, assert_same_r
 from poolformer.checkpoint.reading import read
 from poolformer.cli import dispatch as cli
 from poolformer.cli import training as training_cli
+from poolformer.run import trainer as run_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
 
@@ -220,7 +221,7 @@ def test_slurm_does_not_requeue_with_a_checkpoint_outside_of_the_run(fit, monkey
 
 
 def test_a_trainer_can_be_sent_to_processes_that_are_spawned(tmp_path):
-    start = training_cli._started(training_cli._Start, "fit", ["--trainer.default_root_dir", str(tmp_path / "run")])
+    start = training_cli.build("fit", ["--trainer.default_root_dir", str(tmp_path / "run")])
     sent = pickle.loads(pickle.dumps(start.trainer))
     assert sent.fit_loop.epoch_loop.stop.waiting is not start.trainer.fit_loop.epoch_loop.stop.waiting
     sent.fit_loop.epoch_loop._on_before_fetch()
@@ -233,7 +234,7 @@ def test_torchrun_in_a_slurm_job_has_the_say_over_ranks(monkeypatch, within):
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
     if within:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    slurm = [plugin for plugin in training_cli._plugins(None, "stop") if isinstance(plugin, SLURMEnvironment)]
+    slurm = [plugin for plugin in run_trainer.plugins(None, "stop") if isinstance(plugin, SLURMEnvironment)]
     assert bool(slurm) is not within
 
 

@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
+from ..checkpoint.plain_values import OF_LIGHTNING, NotPlainError, is_bounded, made_plain, said_of, without_weights
+from ..checkpoint.reading import check_run, hyper_parameters
+from ..checkpoint.writing import SafeCheckpointIO
 from ..errors import CheckpointError, ConfigError, PoolformerError
 from ..registry import describe
-from .plain_values import OF_LIGHTNING, NotPlainError, is_bounded, made_plain, said_of, without_weights
-from .reading import check_run, hyper_parameters
-from .writing import SafeCheckpointIO
+from .lightning_internals import checkpoint_connector
 
 
 class DrySave(Callback):
@@ -71,7 +72,7 @@ class DrySave(Callback):
 def _dumped(trainer: pl.Trainer) -> dict[str, Any] | None:
     """Return a checkpoint; None where a callback has nothing to keep before the first one is due."""
     try:
-        return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        return checkpoint_connector(trainer).dump_checkpoint(weights_only=False)
     except PoolformerError:
         raise
     except Exception:  # of a stranger's code, which Lightning would call later

@@ -1,0 +1,135 @@
+"""What is asked for on the command line of a verb, before the options are parsed."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..configs import default_config, find_config, read_config, run_name
+from ..errors import ConfigError
+from ..files import paths
+from ..run import config as run_config
+from ..run import earlier_runs
+from ..run import files as run_files
+from . import data_section, user_classes
+from .model_section import without_foreign_mixers
+
+DIGITS = data_section.class_path("DigitsData")
+
+
+class Asked:
+    """A verb with its flags and configuration files.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        arguments: What stood behind it on the command line.
+
+    Attributes:
+        flags: Its arguments without the configuration files.
+        files: The configuration files; later ones win.
+        contents: What they say.
+        data_named: The data module that is asked for, as it is written; None where nobody says so.
+        data_class: Its full path; None for a name alone that is none of ours.
+
+    Raises:
+        ConfigError: A file cannot be read, or a class that is asked for cannot be imported.
+    """
+
+    def __init__(self, verb: str, arguments: list[str]):
+        self.verb = verb
+        self.flags, self.files = _split_configs(arguments)
+        self.contents = without_foreign_mixers([self._read(file) for file in self.files], self.flags)
+        user_classes.check(self.read_files, self.flags)
+        self.data_class = data_section.chosen_class(self.contents, self.flags)
+        self.data_named = data_section.named(self.contents, self.flags)
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        """Read a configuration; that of a run means the directory that it is in."""
+        content = read_config(file)
+        if file.name == run_config.NAME and run_config.is_of_a_run(file) and run_files.is_run(file.parent):
+            asked = self._last_value("--trainer.default_root_dir")
+            return run_config.in_its_place(content, file, run_dir=asked and os.path.expanduser(asked))
+        return content
+
+    def _last_value(self, option: str) -> str | None:
+        """Return what stands behind a flag; the last one counts."""
+        found = None
+        for index, word in enumerate(self.flags):
+            name, equals, value = word.partition("=")
+            if name == option:
+                found = value if equals else next(iter(self.flags[index + 1 : index + 2]), None)
+        return found
+
+    @property
+    def read_files(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The configuration files with what they say."""
+        return list(zip(self.files, self.contents, strict=True))
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments for the parser: files first, as flags win wherever they stand, and as text: they are read."""
+        texts = [json.dumps(data_section.of_class(content, self.data_class)) for content in self.contents]
+        return [word for text in texts for word in ("--config", text)] + self.flags
+
+    @property
+    def words_before_checkpoint(self) -> list[str]:
+        """The same without what can only be answered when the checkpoint is read: help, and options of its data."""
+        return list(self._without_what_waits())
+
+    def _without_what_waits(self) -> Iterator[str]:
+        waits = False
+        for word in self.words:
+            waits = waits and not word.startswith("--")  # the value of an option that waits
+            if word.startswith("--data.") and not self.data_class and not word.startswith("--data.class_path"):
+                waits = "=" not in word
+            elif not waits and word not in ("-h", "--help") and not word.startswith("--print_config"):
+                yield word
+
+    @property
+    def wants_help(self) -> bool:
+        return bool({"-h", "--help"} & set(self.flags))
+
+    @property
+    def is_the_first_run(self) -> bool:
+        """Whether nobody says what to train on: then it is the digits."""
+        return self.verb == "fit" and not self.files and self.data_named in (None, DIGITS)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What holds below everything that is said, beside the defaults of the signatures."""
+        if not self.is_the_first_run:
+            return {}
+        [content] = without_foreign_mixers([read_config(default_config())], self.flags)
+        return data_section.of_class(content, self.data_class)
+
+    @property
+    def description(self) -> str:
+        """What ``--help`` says of the defaults that it shows."""
+        if self.is_the_first_run:
+            return "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
+        return "Defaults: the paper's; --print_config shows what --config files make of them."
+
+    @property
+    def name(self) -> str | None:
+        """What a run is called after its configurations; None without one."""
+        return run_name(self.files)
+
+
+def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """Split the arguments into flags and configuration files, packaged names replaced by their files."""
+    flags, files = [], []
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option not in ("-c", "--config"):
+            flags.append(word)
+            continue
+        text = value if equals else next(words, None)
+        if text is None:
+            raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
+        file = paths.local(text, option)
+        if Path(file).name == run_config.NAME:
+            earlier_runs.recover(Path(file).parent)
+        files.append(find_config(file))
+    return flags, files

@@ -1,0 +1,143 @@
+"""Every name of Lightning's that is none of its public ones and that this package uses, in one file.
+
+An upgrade that changes one fails in `tests/run/test_lightning_internals.py`, by name.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+
+EvaluationLoop, FitLoop, TrainingEpochLoop = _EvaluationLoop, _FitLoop, _TrainingEpochLoop
+
+
+class OneVerbCLI(LightningCLI):
+    """LightningCLI of one subcommand, with public names for what has to be another here."""
+
+    verb: str
+    build_object: Callable[..., Any]
+    """Builds an object of a class that the options name."""
+    building: Callable[[Callable[..., Any]], Callable[..., Any]]
+    """Returns what builds objects in place of another function that does."""
+
+    @property
+    def verb_parser(self) -> Any:
+        """The parser of the one subcommand."""
+        return self._subcommand_parsers[self.verb]
+
+    def verb_arguments(self) -> dict[str, Any]:
+        """Return what the trainer's method is called with beside model and data."""
+        return {}
+
+    def run_verb(self, run: Callable[[], None]) -> None:
+        """Call the trainer's method."""
+        run()
+
+    def build_trainer(self, options: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
+        """Build a trainer of its options and of callbacks beside those that they name."""
+        return self._instantiate_trainer(options, callbacks)
+
+    @property
+    def trainer_options(self) -> dict[str, Any]:
+        """The trainer's options, of which those that are classes are built."""
+        return {**self._get(self.config_init, "trainer")}
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: Lightning would let the checkpoint overrule the flags (Lightning-AI/pytorch-lightning#21455)."""
+
+    def _add_instantiators(self) -> None:
+        super()._add_instantiators()
+        # Lightning's have the hyper-parameters of the modules recorded.
+        for (class_type, subclasses), build in list(self.parser._instantiators.items()):
+            self.parser.add_instantiator(self.building(build), class_type, subclasses=subclasses)
+        self.parser.add_instantiator(self.building(self.build_object), object)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), **self.verb_arguments()}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.run_verb(lambda: super(OneVerbCLI, self)._run_subcommand(subcommand))
+
+
+class ParsingCLI(OneVerbCLI):
+    """Parses, and stops there: no seed is set, nothing is built or run."""
+
+    def _set_seed(self) -> None: ...
+
+    def before_instantiate_classes(self) -> None: ...
+
+    def instantiate_classes(self) -> None: ...
+
+    def _run_subcommand(self, subcommand: str) -> None: ...
+
+
+def checkpoint_connector(trainer: pl.Trainer) -> Any:
+    """Return what makes a trainer's checkpoints, by ``dump_checkpoint(weights_only)``."""
+    return trainer._checkpoint_connector
+
+
+def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:
+    """Return a module's trainer; None where it has none, of which the public name makes an error."""
+    return module._trainer
+
+
+def forget_last_validation(trainer: pl.Trainer) -> None:
+    """Have a validation that is due at intervals of time be due now."""
+    if trainer._val_check_time_interval is not None:
+        trainer._last_val_time = float("-inf")
+
+
+def can_stop_early(fit_loop: _FitLoop) -> bool:
+    """Return whether ``should_stop`` holds: the least numbers of epochs and steps are reached."""
+    return fit_loop._can_stop_early
+
+
+def is_at_end_of_epoch(epoch_loop: _TrainingEpochLoop) -> bool:
+    """Return whether the epoch's last batch has been trained on."""
+    return epoch_loop._num_ready_batches_reached()
+
+
+def gathers_gradients(epoch_loop: _TrainingEpochLoop) -> bool:
+    """Return whether the step is still to come for which this batch's gradients are gathered."""
+    return epoch_loop._should_accumulate()
+
+
+def should_validate(epoch_loop: _TrainingEpochLoop, data_fetcher: Any = None) -> bool:
+    """Return whether a validation belongs behind this batch.
+
+    Args:
+        epoch_loop: The loop over batches.
+        data_fetcher: What the loop's hooks are given; None for that of the trainer.
+    """
+    return epoch_loop._should_check_val_fx(data_fetcher or epoch_loop.trainer.fit_loop._data_fetcher)
+
+
+def skips_validation(epoch_loop: _TrainingEpochLoop) -> bool:
+    """Return whether the validation that belongs here was had before the run was stopped."""
+    return epoch_loop._skip_next_val
+
+
+def around_fetches(loop: Any, begin: Callable[..., None], end: Callable[..., None]) -> None:
+    """Have a loop call functions in place of its hooks around the fetch of a batch.
+
+    Args:
+        loop: Of training or evaluation.
+        begin: Called with the hook in whose place it is, and the loop.
+        end: Likewise, after the fetch.
+    """
+    kind = type(loop)
+    loop._on_before_fetch = partial(begin, kind._on_before_fetch, loop)
+    loop._on_after_fetch = partial(end, kind._on_after_fetch, loop)
+
+
+def reopen(logger: TensorBoardLogger) -> None:
+    """Have a logger of TensorBoard open another file, which replaces nothing of the one before."""
+    logger._experiment = None
+    logger._kwargs.pop("purge_step", None)

@@ -1,0 +1,150 @@
+"""The trainer of a verb: Lightning's, with what keeps a run in one directory and lets it end anywhere."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
+from ..errors import ConfigError
+from . import callback_rules, directory
+from .callbacks import PredictionWriter, RunSummary, Throughput
+from .dry_save import DrySave
+from .evaluated_data import EvaluatedData
+from .event_log import SafeTensorBoardLogger
+from .guards import DiskSpace, FiniteTraining
+from .monitors import WatchedMetrics
+from .resume import Resume
+from .stopping import StopAfterSteps, StopOnSignal, WholeSteps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a verb is to do, as far as its trainer depends on it.
+
+    Attributes:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        options: Of Lightning's trainer, as given; ``default_root_dir`` is the run's directory.
+        resume: The checkpoint to start from; None without one.
+        save_config: Writes ``config.yaml`` to a path.
+        save_every_n_steps: Steps after which ``last.ckpt`` is written inside an epoch too.
+        if_saving_fails: Whether training stops then.
+    """
+
+    verb: str
+    options: dict[str, Any]
+    resume: Resume | None
+    save_config: Callable[[Path], None]
+    save_every_n_steps: int | None = None
+    if_saving_fails: WhenSavingFails = "stop"
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.options["default_root_dir"])
+
+    @property
+    def keeps_a_run(self) -> bool:
+        """Whether a directory is to hold what is trained."""
+        return self.verb == "fit" and not self.options["fast_dev_run"] and not self.options["barebones"]
+
+    @property
+    def resumes_here(self) -> bool:
+        """Whether the run in this very directory is resumed."""
+        return self.resume is not None and self.resume.same_run
+
+
+def build(plan: Plan, instantiate: Callable[[dict[str, Any], list[Callback]], pl.Trainer]) -> pl.Trainer:
+    """Build the trainer of a verb.
+
+    Args:
+        plan: What it is for.
+        instantiate: Makes a trainer of its options and of callbacks beside those that the options name.
+
+    Raises:
+        ConfigError: A callback cannot keep what it promises, or there are more processes than cores.
+    """
+    options = dict(plan.options)
+    callback_rules.check(options["callbacks"] or [])
+    options["precision"] = options["precision"] or default_precision(options["accelerator"])
+    if options["logger"] in (None, True):
+        options["logger"] = plan.keeps_a_run and _tensorboard(plan)
+    if options["barebones"]:
+        options |= {"logger": False, "log_every_n_steps": None}
+    extra: list[Callback] = [EvaluatedData(), *([PredictionWriter()] if plan.verb == "predict" else [])]
+    if plan.keeps_a_run:
+        extra += callbacks_of_a_run(plan, logs=bool(options["logger"]))
+        options["plugins"] = plugins(options["plugins"], plan.if_saving_fails)
+        if options["max_steps"] != -1:
+            extra.append(StopAfterSteps(options["max_steps"]))
+            options["max_steps"] = -1
+    else:
+        extra.append(StopOnSignal())
+    trainer = instantiate(options, extra)
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > max(8, 2 * cores):
+        raise ConfigError(
+            f"--trainer.devices {trainer.num_devices}: on a CPU each is a process, and there are {cores} cores"
+        )
+    next(each for each in extra if isinstance(each, StopOnSignal)).attach(trainer)
+    return trainer
+
+
+def callbacks_of_a_run(plan: Plan, *, logs: bool) -> list[Callback]:
+    """Return what guards, saves and describes a run, in the order in which it is called.
+
+    Args:
+        plan: What the run is.
+        logs: Whether it has a logger.
+    """
+    folder, saves = plan.run_dir / "checkpoints", plan.options["enable_checkpointing"] is not False
+    keeper = directory.RunDirectory(
+        plan.run_dir,
+        goes_on=plan.resumes_here,
+        from_last=plan.resume is not None and plan.resume.from_last,
+        save_config=plan.save_config,
+    )
+    saving = [DiskSpace(folder, goes_on=plan.resumes_here), DrySave()] if saves else []
+    extra: list[Callback] = [WatchedMetrics(), WholeSteps(), FiniteTraining(folder), *saving, keeper]
+    if saves:
+        extra += directory.checkpoints(plan.run_dir, plan.save_every_n_steps)
+    extra += [Throughput(), RunSummary(), StopOnSignal(folder / "last.ckpt" if saves else None)]
+    return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
+
+
+def _tensorboard(plan: Plan) -> SafeTensorBoardLogger:
+    # Empty name and version: the events are in the run's directory itself. What was logged after the
+    # checkpoint is logged again, so TensorBoard leaves it out.
+    return SafeTensorBoardLogger(
+        plan.run_dir,
+        if_saving_fails=plan.if_saving_fails,
+        name="",
+        version="",
+        default_hp_metric=False,
+        purge_step=plan.resume.purge_step if plan.resume else None,
+    )
+
+
+def plugins(given: Any, if_saving_fails: WhenSavingFails) -> list[Any]:
+    """Return the trainer's plugins: those that are given, and ours where none of theirs does the same."""
+    found = list(given) if isinstance(given, list) else [given] if given else []
+    if not any(isinstance(plugin, CheckpointIO) for plugin in found):
+        found.append(SafeCheckpointIO(if_saving_fails))
+    named = any(isinstance(plugin, ClusterEnvironment) for plugin in found)
+    # torchrun inside a job says itself which rank a process is.
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect() and not named:
+        # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
+        found.append(SLURMEnvironment(auto_requeue=False))
+    return found
+
+
+def default_precision(accelerator: Any) -> str:
+    """Return bf16 where the hardware has it; fp16 made PoolFormer diverge (sail-sg/poolformer#22)."""
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

@@ -1,0 +1,100 @@
+"""Lightning's private names that this package uses: an upgrade that changes one fails here, by name."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.prediction_loop import _PredictionLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+
+import poolformer
+from poolformer.run import lightning_internals as internals
+
+ROOT = Path(poolformer.__file__).parent
+SIGNATURES = [
+    (LightningCLI._parse_ckpt_path, ["self"]),
+    (LightningCLI._add_instantiators, ["self"]),
+    (LightningCLI._prepare_subcommand_kwargs, ["self", "subcommand"]),
+    (LightningCLI._run_subcommand, ["self", "subcommand"]),
+    (LightningCLI._set_seed, ["self"]),
+    (LightningCLI._instantiate_trainer, ["self", "config", "callbacks"]),
+    (LightningCLI._get, ["self", "config", "key", "default"]),
+    (_FitLoop, ["trainer", "min_epochs", "max_epochs"]),
+    (_TrainingEpochLoop, ["trainer", "min_steps", "max_steps"]),
+    (_EvaluationLoop, ["trainer", "trainer_fn", "stage", "verbose", "inference_mode"]),
+    (_TrainingEpochLoop.advance, ["self", "data_fetcher"]),
+    (_TrainingEpochLoop.on_advance_end, ["self", "data_fetcher"]),
+    (_TrainingEpochLoop._should_check_val_fx, ["self", "data_fetcher"]),
+    (_TrainingEpochLoop._should_accumulate, ["self"]),
+    (_TrainingEpochLoop._num_ready_batches_reached, ["self"]),
+    (_TrainingEpochLoop._on_before_fetch, ["self"]),
+    (_TrainingEpochLoop._on_after_fetch, ["self"]),
+    (_EvaluationLoop._on_before_fetch, ["self"]),
+    (_EvaluationLoop._on_after_fetch, ["self"]),
+    (_CheckpointConnector.dump_checkpoint, ["self", "weights_only"]),
+    (ModelCheckpoint._update_best_and_save, ["self", "current", "trainer", "monitor_candidates"]),
+]
+
+
+@pytest.mark.parametrize(("function", "parameters"), SIGNATURES, ids=lambda each: getattr(each, "__qualname__", ""))
+def test_a_private_function_is_called_as_it_is_defined(function, parameters):
+    assert [*inspect.signature(function).parameters] == parameters
+
+
+OVERRIDDEN = [
+    (_FitLoop, ("run", "on_run_start", "on_advance_end", "state_dict")),
+    (
+        _TrainingEpochLoop,
+        ("reset", "advance", "on_advance_end", "state_dict", "restarted_on_train_batch_end", "update_restart_stage"),
+    ),
+    (_EvaluationLoop, ("run",)),
+    (_PredictionLoop, ("run", "_on_before_fetch", "_on_after_fetch")),
+]
+
+
+@pytest.mark.parametrize(("loop", "names"), OVERRIDDEN)
+def test_loops_have_what_is_overridden(loop, names):
+    assert [name for name in names if not hasattr(loop, name)] == []
+
+
+def test_private_attributes_are_there(tmp_path):
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
+    assert trainer._checkpoint_connector.trainer is trainer
+    assert trainer._val_check_time_interval is None
+    assert "trainer._last_val_time" in inspect.getsource(_TrainingEpochLoop._should_check_val_fx)
+    loop = trainer.fit_loop
+    assert isinstance(loop, _FitLoop)
+    assert isinstance(loop.epoch_loop, _TrainingEpochLoop)
+    assert isinstance(loop.epoch_loop.val_loop, _EvaluationLoop)
+    assert isinstance(_FitLoop._can_stop_early, property)
+    assert loop._data_fetcher is None
+    assert loop.epoch_loop._skip_next_val is False
+    assert loop.epoch_loop._batches_that_stepped == 0
+    assert pl.LightningModule()._trainer is None
+    logger = TensorBoardLogger(tmp_path, purge_step=3)
+    assert (logger._experiment, logger._kwargs) == (None, {"purge_step": 3})
+    checkpoint = ModelCheckpoint()
+    assert checkpoint._last_global_step_saved == 0
+
+
+def test_private_names_of_lightning_are_used_in_one_file():
+    """What is private there and not defined here can only be Lightning's, jsonargparse's or PyTorch's."""
+    private = {name for owner in (pl.Trainer, LightningCLI, _FitLoop, _TrainingEpochLoop) for name in dir(owner)}
+    private |= {"_data_fetcher", "_checkpoint_connector", "_trainer", "_experiment", "_kwargs", "_last_val_time"}
+    private = {name for name in private if name.startswith("_") and not name.startswith("__")}
+    found = {}
+    for file in ROOT.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & private
+        if used - defined:
+            found[file.relative_to(ROOT).as_posix()] = used - defined
+    assert found.keys() == {Path(internals.__file__).relative_to(ROOT).as_posix()}

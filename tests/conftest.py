@@ -26,6 +26,19 @@ if not torch.cuda.is_available():
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--exhaustive", action="store_true", help="run what takes long too")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.slow)
+            if not config.getoption("--exhaustive"):
+                item.add_marker(pytest.mark.skip(reason="takes long: pytest --exhaustive"))
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Start each test from the same random numbers."""

@@ -600,7 +600,7 @@ def textured(folder: Path, *, classes: int, images: int) -> None:
             Image.fromarray(pixels).save(folder / f"class_{label}" / f"{image}.jpg", quality=90)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_papers_smallest_network_learns_64_images_by_heart(tmp_path):
     textured(tmp_path, classes=8, images=8)
     data = FolderData(

@@ -73,7 +73,7 @@ def test_its_attention_mixes_in_the_frame():
     assert backbone(torch.zeros(2, 3, 40, 40)).shape == (2, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_trains_and_is_evaluated_in_a_process_of_its_own(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(installed))
 

@@ -545,6 +545,7 @@ def test_no_row_that_fits_is_a_failure(call, work):
     assert "even: token mixer 'pooling' cannot be built" in out
 
 
+@pytest.mark.exhaustive
 def test_runs_on_other_numbers_of_devices_are_told(call, finished):
     run = planned("identity.yaml")
     run.save(replace(run.result(), devices=4))
@@ -634,7 +635,7 @@ def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
         assert (folder / "out" / name).stat().st_size > 100
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_runs_on_several_devices_are_trained_and_have_their_result_after_a_kill(tmp_path):
     folder = write_files(tmp_path / "work")
     devices = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--num_threads", "1"]
@@ -656,7 +657,9 @@ def test_runs_on_several_devices_are_trained_and_have_their_result_after_a_kill(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT], ids=lambda sign: sign.name)
+@pytest.mark.parametrize(
+    "sign", [pytest.param(signal.SIGKILL, marks=pytest.mark.exhaustive), signal.SIGINT], ids=lambda sign: sign.name
+)
 def test_an_ablation_that_is_ended_leaves_no_process_and_goes_on(tmp_path, sign):
     folder = write_files(tmp_path / "work")
     epochs = 40
@@ -694,7 +697,7 @@ def test_an_ablation_that_is_ended_leaves_no_process_and_goes_on(tmp_path, sign)
     assert second.Scalars("train/loss")[0].step > 0  # not from scratch
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_cluster_trains_them_too(tmp_path):
     pytest.importorskip("submitit")
     folder = write_files(tmp_path / "work")

@@ -71,7 +71,7 @@ def test_nothing_to_measure_is_refused(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_a_stopped_benchmark_leaves_no_process(folder, signum):
     arguments = ["bench", "data", str(folder), "--images=200", "--batch_size=4", "--num_workers=1"]
     process = subprocess.Popen([sys.executable, "-m", "poolformer", *arguments])

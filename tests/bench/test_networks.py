@@ -130,7 +130,7 @@ def test_openvino_computes_in_bf16_or_says_that_it_cannot(measured, capsys):
     assert rounded > 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_compiled_network_computes_the_same(measured):
     rows = measured("model", "poolformer_tiny", "poolformer_tiny:channels_last+compile", "poolformer_tiny:freeze")
     assert all(row["error"] < 2e-6 for row in rows.values())

@@ -53,7 +53,7 @@ def kill_in_mid_write(path: Path, kind: str, *, mib: int, draw: random.Random) -
         return 2 + len(process.stdout.read().split())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_checkpoint_loads_after_a_kill_in_the_middle_of_a_write(tmp_path):
     """POOLFORMER_KILLS says how many kills; POOLFORMER_KILLED=lightning shows what they do to Lightning's own."""
     kind, draw, left = os.environ.get("POOLFORMER_KILLED", "safe"), random.Random(0), 0

@@ -598,6 +598,7 @@ def test_published_weights_predict(call, work, published):
     assert files(work) == {"published.pth.tar", "runs/digits/predictions.csv"}
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_started_from_published_weights_does_not_need_them_again(call, work, trained, published):
     options = ["--model.mixer", "depthwise", "--model.pretrained", "published.pth.tar"]
     still = ["--model.lr", "0", "--model.min_lr", "0", "--model.warmup_lr", "0"]  # to see what it started from
@@ -793,7 +794,7 @@ def test_a_process_trains_and_another_continues_it(tmp_path):
     assert read(tmp_path / "runs/digits" / LAST)["epoch"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_starts_from_published_weights_and_others_go_on_without_them(tmp_path):
     def process(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "poolformer", *arguments]
@@ -829,7 +830,7 @@ def test_a_process_starts_from_published_weights_and_others_go_on_without_them(t
         assert not (tmp_path / "was-run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     # On its own, with the terminal's handler: a shell's background job would ignore the signal.
     run = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -877,7 +878,7 @@ if cli.trainer.is_global_zero:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "batch_size"), [(2, 77), (3, 64)])
+@pytest.mark.parametrize(("processes", "batch_size"), [(2, 77), pytest.param(3, 64, marks=pytest.mark.exhaustive)])
 def test_each_digit_counts_once_on_any_number_of_processes(trained, tmp_path, processes, batch_size):
     """360 digits: on three ranks in batches of 64 with a last one of 56, on two in batches of 77 with one of 26."""
     checkpoint = str(trained / LAST)

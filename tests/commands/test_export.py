@@ -190,6 +190,7 @@ def is_refused(program, images: torch.Tensor) -> bool:
     return False
 
 
+EXHAUSTIVE = pytest.mark.exhaustive
 COMPILES = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler"),
@@ -212,7 +213,7 @@ def exported(checkpoint: str, file, *options: str):
 WAYS = [
     pytest.param("net.pt2", ["--fixed_size"], id="pt2 of one size"),
     pytest.param("net.pt2", [], id="pt2 of any size"),
-    pytest.param("net.pt2", ["--compile", "--fixed_size"], id="compiled of one size", marks=COMPILES),
+    pytest.param("net.pt2", ["--compile", "--fixed_size"], id="compiled of one size", marks=[*COMPILES, EXHAUSTIVE]),
     pytest.param("net.pt2", ["--compile"], id="compiled of any size", marks=COMPILES),
     pytest.param("net.onnx", [], id="onnx of any size", marks=pytest.mark.slow),
 ]
@@ -232,6 +233,7 @@ def test_images_may_lie_in_memory_as_they_like_and_nothing_else_is_taken_for_the
     assert [which for which, images in wrong.items() if not is_refused(program, images)] == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "options"), WAYS[1:])
 def test_a_network_of_one_channel_is_exported(small, tmp_path, name, options):
     checkpoint = saved(tmp_path, "small_grey", image_size=64)
@@ -241,7 +243,7 @@ def test_a_network_of_one_channel_is_exported(small, tmp_path, name, options):
     assert is_refused(program, torch.randn(4, 3, 64, 64))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("side", [8, 64])
 @pytest.mark.parametrize("name", ["net.pt2", "net.onnx"])
 def test_a_network_without_a_classifier_gives_its_features(tmp_path, name, side):
@@ -251,7 +253,7 @@ def test_a_network_without_a_classifier_gives_its_features(tmp_path, name, side)
     torch.testing.assert_close(found, logits(checkpoint, images), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of inductor
 def test_compiled(checkpoint, tmp_path):

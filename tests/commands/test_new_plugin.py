@@ -52,7 +52,7 @@ def test_the_written_mixer_keeps_the_contract(tmp_path, on_path):
     check_mixer("gated_conv_plugin:GatedConv")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_written_package_passes_its_own_tests(tmp_path):
     write_plugin("gated_conv", tmp_path)
     done = subprocess.run(

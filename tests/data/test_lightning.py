@@ -139,7 +139,7 @@ def seen_by_two_processes(beton, folder, batch_size):
     return [json.loads((folder / str(rank)).read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_end_validation_together_where_one_has_an_image_more(beton, tmp_path):
     # 21 images in batches of 10: 11 on one rank, 10 on the other.
     first, second = seen_by_two_processes(beton, tmp_path, batch_size=10)

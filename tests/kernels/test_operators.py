@@ -29,6 +29,7 @@ from poolformer.kernels.pool_mix import pool_mix
 from poolformer.network.folding import fold
 from poolformer.network.fused import Fused, fuse
 
+EXHAUSTIVE = pytest.mark.exhaustive
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Samples, channels, height, width: whole and ragged tiles, one token.
 SHAPE, *ODD_SHAPES = (2, 40, 9, 10), (1, 5, 7, 3), (3, 33, 1, 1)
@@ -366,7 +367,9 @@ def test_operations_are_counted_as_those_of_the_definition():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize(
+    "again", [pytest.param(False, id="kept", marks=EXHAUSTIVE), pytest.param(True, id="recomputed")]
+)
 @pytest.mark.parametrize(
     ("mixer", "fused"), [("pooling", Fused(5, 5)), ("attention", Fused(0, 5))], ids=["pooling", "attention"]
 )
@@ -390,7 +393,9 @@ def test_a_fused_network_trains_like_another(way, mixer, fused, again):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize(
+    "again", [pytest.param(False, id="kept"), pytest.param(True, id="recomputed", marks=EXHAUSTIVE)]
+)
 def test_a_fused_network_is_compiled_in_one_graph(way, again):
     network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0).to(DEVICE)
     images = torch.randn(2, 3, 16, 16, device=DEVICE)
@@ -618,7 +623,7 @@ def test_what_a_compiler_refuses_is_quoted_in_the_log_and_not_kept(monkeypatch, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("precision", [torch.float32, pytest.param(torch.bfloat16, marks=EXHAUSTIVE)], ids=str)
 def test_inductor_leaves_cpp_as_it_is(cpp, precision):
     network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0)
     images, gradients = torch.randn(4, 3, 32, 32), []

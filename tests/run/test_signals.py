@@ -190,7 +190,7 @@ def test_a_stop_does_not_wait_for_somebody_elses_loader(fit, tmp_path, on_path, 
     assert last("run")["global_step"] == 3
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_whose_threads_hang_ends(tmp_path):
     """Also where nobody waits for them: Python would join them at its end."""
     images = write_class_folders(tmp_path / "images", images=7)

@@ -42,7 +42,7 @@ def stop_of(draw: random.Random, steps: int) -> tuple[list[str], list[Callback]]
     return [], [StopAt(draw.randrange(3 * QUICK_STEPS))]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(CHAINS))
 def test_any_chain_of_stops_leads_to_the_same_end(fit, seed):
     """POOLFORMER_STOP_CHAINS says how many."""

@@ -54,7 +54,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(fit, whole, hook, step
     assert_same_run(whole, "run")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_five_restarts_in_one_epoch_and_another_seed_change_nothing(fit):
     base = [*DIGITS, "--data.batch_size", "200"]  # seven steps an epoch
     assert fit("whole", base=base) == 0
@@ -69,7 +69,7 @@ def test_five_restarts_in_one_epoch_and_another_seed_change_nothing(fit):
     assert_same_run("whole", "run")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_images_in_folders_go_on_to_the_bit(fit, tmp_path):
     images = str(write_class_folders(tmp_path / "images", images=7))
     base = [*SHORT, *DRAWS, "--data", "FolderData", "--data.train", images, "--data.val", images]
@@ -84,7 +84,7 @@ def test_images_in_folders_go_on_to_the_bit(fit, tmp_path):
     assert_same_run("whole", "run")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_saved_in_mid_epoch_survives_what_gives_no_warning(fit, whole):
     """Killed without a signal that can be caught: what counts is the last checkpoint, here of every third step."""
     with pytest.raises(Died):
@@ -324,7 +324,12 @@ def test_a_process_that_is_interrupted_says_so_by_its_exit_code(poolformer, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("signum", "to", "code"), [("TERM", "main", 143), ("KILL", "main", -9), ("KILL", "child", None)]
+    ("signum", "to", "code"),
+    [
+        ("TERM", "main", 143),
+        pytest.param("KILL", "main", -9, marks=pytest.mark.exhaustive),
+        pytest.param("KILL", "child", None, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_two_processes_end_together(poolformer, tmp_path, signum, to, code):
     two = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
@@ -344,7 +349,7 @@ def test_two_processes_end_together(poolformer, tmp_path, signum, to, code):
 CYCLES = int(os.environ.get("POOLFORMER_KILL_CYCLES", 2))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_kills_at_random_moments_do_not_change_the_run(poolformer, tmp_path, whole):
     """SIGKILL and SIGTERM in turn; POOLFORMER_KILL_CYCLES says how often."""
     draw, run_dir = random.Random(0), tmp_path / "run"

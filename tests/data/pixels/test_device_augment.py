@@ -148,7 +148,7 @@ def test_a_device_without_double_precision_is_refused_with_the_remedy():
         check_device(torch.device("mps"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_augments_on_the_device(folder, tmp_path):
     command = [
         *(sys.executable, "-m", "poolformer", "fit", "--model.backbone", "poolformer_tiny", "--model.num_classes", "3"),

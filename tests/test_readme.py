@@ -76,9 +76,10 @@ def run(line: str, site: Path) -> None:
         extra += ON_A_CPU.split() if words[0] == "bench" else []
         extra += ON_IMAGES.split() if {"--data.train", "--data.val"} & {*words} else []
         if words[0] == "ablate":
-            # One row is enough where the document trains all, each in a process of its own.
+            # Each run has a process of its own: one seed is enough, and one row where the document trains all.
             own, _, flags = line.partition(" -- ")
-            words = [*shlex.split(own)[1:], *([] if "--rows" in own else ["--rows", "base"]), "--", *shlex.split(flags)]
+            rows = [] if "--rows" in own else ["--rows", "base"]
+            words = [*shlex.split(own)[1:], *rows, "--seeds", "0", "--", *shlex.split(flags)]
         assert main([*words, *extra]) == 0, line
     elif program == "pip":
         folder = words[-1]

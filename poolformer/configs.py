@@ -53,7 +53,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
         def __init__(self, text: str):
             super().__init__(text)
-            self.values, self.sizes = 0, {}
+            self.values = 0
+            self.sizes: dict[int, int] = {}
 
         def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
             before, is_alias = self.values, self.check_event(yaml.AliasEvent)

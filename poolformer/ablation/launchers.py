@@ -63,11 +63,15 @@ def run_here(function: Function, jobs: Sequence[Any], *, at_once: int, report: R
             while waiting and slots:
                 (index, job), slot = waiting.pop(0), slots.pop(0)
                 here, there = context.Pipe(duplex=False)
-                process = context.Process(target=_do, args=(function, job, there, devices[slot]))
+                # Every context has a Process of its own.
+                process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+                    target=_do, args=(function, job, there, devices[slot])
+                )
                 process.start()
                 there.close()
                 running[process.sentinel] = (process, here, index, slot)
             for sentinel in wait(list(running)):
+                assert isinstance(sentinel, int)
                 process, here, index, slot = running.pop(sentinel)
                 slots.append(slot)
                 report(index, _outcome(process, here))
@@ -107,7 +111,9 @@ def _do(function: Function, job: Any, outcome: Connection, devices: str | None) 
 
 def _end_with_parent() -> None:
     # Also where the parent was killed and could not end anybody.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
@@ -116,7 +122,7 @@ def _outcome(process: BaseProcess, outcome: Connection) -> str | None:
     try:
         return outcome.recv()
     except EOFError:
-        code = process.exitcode
+        code = process.exitcode or 0
         return f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
 
 

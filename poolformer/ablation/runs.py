@@ -277,9 +277,9 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
         )
     mixers = _of_other_packages(settings["model"])
     if (result := run.result()) and result.mixers not in (None, mixers):
-        before, now = (", ".join(map(" of ".join, each.items())) for each in (result.mixers, mixers))
+        then, today = (", ".join(map(" of ".join, each.items())) for each in (result.mixers, mixers))
         raise ConfigError(
-            f"'{run.directory}' was trained with {before}, now {now}: take another --out, or delete that directory to "
+            f"'{run.directory}' was trained with {then}, now {today}: take another --out, or delete that directory to "
             "train it again"
         )
 

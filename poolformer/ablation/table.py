@@ -61,7 +61,8 @@ def markdown(lines: Sequence[Line]) -> str:
 
 def _cells(line: Line) -> tuple[str, ...]:
     paper = "-" if line.row.paper_top1 is None else f"{line.row.paper_top1}"
-    if not line.results:
+    images_per_s, train_s = line.mean("images_per_s"), line.mean("train_s")
+    if images_per_s is None or train_s is None:
         return (line.row.name, paper, *("-",) * (len(HEADER) - 2))
     spread = "" if line.top1_std is None else f" ± {line.top1_std:.2f}"
     one = line.results[0]
@@ -72,8 +73,8 @@ def _cells(line: Line) -> tuple[str, ...]:
         f"{line.top1:.2f}{spread} (n={len(line.results)})",
         f"{one.parameters:,}{frozen}",
         f"{one.macs / 1e9:.3f} G" if one.macs >= 1e9 else f"{one.macs / 1e6:.2f} M",
-        f"{line.mean('images_per_s'):,.0f}",
-        duration(line.mean("train_s")),
+        f"{images_per_s:,.0f}",
+        duration(train_s),
     )
 
 
@@ -144,18 +145,19 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
     except ImportError as error:
         raise ConfigError("the figures need another package: pip install 'poolformer[plots]'") from error
 
-    lines = sorted((line for line in lines if line.results), key=lambda line: line.top1)
-    low, high = _limits([line.top1 for line in lines], [line.top1_std or 0 for line in lines])
+    measured = [(line.top1, line) for line in lines if line.top1 is not None]
+    measured.sort(key=lambda one: one[0])
+    low, high = _limits([top1 for top1, _ in measured], [line.top1_std or 0 for _, line in measured])
     paths = []
     for name, (column, label) in FIGURES.items():
-        figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(lines) + 1)), layout="constrained")
+        figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(measured) + 1)), layout="constrained")
         axes = figure.add_subplot(xlabel=label, ylabel="top-1, %", ylim=(low, high))
         axes.grid(alpha=0.3)
         # Many rows have the same cost, so their names stand in a column of their own, each as near as there is room.
-        heights = _apart([max(0.0, (line.top1 - low) / (high - low)) for line in lines])
-        for index, line in enumerate(lines):
-            colour, below = f"C{index % 10}", line.top1 < low
-            x, y = getattr(line.results[0], column) / 1e6, max(line.top1, low)
+        heights = _apart([max(0.0, (top1 - low) / (high - low)) for top1, _ in measured])
+        for index, (top1, line) in enumerate(measured):
+            colour, below = f"C{index % 10}", top1 < low
+            x, y = getattr(line.results[0], column) / 1e6, max(top1, low)
             spread = 0 if below else line.top1_std or 0
             axes.errorbar(
                 x,
@@ -168,7 +170,7 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
             )
             arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.8}
             axes.annotate(
-                f"{line.row.name}  {line.top1:.1f}",
+                f"{line.row.name}  {top1:.1f}",
                 (x, y),
                 (1.08, heights[index]),
                 textcoords="axes fraction",

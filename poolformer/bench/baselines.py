@@ -47,7 +47,7 @@ def timm_transform(*, image_size: int, crop_pct: float, training: bool) -> Calla
         is_training=True,
         auto_augment="rand-m9-mstd0.5-inc1",
         interpolation="random",
-        color_jitter=None,
+        color_jitter=None,  # type: ignore[arg-type]  # which timm takes for no jitter
         normalize=False,
     )
 

@@ -132,7 +132,7 @@ def shortest_s(model: nn.Module, images: Tensor, limits: Limits) -> float:
     """
     costs: list[float] = []
 
-    def cost(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def cost(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         operations = 2 * output.numel() * layer.weight[0].numel()
         moved = sum(each.nbytes for each in (*inputs, layer.weight, output))
         costs.append(max(operations / limits.flops, moved / limits.bytes))

@@ -255,7 +255,7 @@ def _run_as(network: nn.Module, ways: list[str], images: Tensor) -> tuple[Callab
     if "recompute" in ways:
         recompute(network)
     if "channels_last" in ways:
-        network, images = (each.to(memory_format=torch.channels_last) for each in (network, images))
+        network, images = network.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     for way in ways:
         if way in _COMPILED:
             return torch.compile(network, **_COMPILED[way]), images
@@ -306,6 +306,7 @@ def _training_step(
         optimizer.zero_grad()
         loss_of(called, images).backward()
         optimizer.step()
+        assert first.grad is not None
         return first.grad
 
     return Step(run, exact, saved, shortest_s)

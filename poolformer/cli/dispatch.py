@@ -92,7 +92,7 @@ def _answered(argv: list[str]) -> int:
         print("poolformer: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError as error:
-        return 0 if sys.stdout.error is error else _say(of_the_system(error), error)
+        return 0 if getattr(sys.stdout, "error", None) is error else _say(of_the_system(error), error)
     except PoolformerError as error:
         return _say(error, error)
     except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours

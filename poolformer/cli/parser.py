@@ -1,6 +1,7 @@
 """The option parser of the trainer's verbs: LightningCLI's, with mistakes answered in one line."""
 
 import re
+from argparse import HelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,9 +53,9 @@ class Parser(LightningArgumentParser):
         said = parser._wrong_class(message) or parser._unknown_option(message) or parser._wrong_value(message)
         raise ConfigError(said or message) from ex
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Return the help, with the options of the data module that is asked for: they depend on its class."""
-        text = super().format_help()
+        text = super().format_help() if formatter is None else super().format_help(formatter)
         if not any(action.dest == "data" for action in self._actions):
             return text
         name, there_is = self.data_class.removeprefix("poolformer.data."), ", ".join(data.__all__)

@@ -1,5 +1,6 @@
 """Options as a file can hold them: defaults of somebody's classes may be any object."""
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -12,7 +13,7 @@ _NOT_SERIALIZED = "Unable to serialize instance"  # what jsonargparse writes in 
 
 def make_plain(options: Namespace | list[Any]) -> None:
     """Replace, in place, defaults of other types than the text that their option takes: enums of texts, devices."""
-    items = vars(options).items() if isinstance(options, Namespace) else enumerate(options)
+    items: Iterable[tuple[Any, Any]] = vars(options).items() if isinstance(options, Namespace) else enumerate(options)
     for place, value in list(items):
         if isinstance(value, Namespace | list):
             make_plain(value)

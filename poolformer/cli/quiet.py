@@ -24,7 +24,7 @@ class _NoEscapes(logging.Filter):
 _no_advertising, _no_escapes = _NoAdvertising(), _NoEscapes()
 
 
-def _in_a_line(message: Warning | str, *_: object) -> str:
+def _in_a_line(message: Warning | str, *_: object, **__: object) -> str:
     return f"warning: {printable_lines(str(message))}\n"
 
 

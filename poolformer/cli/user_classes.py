@@ -255,7 +255,8 @@ def _classes_in(module: ModuleType, base: type) -> list[str]:
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for each in base.__subclasses__():
+    below: list[type] = base.__subclasses__()
+    for each in below:
         yield each
         yield from _subclasses(each)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from ..files.atomic_write import replacing
@@ -152,11 +152,12 @@ def _aspect(x: "Tensor") -> float:
 
 def _layer(backbone: "nn.Module", name: str | None) -> "nn.Module":
     modules = dict(backbone.named_modules())
-    blocks = getattr(backbone, "blocks", None)
+    blocks: Any = getattr(backbone, "blocks", None)
     if name is None and hasattr(blocks, "__len__") and hasattr(blocks[-1], "norm1"):
         return blocks[-1].norm1  # a ViT: behind its last attention only the class token counts
     if name is None:
-        name = backbone.feature_info[-1]["module"] if getattr(backbone, "feature_info", None) else None
+        stages: Any = getattr(backbone, "feature_info", None)
+        name = stages[-1]["module"] if stages else None
     if name not in modules:
         near = [each for each in modules if each and each.count(".") < 2]
         raise ConfigError(
@@ -211,7 +212,7 @@ def _evaluation_pixels(name: str, classifier: "ImageClassifier", crop_pct: float
         raise DataError(f"no image at '{name}'")
     image_size, crop_pct = classifier.hparams.image_size, crop_pct or classifier.saved_crop_pct or _CROP_PCT
     out = np.empty((3, image_size, image_size), np.uint8)
-    FileSource([Path(name)], [0]).load(0, EvalTransform(image_size=image_size, crop_pct=crop_pct), 0, out)
+    FileSource([name], [0]).load(0, EvalTransform(image_size=image_size, crop_pct=crop_pct), 0, out)
     return torch.from_numpy(out)
 
 

@@ -289,7 +289,7 @@ def to_onnx(program: "torch.export.ExportedProgram", images: "Tensor") -> "torch
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\.onnx|onnxscript|copyreg")  # about themselves
-        return torch.onnx.export(
+        translated = torch.onnx.export(
             program,
             (images,),
             dynamo=True,
@@ -298,6 +298,8 @@ def to_onnx(program: "torch.export.ExportedProgram", images: "Tensor") -> "torch
             output_names=["logits"],
             verbose=False,
         )
+    assert translated is not None  # as it would be of a program without dynamo
+    return translated
 
 
 def _safetensors(classifier: "ImageClassifier", path: Path, options: argparse.Namespace) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from typing import Any
 
 from .. import registry
 from .arguments import CommandParser
@@ -23,11 +24,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _row(name: str, entry: registry.Entry) -> dict[str, str]:
+def _row(name: str, entry: registry.Entry) -> dict[str, Any]:
     return {"name": name, "package": entry.distribution, "version": entry.version, "factory": entry.value}
 
 
-def _details(row: dict[str, str], entry: registry.Entry) -> dict[str, object]:
+def _details(row: dict[str, Any], entry: registry.Entry) -> dict[str, Any]:
     from ..network.mixer_spec import option_parameters  # torch, as the factory itself
 
     factory = entry.load()
@@ -37,7 +38,7 @@ def _details(row: dict[str, str], entry: registry.Entry) -> dict[str, object]:
     }
 
 
-def _table(rows: list[dict], *, one: bool) -> str:
+def _table(rows: list[dict[str, Any]], *, one: bool) -> str:
     if one:
         (row,) = rows
         options = "\n".join(f"  {option}" for option in row["options"].values()) or "  none"

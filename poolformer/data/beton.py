@@ -110,7 +110,7 @@ class Beton:
             raise DataError(f"{self.name(sample)}: cannot be read ({error.strerror})") from error
         if len(data) < size:
             raise DataError(f"{self.name(sample)}: the file was cut off since it was opened; copy or pack it again")
-        if self._crcs is not None and zlib.crc32(data) != self._crcs[sample]:
+        if self._crcs is not None and zlib.crc32(data.data) != self._crcs[sample]:
             raise DataError(f"{self.name(sample)}: its bytes are not those that were packed; copy or pack it again")
         return Stored(int(image["mode"]), int(image["height"]), int(image["width"]), data)
 
@@ -177,7 +177,7 @@ class Beton:
             return
         text_size = int(notes["text_size"])
         block = self._part(int(notes["place"]), np.dtype("u1"), text_size + 4 * len(self._index), "its notes")
-        sums = zlib.crc32(block), index_crc
+        sums = zlib.crc32(block.data), index_crc
         self.fingerprint = f"{sums[0]:08x}{index_crc:08x}"  # with the checksums of all images
         if sums != (notes["notes_crc"], notes["index_crc"]):
             raise self._error("is damaged: its index or notes are not what was packed; copy or pack it again")
@@ -248,10 +248,10 @@ class BetonStream:
         if self._end % self._page_size + size > self._page_size:
             self._end = _round_up(self._end, self._page_size)
         self._file.seek(self._end)
-        self._file.write(image.data)
+        self._file.write(image.data.data)
         self._index[n] = (image.mode, image.width, image.height, self._end), label
         self._allocations[n] = n, self._end, size
-        self._crcs[n] = zlib.crc32(image.data)
+        self._crcs[n] = zlib.crc32(image.data.data)
         self._end += size
         self._samples += 1
 

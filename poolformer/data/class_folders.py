@@ -40,7 +40,7 @@ class FolderFiles:
             listing = part_of(listing, split, self.root)
         classes = classes_of(listing, self.root, split=split)
         self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
-        self.names = [image.place for image in classes.images]
+        self.names: list[str] = [image.place for image in classes.images]
 
     def read(self, n: int) -> bytes:
         """The bytes of a file."""
@@ -68,7 +68,7 @@ class TarFiles:
             listing = part_of(listing, split, self.path)
         classes = classes_of(listing, self.path, split=split, is_archive=True)
         self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
-        self._places = [image.place for image in classes.images]
+        self._places: list[tuple[int, int]] = [image.place for image in classes.images]
         self.names = [f"{self.path}:{'/'.join((*image.folders, image.name))}" for image in classes.images]
 
     def read(self, n: int) -> bytes:

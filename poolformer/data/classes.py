@@ -112,8 +112,9 @@ def _refuse_splits(
     # A class may be called so, too, in which case images lie in it directly.
     are_deep = splits and not any((*top, name) in occupied for name in splits)
     one = min(inside) if len(inside) == 1 else ""
-    if one and split_kind(one) and not split_kind(one)[1] and (*top, one) in occupied and inside == everything:
-        splits = {one: split_kind(one)[0]}
+    kind = split_kind(one) if one else None
+    if kind and not kind[1] and (*top, one) in occupied and inside == everything:
+        splits = {one: kind[0]}
     elif not splits or not (are_deep or set(splits) in (inside, everything)):
         return
     folder = source.path.joinpath(*top)
@@ -126,7 +127,7 @@ def _use(splits: dict[str, str], folder: Path, source: _Source) -> str:
     pack = _packing(splits, source.path)
     if source.is_archive:
         return pack
-    options = {}
+    options: dict[str, str] = {}
     # Beside a validation set, as Food-11's, an evaluation set is one to test on.
     for name, kind in sorted(splits.items(), key=lambda split: split[0].lower().startswith("eval")):
         kind = "test" if kind == "val" and kind in options else kind

@@ -199,7 +199,7 @@ class ImageData(SeededDataModule, ABC):
                 f"'{self._classes_of}' and '{given}' do not hold the same classes; {len(odd)} are in one of them "
                 f"alone: {', '.join(odd[:5])}"
             )
-        if highest >= 0 and highest >= self.num_classes:
+        if self.num_classes is not None and 0 <= highest >= self.num_classes:
             raise DataError(
                 f"'{given}', sample {int(source.labels.argmax())}: label {highest}, but there are only "
                 f"{self.num_classes} classes (from '{self._classes_of}')"

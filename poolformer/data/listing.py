@@ -1,7 +1,7 @@
 """What was found below a folder or in an archive: images, folders, and what is left out, counted by its reason."""
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import printable
 
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
     folders: Folders
     name: str
-    place: object
+    place: Any
     """Where its bytes are: a path, or place and size in an archive."""
 
 
@@ -61,7 +61,7 @@ class Listing:
         self._endings: Counter[tuple[Folders, str]] = Counter()
         self._left: dict[tuple[Folders, tuple[str, str]], list[str]] = {}
 
-    def add(self, folders: Folders, name: str, place: object) -> None:
+    def add(self, folders: Folders, name: str, place: Any) -> None:
         """Count a file, as an image or by its ending."""
         if is_image(name):
             self.images.append(Found(folders, name, place))

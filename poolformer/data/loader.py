@@ -122,7 +122,7 @@ class Loader(Order):
             samples = self.batch_of(order, batch)
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin)
             labels = torch.from_numpy(self.source.labels[samples])
-            draws = [None] * len(samples)
+            draws: list[np.ndarray | None] = [None] * len(samples)
             whole = _Chunk(epoch, transform, batch, samples, images, labels, draws, {}, 0, len(samples))
             for place in range(0, len(samples), CHUNK):
                 yield whole._replace(place=place, end=min(place + CHUNK, len(samples)))
@@ -178,9 +178,11 @@ class _Chunk(NamedTuple):
 
     @property
     def whole_batch(self) -> tuple[Tensor, Tensor] | UnaugmentedBatch:
-        if self.draws[0] is None:
+        draws = [each for each in self.draws if each is not None]
+        if not draws:
             return self.images, self.labels
-        return UnaugmentedBatch(self.images, self.labels, np.stack(self.draws))
+        assert len(draws) == len(self.draws)
+        return UnaugmentedBatch(self.images, self.labels, np.stack(draws))
 
     @property
     def batch_without_left_out(self) -> tuple[Tensor, Tensor]:

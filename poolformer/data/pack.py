@@ -75,12 +75,13 @@ def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
     header = read_header(data)
     words, turned = decode_upright(data, name) if storage.orient else (decode(data, name), False)
     height, width = words.shape
-    too_long = storage.max_side is not None and max(height, width) > storage.max_side
+    longest = max(height, width) if storage.max_side is None else storage.max_side
+    too_long = max(height, width) > longest
     if header is not None and not (too_long or turned or storage.raw):
         _check_sides(height, width, name)
         return Stored(JPEG, height, width, np.frombuffer(data, np.uint8))
     if too_long:
-        words = _shrunk(words, storage.max_side)
+        words = _shrunk(words, longest)
     height, width = words.shape
     _check_sides(height, width, name)
     quality = storage.quality or (DEFAULT_QUALITY if storage.max_side is not None else None)

@@ -3,6 +3,7 @@
 import os
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.data import AttributeDict
 
 
 class SeededDataModule(pl.LightningDataModule):
@@ -14,6 +15,8 @@ class SeededDataModule(pl.LightningDataModule):
     Attributes:
         seed: The number that the draws follow.
     """
+
+    hparams: AttributeDict
 
     def __init__(self, seed: int | None):
         super().__init__()

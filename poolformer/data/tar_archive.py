@@ -11,7 +11,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..errors import DataError
 from .listing import LOST_LINK, NO_FILE, REPLACED, SECOND_LINK, SPARSE_FILE, Folders, Listing, is_hidden, is_image
@@ -156,6 +156,7 @@ def _files(table: _Table, listing: Listing, front: Folders) -> Iterator[tuple[Fo
     hidden: set[Folders] = set()
     folders = {path[:end] for path in table for end in range(1, len(path))}
     folders |= {path for path, member in table.items() if member.kind == FOLDER}
+    member: Member | None
     for path, member in table.items():
         first = next((depth for depth, name in enumerate(path) if is_hidden(name)), None)
         if first is not None:
@@ -222,7 +223,12 @@ def _add_folder(listing: Listing, folders: Folders) -> None:
 def _decompressor(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
     if begins_as_tar(head):  # its first name may read like one of these
         return None
-    known = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x5d\0\0": lzma.open}
+    known: dict[bytes, Callable[..., Any]] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZh": bz2.open,
+        b"\xfd7zXZ\0": lzma.open,
+        b"\x5d\0\0": lzma.open,
+    }
     try:
         from compression import zstd  # Python 3.14
 

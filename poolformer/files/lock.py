@@ -8,7 +8,7 @@ from ..errors import ConfigError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 
 class RunLock:

@@ -73,10 +73,10 @@ def _load() -> None:
 def _multiplies(dtype: torch.dtype) -> bool:
     """Try a block of two channels: whether its products are there, and what they come to."""
     with torch.device("cpu"), torch.no_grad():
-        like = {"dtype": torch.float32}
-        ones, none, weight = torch.ones(2, **like), torch.zeros(2, **like), torch.ones(2, 2, 1, 1, **like)
+        ones, none = torch.ones(2, dtype=torch.float32), torch.zeros(2, dtype=torch.float32)
+        weight = torch.ones(2, 2, 1, 1, dtype=torch.float32)
         # The norm makes -1 and 1 of it, fc1 twice 0, its bias 8, fc2 the sum.
-        x = torch.tensor([1.0, 3.0], **like)[None, :, None, None]
+        x = torch.tensor([1.0, 3.0], dtype=torch.float32)[None, :, None, None]
         try:
             y, *_ = torch.ops.poolformer_cpu.channel_mix(
                 x, ones, none, weight, 8 * ones, weight, none, ones, ones[:1], 0.0, dtype, 0
@@ -108,8 +108,8 @@ def _library(*, anew: bool = False) -> Path:
                 os.fsync(file.fileno())
             digest = Path(directory) / "digest"
             digest.write_text(_digest(built), encoding="ascii")
-            for file in (built, digest):
-                file.chmod(0o700)  # where new files are the group's too, it would not be loaded
+            for written in (built, digest):
+                written.chmod(0o700)  # where new files are the group's too, it would not be loaded
             built.replace(kept)  # whole, whoever else compiles it
             publish(digest, _digest_file(kept))
     return kept

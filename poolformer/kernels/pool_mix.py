@@ -141,7 +141,8 @@ def _parts(x: Tensor) -> ModuleType:
 
 
 def _shapes(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), *(x.new_empty(x.shape[0], dtype=a.dtype) for _ in range(2))
+    mean, rstd = (x.new_empty(x.shape[0], dtype=a.dtype) for _ in range(2))
+    return torch.empty_like(x), mean, rstd
 
 
 def _shapes_backward(

@@ -29,6 +29,9 @@ class Throughput(Callback):
         steps_s: Seconds that their steps took, loading included.
     """
 
+    _last_s: float
+    _window_s: float
+
     def __init__(self) -> None:
         self.images, self.steps_s = 0, 0.0
         self._before_s = 0.0  # of training, before this start
@@ -86,39 +89,41 @@ class RunSummary(Callback):
     @rank_zero_only
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # Counting runs the network, here on one rank alone: it must not be sharded over several yet.
-        self._complexity = count(pl_module.backbone, image_size=pl_module.hparams.image_size)
+        classifier: Any = pl_module  # `ImageClassifier`, which stands above
+        self._complexity = count(classifier.backbone, image_size=classifier.hparams.image_size)
 
     @rank_zero_only
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        size, complexity = pl_module.hparams.image_size, self._complexity
-        name, frame = pl_module.hparams.backbone, pl_module.frame
+        classifier: Any = pl_module
+        size, complexity = classifier.hparams.image_size, self._complexity
+        name, frame = classifier.hparams.backbone, classifier.frame
         built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
         size_of_it = f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
         rank_zero_info(f"{name}{f' ({built})' if built else ''}: {size_of_it}")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                _write_text(logger, pl_module, complexity)
-                _write_hyper_parameters(logger, {**pl_module.hparams, **getattr(trainer.datamodule, "hparams", {})})
+                _write_text(logger, classifier, complexity)
+                _write_hyper_parameters(logger, {**classifier.hparams, **getattr(trainer.datamodule, "hparams", {})})
 
 
-def _write_text(logger: TensorBoardLogger, pl_module: pl.LightningModule, complexity: Complexity) -> None:
-    hparams = pl_module.hparams
+def _write_text(logger: TensorBoardLogger, classifier: Any, complexity: Complexity) -> None:
+    hparams = classifier.hparams
     facts = [
         ("backbone", hparams.backbone),
-        *((option, str(value)) for option, value in pl_module.frame.items()),
+        *((option, str(value)) for option, value in classifier.frame.items()),
         ("parameters", f"{complexity.parameters:,}"),
         ("MACs", f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}"),
     ]
     layers = [
         (f"`{name}`", type(layer).__name__, f"{sum(parameter.numel() for parameter in layer.parameters()):,}")
-        for name, layer in pl_module.backbone.named_modules()
+        for name, layer in classifier.backbone.named_modules()
         if name and name.count(".") < 4
     ]
     text = _table(("", ""), facts) + "\n\n" + _table(("layer", "type", "parameters"), layers)
     logger.experiment.add_text("model", text)
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -167,11 +172,12 @@ class PredictionWriter(BasePredictionWriter):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         prediction: Tensor,
-        batch_indices: Sequence[int],
+        batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        classifier: Any = pl_module
         images = getattr(trainer.datamodule, "predict_names", None)
         if not batch_indices:  # Lightning knows them of PyTorch's own loader only
             batch_indices = self._indices(trainer.predict_dataloaders, batch_idx, len(prediction))
@@ -179,7 +185,7 @@ class PredictionWriter(BasePredictionWriter):
         for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
             row = [images[index] if images else index]
             for value, label in zip(values, labels, strict=True):
-                row += [pl_module.class_name(label), f"{value:.6f}"]
+                row += [classifier.class_name(label), f"{value:.6f}"]
             self._rows.writerow(row)
 
     def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:

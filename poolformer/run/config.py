@@ -58,7 +58,8 @@ def in_its_place(content: dict[str, Any], file: Path, *, run_dir: str | None = N
         run_dir: Another directory that was asked for; what callbacks and loggers wrote to goes along.
     """
     folder, trainer = file.parent, content.get("trainer")
-    before = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    trainer = trainer if isinstance(trainer, dict) else {}
+    before = trainer.get("default_root_dir")
     base = _base(file, before)
     content = _rooted(content, file, base, before)
     if not before:
@@ -115,8 +116,10 @@ def _base(file: Path, before: str | None) -> Path | None:
     if said is not None:
         return Path(said)
     folder = file.parent.absolute()
-    parts = Path(os.path.normpath(before)).parts if before else ()
-    if parts and not os.path.isabs(before) and folder.parts[-len(parts) :] == parts:
+    if not before or os.path.isabs(before):
+        return None
+    parts = Path(os.path.normpath(before)).parts
+    if parts and folder.parts[-len(parts) :] == parts:
         return Path(*folder.parts[: -len(parts)])
     return None
 

@@ -56,6 +56,8 @@ class EvaluatedData(Callback):
         if self._has_said or trainer.sanity_checking or trainer.fast_dev_run:
             return
         images, labels = batch if isinstance(batch, Batch) else batch[:2]
+        if labels is None:
+            return
         if self._seen is None:
             self._seen = torch.zeros(pl_module.hparams.num_classes, dtype=torch.bool, device=labels.device)
             side, sides = pl_module.hparams.image_size, tuple(images.shape[-2:])
@@ -77,7 +79,8 @@ class EvaluatedData(Callback):
         classes = _num_classes(trainer.datamodule) or len(seen)
         if part is None:
             return
-        found = int(pl_module.all_gather(seen.int()).reshape(-1, len(seen)).any(0).sum())
+        gathered: Any = pl_module.all_gather(seen.int())  # of whatever it is given
+        found = int(gathered.reshape(-1, len(seen)).any(0).sum())
         if found < classes:
             option = "overfit_batches" if trainer.overfit_batches else f"limit_{split}_batches"
             verb = "tests" if split == "test" else "validates"

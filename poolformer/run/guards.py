@@ -131,7 +131,7 @@ def _not_finite(tensors: Iterable[tuple[str, Any]], device: torch.device) -> lis
 
 
 def _optimizer_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[tuple[str, Any]]:
-    names = {parameter: name for name, parameter in pl_module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in pl_module.named_parameters()}
     for optimizer in trainer.optimizers:
         for parameter, state in optimizer.state.items():
             for key, value in state.items():

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def image_set(loader: Any, split: str) -> dict[str, Any]:
     data_set = getattr(loader, "dataset", None)
     labels = getattr(loader, "labels", getattr(data_set, "targets", None))
     if labels is None:
-        return {f"{split}_images": len(data_set)} if hasattr(data_set, "__len__") else {}
+        return {f"{split}_images": len(data_set)} if isinstance(data_set, Sized) else {}
     known = {f"{split}_images": len(labels), f"{split}_labels": _digest_of_labels(labels)}
     files = getattr(getattr(loader, "source", None), "fingerprint", None)
     return {**known, f"{split}_files": files} if files else known

@@ -52,16 +52,17 @@ class Waiting:
         self._is_watched, self._code = True, code
         signal.signal(_WAKE, self._wake)
         # Not `threading.Thread`: this is called by signal handlers, which may have interrupted the start of another.
-        _thread.start_new_thread(self._keep_waking, (seconds, threading.main_thread().ident))
+        _thread.start_new_thread(self._keep_waking, (seconds, threading.main_thread().ident, _WAKE))
 
     def close(self) -> None:
         """Leave the main thread alone from now on."""
         self._is_watched = self._is_on = False
 
-    def _keep_waking(self, seconds: float, thread: int) -> None:
+    def _keep_waking(self, seconds: float, thread: int | None, signum: int) -> None:
+        assert thread is not None
         time.sleep(seconds)
         while self._is_watched:
-            signal.pthread_kill(thread, _WAKE)
+            signal.pthread_kill(thread, signum)
             time.sleep(_AGAIN_S)
 
     def _wake(self, signum: int, frame: FrameType | None) -> None:

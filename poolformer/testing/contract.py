@@ -86,7 +86,7 @@ class Rule:
     @property
     def sentence(self) -> str:
         """The rule in words."""
-        return " ".join(inspect.getdoc(self.check).split())
+        return " ".join((inspect.getdoc(self.check) or "").split())
 
     def judge(self, mixer: Mixer) -> str | None:
         """Return what was found and what to do, or None where the mixer keeps the rule."""

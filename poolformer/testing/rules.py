@@ -155,7 +155,9 @@ def runs_in_bfloat16(case: Case) -> str | None:
     with torch.autocast(tokens.device.type, torch.bfloat16):
         mixed = _mix(module, tokens)
     mixed.float().sum().backward()
-    return None if mixed.isfinite().all() and tokens.grad.isfinite().all() else "the output or gradient is not finite"
+    gradient = tokens.grad
+    finite = gradient is not None and mixed.isfinite().all() and gradient.isfinite().all()
+    return None if finite else "the output or gradient is not finite"
 
 
 def runs_in_float64(case: Case) -> str | None:

@@ -24,7 +24,8 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = functools.partial(numba.njit, nogil=True, error_model="numpy")
     try:
         made = compiled(cache=True)(function)
-        if _has_room(Path(made.stats.cache_path)):
+        folder = made.stats.cache_path
+        if folder is not None and _has_room(Path(folder)):
             return made
     except RuntimeError:  # numba finds no place: neither this folder nor a home can be written
         pass
@@ -50,11 +51,12 @@ def _has_room(folder: Path) -> bool:
 
 @contextmanager
 def _cache_in(folder: Path) -> Iterator[None]:
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    settings: Any = numba.config  # which gets its names when it is imported
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before
 
 
 @functools.cache

@@ -186,7 +186,7 @@ def _decode_with_pillow(data: bytes | np.ndarray, name: str) -> np.ndarray:
     if len(data) == 0:
         raise DataError(f"{name}: the file is empty; replace it or leave it out")
     try:
-        with Image.open(io.BytesIO(data), formats=_readable()) as image:
+        with Image.open(io.BytesIO(bytes(data)), formats=_readable()) as image:
             _check_size(image.height, image.width, name)
             return np.asarray(_of_8_bits(image, name).convert("RGB"))
     except DataError:

@@ -123,14 +123,14 @@ def _loss_in_scans(jpeg: bytes, parts: list[Segment], frame: Segment) -> str | N
     return None
 
 
-def _nothing_known(jpeg: bytes, frame: Segment) -> dict[int, np.ndarray]:
+def _nothing_known(jpeg: bytes, frame: Segment) -> dict[int | None, np.ndarray]:
     """For each component of a progressive JPEG, which coefficients of its blocks are not zero."""
     numbers = jpeg[frame.start + 10 : frame.end : 3]
     return {number: np.zeros(_grid(jpeg, frame, number).mcus, np.uint64) for number in numbers}
 
 
 def _ends_well_in_scan(
-    jpeg: bytes, before: list[Segment], frame: Segment, scan: Segment, known: dict[int, np.ndarray]
+    jpeg: bytes, before: list[Segment], frame: Segment, scan: Segment, known: dict[int | None, np.ndarray]
 ) -> bool:
     data = scan.start + 2 + int.from_bytes(jpeg[scan.start + 2 : scan.start + 4], "big")
     first, last, bits = jpeg[data - 3 : data]

@@ -71,8 +71,7 @@ def parse_policy(text: str | None) -> Policy:
     if text is None:
         return Policy(0, 0.0, 0.0, 0.0)
     name, *parts = text.split("-")
-    found = [match.groups() for match in (re.fullmatch(_PART, part) for part in parts) if match]
-    values = dict(found)
+    values: dict[str, str] = {match[1]: match[2] for match in (re.fullmatch(_PART, part) for part in parts) if match}
     magnitude = float(values.get("m", 10))
     if name != "rand" or len(values) != len(parts) or values.get("inc") != "1" or magnitude > 10:
         raise ConfigError(

@@ -77,7 +77,14 @@ class TrainTransform:
             raise ConfigError(f"augment_on={augment_on!r}: host or device")
         self.image_size = image_size
         self._seed = word(seed)
-        self._crop = Crop(*map(float, (*scale, *ratio, hflip)), INTERPOLATIONS[interpolation])
+        self._crop = Crop(
+            scale_min=float(scale[0]),
+            scale_max=float(scale[1]),
+            ratio_min=float(ratio[0]),
+            ratio_max=float(ratio[1]),
+            flip_rate=float(hflip),
+            interpolation=INTERPOLATIONS[interpolation],
+        )
         self._policy, self._left_out = parse_policy(auto_augment), parse_policy(None)
         self._on_host = augment_on == "host"
 

@@ -6,10 +6,15 @@ BIN    := $(VENV)/bin
 PINS   := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 ARGS   ?=
 
-.PHONY: fit test audit setup ffcv clean
+.PHONY: fit lint test audit setup ffcv clean
 
 fit: setup
 	$(BIN)/poolformer fit $(ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -58,8 +58,9 @@ class Schedule:
         min_lr: Learning rate at the end of the cosine and after it.
 
     Example:
-        >>> Schedule(peak_lr=4e-3, epochs=300, warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5)(150)
-        0.002005
+        >>> schedule = Schedule(peak_lr=4e-3, epochs=300, warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5)
+        >>> [f"{schedule(epoch):.6f}" for epoch in (0, 4, 5, 150, 300)]
+        ['0.000001', '0.003200', '0.003997', '0.002005', '0.000010']
     """
 
     peak_lr: float

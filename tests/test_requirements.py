@@ -2,9 +2,11 @@
 
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
@@ -15,6 +17,7 @@ else:
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REQUIRED = {one.name: one for one in map(Requirement, PROJECT["dependencies"])}
+LINTERS = {one.name: one for one in map(Requirement, PROJECT["optional-dependencies"]["lint"])}
 PINS = (ROOT / "constraints.txt").read_text().splitlines()
 
 
@@ -38,7 +41,12 @@ def test_every_pin_is_one_version_and_no_address():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("package", REQUIRED)
-def test_the_pins_meet_the_requirements(package):
+@pytest.mark.parametrize("required", [*REQUIRED.values(), *LINTERS.values()], ids=lambda required: required.name)
+def test_the_pins_meet_the_requirements(required):
     pins = dict(line.split("==") for line in PINS)
-    assert REQUIRED[package].specifier.contains(pins[package])
+    assert required.specifier.contains(pins[required.name])
+
+
+def test_a_wheel_says_that_the_package_is_typed(tmp_path):
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    assert "poolformer/py.typed" in zipfile.ZipFile(wheel).namelist()

@@ -14,7 +14,9 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -101,6 +103,12 @@ class ImageClassifier(pl.LightningModule):
         torch.Size([2, 10])
     """
 
+    # What `save_hyperparameters` and `register_buffer` make.
+    hparams: AttributeDict
+    mean: Tensor
+    std: Tensor
+    _logit_of_label: Tensor | None
+
     def __init__(
         self,
         backbone: str = "poolformer_s12",
@@ -134,7 +142,7 @@ class ImageClassifier(pl.LightningModule):
     ):
         super().__init__()
         option_ranges.check("model", locals(), option_ranges.MODEL)
-        asked = {
+        asked: dict[str, Any] = {
             "mixer": mixer,
             "norm": norm,
             "act": act,
@@ -342,7 +350,7 @@ class ImageClassifier(pl.LightningModule):
             images = images.to(self.mean.dtype, copy=True, memory_format=torch.channels_last)
         if labels is not None and self._logit_of_label is not None:
             labels = self._logit_of_label[labels]
-        if not self.trainer.training:
+        if labels is None or not self.trainer.training:
             return Batch(images, labels)
         # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
         seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
@@ -350,6 +358,7 @@ class ImageClassifier(pl.LightningModule):
 
     def _check_of_stage(self) -> BatchCheck:
         stage = self.trainer.state.stage
+        assert stage is not None
         if stage not in self._checks:
             module = getattr(self.trainer, "datamodule", None)
             self._checks[stage] = BatchCheck(
@@ -363,6 +372,7 @@ class ImageClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = self._prepared(batch)
+        assert targets is not None
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
         self.log("train/loss", loss, prog_bar=True)
@@ -380,8 +390,9 @@ class ImageClassifier(pl.LightningModule):
         """Return the probabilities (B, K)."""
         return self(self._prepared(batch).images).float().softmax(1)
 
-    def _evaluate(self, metrics: torch.nn.ModuleDict, split: str, batch: Batch) -> None:
+    def _evaluate(self, metrics: Any, split: str, batch: Batch) -> None:
         images, labels = self._prepared(batch)
+        assert labels is not None
         logits = self(images)
         metrics["images"].update(float(len(labels)))
         metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
@@ -390,7 +401,7 @@ class ImageClassifier(pl.LightningModule):
         for name, metric in metrics.items():
             self.log(f"{split}/{name}", metric, prog_bar=name in ("loss", "top1"), on_step=False, on_epoch=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
         peak_lr = self._peak_lr()
         optimizer = torch.optim.AdamW(parameter_groups(self.backbone, self.hparams.weight_decay), lr=peak_lr)

@@ -391,6 +391,8 @@ def _fit(run: Run, said: list[str]) -> None:
 
 
 def _result(cli: "TrainingCLI") -> Result:
+    from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
     from ..network.complexity import count
     from ..run.callbacks import Throughput
     from ..run.directory import HEADLINE
@@ -406,8 +408,10 @@ def _result(cli: "TrainingCLI") -> Result:
     if HEADLINE not in metrics:
         raise PoolformerError(f"{HEADLINE} was not measured: no epoch was evaluated")
     top1 = metrics[HEADLINE]
-    scores = [callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == HEADLINE]
-    throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    savers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    scores = [callback.best_model_score for callback in savers if callback.monitor == HEADLINE]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning, declared nowhere
+    throughput = next(callback for callback in callbacks if isinstance(callback, Throughput))
     complexity = count(model.backbone, image_size=model.hparams.image_size)
     return Result(
         top1=top1,

@@ -218,7 +218,8 @@ class ImageData(SeededDataModule, ABC):
             rank=rank,
             world=world,
         )
-        loader.repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        # `overfit_batches` is set by Lightning and declared nowhere.
+        loader.repeats = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return loader
 
 

@@ -34,7 +34,7 @@ def checkpoints(run_dir: Path, save_every_n_steps: int | None = None) -> list[Mo
         run_dir: The run's directory.
         save_every_n_steps: Steps after which ``last`` is written inside an epoch, besides its end.
     """
-    options = {
+    options: dict[str, Any] = {
         "dirpath": run_dir / "checkpoints",  # wherever a logger of the user's writes
         "save_top_k": 1,
         "auto_insert_metric_name": False,

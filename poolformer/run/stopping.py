@@ -161,7 +161,7 @@ class StopOnSignal(Callback):
 
     def save_and_leave(self, trainer: pl.Trainer) -> None:
         """Save where something is trained, and raise `Stopped`."""
-        if self._may_save(trainer):
+        if self.checkpoint is not None and self._may_save(trainer):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
             if has_saved(trainer):
                 rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
@@ -170,7 +170,7 @@ class StopOnSignal(Callback):
         self._leave(trainer)
 
     def _may_save(self, trainer: pl.Trainer) -> bool:
-        return self.checkpoint is not None and trainer.state.fn == "fit" and not trainer.fast_dev_run
+        return trainer.state.fn == "fit" and not trainer.fast_dev_run
 
     def leave_without_batch(self, trainer: pl.Trainer, error: Exception, *, saves: bool) -> None:
         """End a run whose next batch cannot be read, with all whole steps saved.
@@ -183,7 +183,7 @@ class StopOnSignal(Callback):
             DataError: In place of one, with where the steps are; any other error is raised as it is.
         """
         # The other ranks wait in the middle of their step: nothing can be saved together.
-        if not saves or trainer.world_size > 1 or not self._may_save(trainer):
+        if not saves or trainer.world_size > 1 or self.checkpoint is None or not self._may_save(trainer):
             raise error
         trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if not has_saved(trainer):
@@ -284,8 +284,9 @@ class WholeSteps(Callback):
                 f"{max(accumulated)} batches (--trainer.accumulate_grad_batches): choose a number of batches, a "
                 "multiple of that"
             )
-        in_mid_epoch = batches not in (None, trainer.num_training_batches, float("inf"))
-        uneven = next((each for each in accumulated if in_mid_epoch and batches % each), None)
+        if batches is None or batches in (trainer.num_training_batches, float("inf")):
+            return
+        uneven = next((each for each in accumulated if batches % each), None)
         if uneven:
             raise ConfigError(
                 f"--trainer.val_check_interval: validation after {batches} batches comes in the middle of a step, "

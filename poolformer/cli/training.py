@@ -110,7 +110,8 @@ class TrainingCLI(OneVerbCLI):
     """
 
     def __init__(self, asked: Asked):
-        self.asked, self.verb, self.resume = asked, asked.verb, None
+        self.asked, self.verb = asked, asked.verb
+        self.resume: resuming.Resume | None = None
         super().__init__(
             ImageClassifier,
             pl.LightningDataModule,
@@ -124,7 +125,7 @@ class TrainingCLI(OneVerbCLI):
             save_config_callback=None,  # RunDirectory does it, when nothing can fail any more
         )
 
-    def subcommands(self) -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's knows no instance
         """Offer the one verb that was asked for, without a switch to load checkpoints as code."""
         return {self.verb: LightningCLI.subcommands()[self.verb] | {"weights_only"}}
 
@@ -162,7 +163,9 @@ class TrainingCLI(OneVerbCLI):
             # One size for both: the loader makes the images that the mixers are built for.
             parser.link_arguments("data", "model.image_size", compute_fn=data_section.image_size_of)
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+    def parse_arguments(  # type: ignore[override]  # it is given the words alone
+        self, parser: LightningArgumentParser, args: list[str]
+    ) -> None:
         """Parse, with the hyper-parameters of a checkpoint below everything that was said."""
         asked, verb_parser = self.asked, self.verb_parser
         verb_parser.files, verb_parser.flags, verb_parser.description = asked.read_files, asked.flags, asked.description
@@ -264,7 +267,8 @@ class TrainingCLI(OneVerbCLI):
     def run_verb(self, run: Callable[[], None]) -> None:
         """Call the trainer's method; its mistakes come out as ours."""
         try:
-            with lightning_refusals.told(vars(self.options.trainer), checkpoint=self.resume and self.resume.path):
+            checkpoint = self.resume.path if self.resume else None
+            with lightning_refusals.told(vars(self.options.trainer), checkpoint=checkpoint):
                 run()
         except MisfitError as error:
             raise self._of_checkpoint(error) from error
@@ -272,6 +276,7 @@ class TrainingCLI(OneVerbCLI):
             raise SystemExit(128 + signal.SIGTERM) from None
 
     def _of_checkpoint(self, error: MisfitError) -> CheckpointError:
+        assert self.resume is not None
         return CheckpointError(f"'{self.resume.path}': {error}{candidates(self.resume.path)}")
 
     def fit(self, **arguments: Any) -> None:

@@ -102,10 +102,10 @@ def _adder(trainer: pl.Trainer, checkpoint: dict[str, Any], key: Any) -> str:
     """Return who adds an entry of a checkpoint: each of them is asked again; nothing where Lightning adds it."""
     if key in OF_LIGHTNING:
         return ""
-    if key == type(trainer.datamodule).__qualname__:  # type: ignore[attr-defined]  # Lightning declares none
+    if key == type(trainer.datamodule).__qualname__:
         return f"data module {key}"
     without = {name: part for name, part in checkpoint.items() if name != key}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning declares none
+    for callback in trainer.callbacks:
         probe = dict(without)
         callback.on_save_checkpoint(trainer, trainer.lightning_module, probe)
         if key in probe:

@@ -15,7 +15,9 @@ from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
-EvaluationLoop, FitLoop, TrainingEpochLoop = _EvaluationLoop, _FitLoop, _TrainingEpochLoop
+EvaluationLoop = _EvaluationLoop
+FitLoop = _FitLoop
+TrainingEpochLoop = _TrainingEpochLoop
 
 
 class OneVerbCLI(LightningCLI):
@@ -55,7 +57,7 @@ class OneVerbCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         super()._add_instantiators()
         # Lightning's have the hyper-parameters of the modules recorded.
-        for (class_type, subclasses), build in list(self.parser._instantiators.items()):
+        for (class_type, subclasses), build in list((self.parser._instantiators or {}).items()):
             self.parser.add_instantiator(self.building(build), class_type, subclasses=subclasses)
         self.parser.add_instantiator(self.building(self.build_object), object)
 
@@ -116,7 +118,9 @@ def should_validate(epoch_loop: _TrainingEpochLoop, data_fetcher: Any = None) ->
         epoch_loop: The loop over batches.
         data_fetcher: What the loop's hooks are given; None for that of the trainer.
     """
-    return epoch_loop._should_check_val_fx(data_fetcher or epoch_loop.trainer.fit_loop._data_fetcher)
+    fetcher = data_fetcher or epoch_loop.trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    return epoch_loop._should_check_val_fx(fetcher)
 
 
 def skips_validation(epoch_loop: _TrainingEpochLoop) -> bool:

@@ -4,7 +4,6 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 (B, 3, H, W) and int64 labels (B,); normalisation and mixing happen here, on the device.
 """
 
-import copy
 import inspect
 import os
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torchmetrics import MeanMetric, SumMetric
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from . import option_ranges
@@ -27,15 +26,16 @@ from .checkpoint.pretrained import compare
 from .checkpoint.reading import RECORD, differences, hyper_parameters, import_references, read_run, record
 from .claims import Outline, check_claims, misfit
 from .data.batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
-from .data.class_names import check_count, check_resumed, count_of, imagenet_names, names_of, positions
+from .data.class_names import check_resumed
+from .data.labels import Classes, classes_of, logits_of_labels, names_to_learn
 from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from .files.shell import quoted
 from .network.frame_options import built_options
-from .network.fused import fuse, fusing_pays
 from .network.metaformer import Activation, Norm
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
 from .registry import describe
 from .run import provenance
+from .run.execution import check_growth, compile_in_place, fuse_blocks
 from .run.facts import RUN, run_facts, use_new_options
 from .run.lightning_internals import trainer_of
 from .run.reproducibility import changes, seed_draws
@@ -176,7 +176,7 @@ class ImageClassifier(pl.LightningModule):
         self.register_buffer("_logit_of_label", None, persistent=False)
         # What the logits mean, not the labels: those of the data that is evaluated may be others.
         self.class_names: list[str] | None = getattr(self.backbone, "class_names", None) if pretrained else None
-        self._data_names: list[str] | None = None
+        self._classes = Classes(None, None)
         self._has_published_weights = pretrained is not None
         self.trained_as: dict[str, Any] | None = None
         self.saved_metrics: dict[str, float] = {}
@@ -184,191 +184,12 @@ class ImageClassifier(pl.LightningModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._before: dict[str, Any] = {}
         self._checks: dict[Any, BatchCheck] = {}
-        self.val_metrics = _metrics(num_classes)
-        self.test_metrics = _metrics(num_classes)
+        self.val_metrics = _metrics(num_classes, prefix="val/")
+        self.test_metrics = _metrics(num_classes, prefix="test/")
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to logits (B, K)."""
         return self.backbone(images)
-
-    def class_name(self, label: int) -> str:
-        """Return the name of a class, its number where the data had no name for it."""
-        names = self.class_names or self._data_names or []
-        if self.class_names is None and len(names) != self.hparams.num_classes:
-            names = []
-        return names[label] if label < len(names) else str(label)
-
-    def setup(self, stage: str) -> None:
-        """Compare what the trainer and the data are with what the model was built for.
-
-        Raises:
-            ConfigError: The data has classes that the model does not know, its images grow and the
-                backbone takes one size only, the cosine has no end, or nothing can be compiled here.
-            DataError: The names of its classes are no list of names.
-            OptionsError: The backbone cannot be recomputed.
-        """
-        self._checks = {}
-        if stage == "fit" and (self.trainer.max_epochs or -1) < 0:
-            raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
-        if stage == "fit":
-            self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
-            self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
-        self._data_names, self._logit_of_label = names_of(self.trainer.datamodule), None
-        if stage == "fit":
-            self._take_classes()
-        if self.hparams.fused:
-            self._fuse()
-        if self.hparams.recompute and stage == "fit":
-            recompute(self.backbone)
-        if self.hparams.compile:
-            self._compile()
-
-    def _take_classes(self) -> None:
-        """Have the logits mean the classes of the data that is trained on."""
-        names = self._data_names
-        if note := check_count(self._num_data_classes, None, None, self.hparams.num_classes):
-            rank_zero_warn(note)
-        if self._has_published_weights and self.class_names and names and self.class_names != names:
-            rank_zero_info(
-                "The weights' head is for other classes, or for these in another order: it learns the data's"
-            )
-        self.class_names = names or self.class_names
-
-    def _match_classes(self) -> None:
-        """Bring the labels of data that is evaluated to the logits of the same names."""
-        theirs, ours = self._data_names, self.class_names
-        if theirs and not ours and self._has_published_weights:
-            ours = imagenet_names(theirs, self.hparams.num_classes)
-        if not (theirs and ours):
-            if note := check_count(self._num_data_classes, theirs, ours, self.hparams.num_classes):
-                if theirs and self._has_published_weights:
-                    raise ConfigError(f"{note}. Evaluate on all its classes")
-                rank_zero_warn(note)
-            return
-        places = positions(theirs, ours)
-        if len(theirs) < len(ours):
-            rank_zero_info(f"The data has {len(theirs)} of the {len(ours)} classes that the network knows")
-        if places != list(range(len(places))):
-            rank_zero_info("Labels of the data are other numbers than the network's: they are compared by name")
-            self._logit_of_label = torch.tensor(places, device=self.device)
-
-    @property
-    def _num_data_classes(self) -> int | None:
-        count = count_of(self.trainer.datamodule) or (self._data_names and len(self._data_names))
-        return count or (None if self.hparams.num_classes else 1)
-
-    def _fuse(self) -> None:
-        device, precision = self.trainer.strategy.root_device.type, self.trainer.precision
-        if not fusing_pays(device, torch.bfloat16 if precision.startswith("bf16") else torch.float32):
-            rank_zero_warn(
-                "--model.fused needs Triton on a GPU, and on a CPU C++ that can be compiled and has products in the "
-                f"precision: on this {device}, in {precision}, the blocks stay as they are"
-            )
-            return
-        tokens, channels = fuse(self.backbone)
-        if tokens or channels:
-            rank_zero_info(f"fused operators mix the tokens of {tokens} blocks and the channels of {channels}")
-        else:
-            rank_zero_warn("--model.fused changes nothing: there is no fused operator for the blocks of this backbone")
-
-    def _compile(self) -> None:
-        try:  # on two numbers: without a compiler the first step would fail with a page of traceback
-            torch.compile(torch.sin)(torch.zeros(2, device=self.trainer.strategy.root_device))
-        except Exception as error:
-            raise ConfigError(f"--model.compile: PyTorch cannot compile here: {describe(error)[:300]}") from error
-        self.backbone.compile()  # in place: the state dict keeps its names
-
-    def check_growth(self, growth: dict[str, int] | None) -> None:
-        """Try the sizes of growing images on shapes alone: whether a network takes them, it does not say.
-
-        Raises:
-            ConfigError: The backbone takes one size only.
-        """
-        if not growth:
-            return
-        on_meta = copy.deepcopy(self.backbone).to("meta").eval()
-        with torch.no_grad():
-            try:
-                on_meta(torch.empty(1, 3, self.hparams.image_size, self.hparams.image_size, device="meta"))
-            except Exception:  # a network that looks at values: shapes alone say nothing of it
-                return
-        for side in (growth["first"], growth["last"]):
-            try:
-                with torch.no_grad():
-                    on_meta(torch.empty(1, 3, side, side, device="meta"))
-            except Exception as error:
-                raise ConfigError(
-                    f"backbone {self.hparams.backbone!r} is built for images of {self.hparams.image_size} pixels and "
-                    f"does not take {side}, so training images cannot grow: leave out --data.growth ({describe(error)})"
-                ) from error
-
-    def on_train_start(self) -> None:
-        """Say with which other options a run goes on than it had before."""
-        before, self._before = self._before, {}
-        use_new_options(self.trainer, before)
-        now = {**self._facts(), **self.hparams, **getattr(self.trainer.datamodule, "hparams", {})}
-        if before.get("max_epochs", now["max_epochs"]) != now["max_epochs"]:
-            rank_zero_info(f"The schedule is now one of {now['max_epochs']} epochs, not of {before['max_epochs']}")
-        changed = changes(
-            before, {name: value for name, value in now.items() if name not in ("seed_everything", "max_epochs")}
-        )
-        if changed:
-            rank_zero_warn(f"the run goes on from this checkpoint with other options: {', '.join(changed)}")
-
-    def _facts(self) -> dict[str, Any]:
-        """What a run is made of beside the options of model and data; checkpoints keep it."""
-        data_module = {provenance.FACT: provenance.class_path_of(self.trainer.datamodule)}
-        return {"seed_everything": self.seed, **data_module, **run_facts(self.trainer)}
-
-    def on_validation_start(self) -> None:
-        check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)
-        if self.trainer.state.fn == "validate":
-            self._match_classes()
-
-    def on_test_start(self) -> None:
-        check_one_loader(self.trainer, "test", self.trainer.test_dataloaders)
-        self._match_classes()
-
-    def on_predict_start(self) -> None:
-        check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).
-
-        Raises:
-            DataError: It is not uint8 images (B, 3, H, W) with int64 labels (B,).
-        """
-        return self._prepared(batch, dataloader_idx)
-
-    def _prepared(self, batch: Any, dataloader_idx: int = 0) -> Batch:
-        if isinstance(batch, Batch):  # otherwise the data module has an on_after_batch_transfer, and ours was not asked
-            return batch
-        images, labels = self._check_of_stage()(batch, dataloader_idx)
-        if images.dtype == torch.uint8:
-            images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
-        else:  # as a copy: mixing and erasing happen in place
-            images = images.to(self.mean.dtype, copy=True, memory_format=torch.channels_last)
-        if labels is not None and self._logit_of_label is not None:
-            labels = self._logit_of_label[labels]
-        if labels is None or not self.trainer.training:
-            return Batch(images, labels)
-        # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
-        seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
-        return Batch(*self.augment(images, labels))
-
-    def _check_of_stage(self) -> BatchCheck:
-        stage = self.trainer.state.stage
-        assert stage is not None
-        if stage not in self._checks:
-            module = getattr(self.trainer, "datamodule", None)
-            self._checks[stage] = BatchCheck(
-                source_name(self.trainer, stage.dataloader_prefix or stage.value),
-                channels=len(self.mean),
-                classes=self._num_data_classes or self.hparams.num_classes,
-                normalised=getattr(module, NORMALISED, False) is True,
-                labelled=not self.trainer.predicting,
-            )
-        return self._checks[stage]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = self._prepared(batch)
@@ -381,25 +202,30 @@ class ImageClassifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(self.val_metrics, "val", batch)
+        self._evaluate(self.val_metrics, batch)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(self.test_metrics, "test", batch)
+        self._evaluate(self.test_metrics, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the probabilities (B, K)."""
         return self(self._prepared(batch).images).float().softmax(1)
 
-    def _evaluate(self, metrics: Any, split: str, batch: Batch) -> None:
+    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> None:
         images, labels = self._prepared(batch)
         assert labels is not None
         logits = self(images)
-        metrics["images"].update(float(len(labels)))
-        metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
-        for name in ("top1", "top5"):
-            metrics[name].update(logits, labels)
+        metrics.update(preds=logits, target=labels, value=F.cross_entropy(logits, labels, reduction="none"))
         for name, metric in metrics.items():
-            self.log(f"{split}/{name}", metric, prog_bar=name in ("loss", "top1"), on_step=False, on_epoch=True)
+            in_bar = name.endswith(("loss", "top1"))
+            self.log(name, metric, prog_bar=in_bar, on_step=False, on_epoch=True)
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, its number where the data had no name for it."""
+        names = self.class_names or self._classes.names or []
+        if self.class_names is None and len(names) != self.hparams.num_classes:
+            names = []
+        return names[label] if label < len(names) else str(label)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
@@ -446,6 +272,120 @@ class ImageClassifier(pl.LightningModule):
             )
         return max(epochs, 1)
 
+    def setup(self, stage: str) -> None:
+        """Compare what the trainer and the data are with what the model was built for.
+
+        Raises:
+            ConfigError: The data has classes that the model does not know, its images grow and the
+                backbone takes one size only, the cosine has no end, or nothing can be compiled here.
+            DataError: The names of its classes are no list of names.
+            OptionsError: The backbone cannot be recomputed.
+        """
+        self._checks, self._logit_of_label = {}, None
+        self._classes = classes_of(self.trainer.datamodule, logits=self.hparams.num_classes)
+        if stage == "fit":
+            self._set_up_training()
+        device = self.trainer.strategy.root_device
+        if self.hparams.fused:
+            fuse_blocks(self.backbone, device=device, precision=self.trainer.precision)
+        if self.hparams.recompute and stage == "fit":
+            recompute(self.backbone)
+        if self.hparams.compile:
+            compile_in_place(self.backbone, device=device)
+
+    def _set_up_training(self) -> None:
+        if (self.trainer.max_epochs or -1) < 0:
+            raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
+        self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
+        self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
+        self.class_names = names_to_learn(self._classes, self.class_names, logits=self.hparams.num_classes)
+
+    def check_growth(self, growth: dict[str, int] | None) -> None:
+        """Try the sizes of progressive resizing on shapes alone.
+
+        Raises:
+            ConfigError: The backbone takes one size only.
+        """
+        check_growth(self.backbone, growth, name=self.hparams.backbone, image_size=self.hparams.image_size)
+
+    def on_train_start(self) -> None:
+        """Say which options of a resumed run are others than it had before."""
+        before, self._before = self._before, {}
+        use_new_options(self.trainer, before)
+        now = {**self._facts(), **self.hparams, **getattr(self.trainer.datamodule, "hparams", {})}
+        if before.get("max_epochs", now["max_epochs"]) != now["max_epochs"]:
+            rank_zero_info(f"The schedule is now one of {now['max_epochs']} epochs, not of {before['max_epochs']}")
+        changed = changes(
+            before, {name: value for name, value in now.items() if name not in ("seed_everything", "max_epochs")}
+        )
+        if changed:
+            rank_zero_warn(f"the run goes on from this checkpoint with other options: {', '.join(changed)}")
+
+    def _facts(self) -> dict[str, Any]:
+        """What a run is made of beside the options of model and data; checkpoints keep it."""
+        data_module = {provenance.FACT: provenance.class_path_of(self.trainer.datamodule)}
+        return {"seed_everything": self.seed, **data_module, **run_facts(self.trainer)}
+
+    def on_validation_start(self) -> None:
+        check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)
+        if self.trainer.state.fn == "validate":
+            self._match_labels()
+
+    def on_test_start(self) -> None:
+        check_one_loader(self.trainer, "test", self.trainer.test_dataloaders)
+        self._match_labels()
+
+    def on_predict_start(self) -> None:
+        check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
+
+    def _match_labels(self) -> None:
+        """Bring the labels of data that is evaluated to the logits of the same names."""
+        logits = logits_of_labels(
+            self._classes,
+            self.class_names,
+            logits=self.hparams.num_classes,
+            has_published_weights=self._has_published_weights,
+        )
+        self._logit_of_label = None if logits is None else torch.tensor(logits, device=self.device)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).
+
+        Raises:
+            DataError: It is not uint8 images (B, 3, H, W) with int64 labels (B,).
+        """
+        return self._prepared(batch, dataloader_idx)
+
+    def _prepared(self, batch: Any, dataloader_idx: int = 0) -> Batch:
+        if isinstance(batch, Batch):  # otherwise the data module has an on_after_batch_transfer, and ours was not asked
+            return batch
+        images, labels = self._check_of_stage()(batch, dataloader_idx)
+        if images.dtype == torch.uint8:
+            images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
+        else:  # as a copy: mixing and erasing happen in place
+            images = images.to(self.mean.dtype, copy=True, memory_format=torch.channels_last)
+        if labels is not None and self._logit_of_label is not None:
+            labels = self._logit_of_label[labels]
+        if labels is None or not self.trainer.training:
+            return Batch(images, labels)
+        # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
+        seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
+        return Batch(*self.augment(images, labels))
+
+    def _check_of_stage(self) -> BatchCheck:
+        stage = self.trainer.state.stage
+        assert stage is not None
+        if stage not in self._checks:
+            module = getattr(self.trainer, "datamodule", None)
+            self._checks[stage] = BatchCheck(
+                source_name(self.trainer, stage.dataloader_prefix or stage.value),
+                channels=len(self.mean),
+                classes=self._classes.count or self.hparams.num_classes,
+                normalised=getattr(module, NORMALISED, False) is True,
+                labelled=not self.trainer.predicting,
+            )
+        return self._checks[stage]
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights.
 
@@ -485,11 +425,11 @@ class ImageClassifier(pl.LightningModule):
         self.saved_crop_pct = crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None
         trained_on = (self.trained_as or {}).get("class_names")
         if (trainer := trainer_of(self)) is not None and trainer.state.fn == "fit":
-            check_resumed(trained_on, self._data_names)
-            self._go_on_from(checkpoint)
+            check_resumed(trained_on, self._classes.names)
+            self._resume_from(checkpoint)
         self.class_names = trained_on or self.class_names
 
-    def _go_on_from(self, checkpoint: dict[str, Any]) -> None:
+    def _resume_from(self, checkpoint: dict[str, Any]) -> None:
         run = checkpoint.get(RUN, {})
         data = checkpoint.get("datamodule_hyper_parameters", {})
         self._before = {**run, **checkpoint["hyper_parameters"], **data}
@@ -536,9 +476,27 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
     return classifier.eval()
 
 
-def _metrics(num_classes: int) -> torch.nn.ModuleDict:
+class Count(Metric):
+    """Images that were evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, target: Tensor) -> None:
+        """Count the images of a batch by their labels (B,)."""
+        self.count += len(target)
+
+    def compute(self) -> Tensor:
+        """Return the number so far."""
+        return self.count
+
+
+def _metrics(num_classes: int, *, prefix: str) -> MetricCollection:
     def accuracy(top_k: int) -> MulticlassAccuracy:
         top_k = min(top_k, num_classes)
         return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
 
-    return torch.nn.ModuleDict({"images": SumMetric(), "loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)})
+    # Each by itself: Lightning logs, sums over processes and resets them one by one.
+    metrics = {"images": Count(), "loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)}
+    return MetricCollection(metrics, prefix=prefix, compute_groups=False)

@@ -4,7 +4,6 @@ import logging
 import re
 from functools import partialmethod
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,9 +20,9 @@ from poolformer.checkpoint.reading import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError
-from poolformer.network.fused import Fused
 from poolformer.network.metaformer import Block
 from poolformer.recipe import Schedule
+from poolformer.run.execution import fuse_blocks
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
 CONSTANT = {"warmup_epochs": 0, "cooldown_epochs": 0}
@@ -324,10 +323,9 @@ def test_fused_operators_stay_separate_on_a_cpu_that_has_none_for_the_precision(
 
 def test_on_a_gpu_without_triton_fused_operators_stay_separate(monkeypatch):
     monkeypatch.setattr("poolformer.network.fused.has_triton", lambda: False)
-    model, strategy = tiny(fused=True), SimpleNamespace(root_device=torch.device("cuda"))
-    model.trainer = SimpleNamespace(strategy=strategy, precision="bf16-mixed")
+    model = tiny(fused=True)
     with pytest.warns(UserWarning, match=r"needs Triton on a GPU.*: on this cuda, in bf16-mixed, the blocks stay"):
-        model._fuse()
+        fuse_blocks(model.backbone, device=torch.device("cuda"), precision="bf16-mixed")
     assert not any(any(getattr(layer, "execution", None) or ()) for layer in model.modules())
 
 
@@ -343,11 +341,9 @@ def test_fused_operators_train_the_same_network_on_a_cpu(cpp):
 
 
 def test_a_backbone_without_fused_operators_is_said(monkeypatch):
-    monkeypatch.setattr("poolformer.classifier.fuse", lambda network: Fused(0, 0))
-    model, strategy = tiny(fused=True), SimpleNamespace(root_device=torch.device("cuda"))
-    model.trainer = SimpleNamespace(strategy=strategy, precision="32-true")
+    monkeypatch.setattr("poolformer.run.execution.fusing_pays", lambda device, dtype: True)
     with pytest.warns(UserWarning, match="--model.fused changes nothing"):
-        model._fuse()
+        fuse_blocks(nn.Linear(2, 2), device=torch.device("cuda"), precision="32-true")
 
 
 @pytest.mark.gpu

@@ -479,6 +479,8 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
 class Count(Metric):
     """Images that were evaluated."""
 
+    count: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
@@ -498,5 +500,10 @@ def _metrics(num_classes: int, *, prefix: str) -> MetricCollection:
         return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
 
     # Each by itself: Lightning logs, sums over processes and resets them one by one.
-    metrics = {"images": Count(), "loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)}
+    metrics: dict[str, Metric | MetricCollection] = {
+        "images": Count(),
+        "loss": MeanMetric(),
+        "top1": accuracy(1),
+        "top5": accuracy(5),
+    }
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)

@@ -1,6 +1,7 @@
 """Which logit a label of the data means: said to the user, and refused where it cannot be known."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -8,7 +9,8 @@ from ..errors import ConfigError
 from .class_names import check_count, count_of, imagenet_names, names_of, positions
 
 
-class Classes(NamedTuple):
+@dataclass(frozen=True)
+class Classes:
     """The classes of a data module.
 
     Attributes:

@@ -845,7 +845,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in err
     goes_on = "poolformer fit --config runs/digits/config.yaml --ckpt_path last"
-    assert out.endswith(f"run    runs/digits\ngo on  {goes_on}\n")
+    assert out.endswith(f"run     runs/digits\nresume  {goes_on}\n")
     reached = read(tmp_path / "runs/digits" / LAST)["epoch"]
     more = [*goes_on.split()[1:], "--trainer.max_epochs", str(reached + 2)]
     subprocess.run([sys.executable, "-m", "poolformer", *more], cwd=tmp_path, check=True, capture_output=True)

@@ -10,11 +10,10 @@ from torch import nn
 
 from . import registry
 from .checkpoint.pretrained import load_pretrained
-from .errors import BrokenPluginError, OptionsError, UnknownNameError
+from .errors import BrokenPluginError, OptionsError, UnknownNameError, describe, suggestion
 from .network.frame_options import FRAME, asked_for, built_options, takes_mixer
 from .network.metaformer import Activation, MetaFormer, Norm, Patch
 from .network.mixer_spec import MixerSpec
-from .registry import describe
 
 
 class _Size(TypedDict):
@@ -263,7 +262,7 @@ def _timm_model(name: str, num_classes: int, image_size: int, options: dict[str,
 
     name = name.removeprefix("timm/")
     if not timm.is_model(name):
-        near = registry.suggestion(name, timm.list_models())
+        near = suggestion(name, timm.list_models())
         raise UnknownNameError(f"timm {timm.__version__} has no model {name!r}.{near}")
     try:
         if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):

@@ -23,17 +23,17 @@ from torchmetrics.classification import MulticlassAccuracy
 from . import option_ranges
 from .backbones import create_backbone, recompute
 from .checkpoint.pretrained import compare
-from .checkpoint.reading import RECORD, differences, hyper_parameters, import_references, read_run, record
+from .checkpoint.reading import read_run
+from .checkpoint.record import RECORD, check_imports, differences, hyper_parameters, import_references, record
 from .claims import Outline, check_claims, misfit
 from .data.batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .data.class_names import check_resumed
 from .data.labels import Classes, classes_of, logits_of_labels, names_to_learn
-from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError
+from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, describe
 from .files.shell import quoted
 from .network.frame_options import built_options
 from .network.metaformer import Activation, Norm
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
-from .registry import describe
 from .run import provenance
 from .run.execution import check_growth, compile_in_place, fuse_blocks
 from .run.facts import RUN, run_facts, use_new_options
@@ -457,12 +457,12 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
     """
     saved = read_run(path)
     options = hyper_parameters(saved)
-    foreign = set(import_references([options.get("mixer", ""), options.get("backbone", "")]))
-    if not foreign <= set(trusted):
-        names = ", ".join(sorted(foreign.difference(trusted)))
-        raise CheckpointError(
-            f"'{path}' was trained with {names}, a module that you have to vouch for: --trust {quoted(names)}"
-        )
+    check_imports(
+        options,
+        path=path,
+        vouched=trusted,
+        remedy=lambda option, value: f"--trust {quoted(', '.join(import_references(value)))}",
+    )
     known = inspect.signature(ImageClassifier).parameters
     try:
         check_claims(Outline(saved["state_dict"]), options)

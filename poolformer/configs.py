@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, describe, suggestion
 from .files.paths import with_home
-from .registry import describe, suggestion
 
 MAX_VALUES = 10_000
 """Keys and values of a configuration, anchors written out; a few lines of anchors can stand for billions."""

@@ -4,6 +4,7 @@ At the terminal each of these is one line on stderr and exit code 2; any other e
 ours and keeps its traceback.
 """
 
+import difflib
 import errno
 import os
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ class PoolformerError(ValueError):
 
 
 class RegistryError(PoolformerError):
-    """A token mixer or backbone that cannot be had."""
+    """A token mixer or backbone that is not available."""
 
 
 class UnknownNameError(RegistryError):
@@ -29,8 +30,8 @@ class BrokenPluginError(RegistryError):
     """The name is registered, but the package behind it does not keep the contract."""
 
 
-class OptionsError(RegistryError):
-    """The factory behind the name does not take these options."""
+class OptionsError(PoolformerError):
+    """Options that a backbone, a mixer, a layer or a test of one does not take."""
 
 
 class ResolutionError(PoolformerError):
@@ -121,3 +122,16 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text of several lines with what no terminal should be given escaped."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line: its type and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """Return `` Did you mean ...?`` for the nearest known words, or nothing."""
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    near = near or sorted((name for name in known if name.endswith(f"_{word}")), key=len)[:1]  # s12, of a whole name
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

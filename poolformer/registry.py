@@ -5,7 +5,6 @@ when its name is used. The built-ins are entry points of our own package and com
 What a factory has to look like is said in ``plugins/README.md`` and tested by `poolformer.testing`.
 """
 
-import difflib
 import importlib
 import os
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
-from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError
+from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError, describe, suggestion
 
 MIXERS = "poolformer.mixers"
 BACKBONES = "poolformer.backbones"
@@ -162,19 +161,6 @@ def find(group: str, name: str) -> Entry:
         origins = " and ".join(entry.origin for entry in matches)
         raise AmbiguousNameError(f"{_KINDS[group]} {name!r} is offered by {origins}; write {choices}.")
     raise UnknownNameError(_unknown(group, name))
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception as one line: its type and the first line of its text."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def suggestion(word: str, known: list[str]) -> str:
-    """Return `` Did you mean ...?`` for the nearest known words, or nothing."""
-    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
-    near = near or sorted((name for name in known if name.endswith(f"_{word}")), key=len)[:1]  # s12, of a whole name
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def is_of_timm(name: str) -> bool:

@@ -8,7 +8,7 @@ import torch
 from bounds import little_memory_and_time
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer.checkpoint.reading import RECORD, record
+from poolformer.checkpoint.record import RECORD, record
 from poolformer.claims import Outline, check_claims
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import dispatch as cli

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import normalize
 
 from poolformer.backbones import recompute
-from poolformer.checkpoint.reading import RECORD
+from poolformer.checkpoint.record import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError

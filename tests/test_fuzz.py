@@ -30,7 +30,8 @@ from data_images import encoded, photo
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.backbones import create_backbone
 from poolformer.checkpoint.pretrained import load_pretrained
-from poolformer.checkpoint.reading import RECORD, hyper_parameters, read, read_run, record
+from poolformer.checkpoint.reading import read, read_run
+from poolformer.checkpoint.record import RECORD, hyper_parameters, record
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import dispatch as cli
 from poolformer.commands import verify

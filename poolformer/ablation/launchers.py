@@ -15,8 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from ..registry import describe
+from ..errors import ConfigError, describe
 
 Function = Callable[[Any], str | None]
 Report = Callable[[int, str | None], None]

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..configs import config_names, find_config, read_config
-from ..errors import ConfigError, PoolformerError, UnknownNameError, one_line
+from ..errors import ConfigError, PoolformerError, UnknownNameError, describe, one_line, suggestion
 from ..files.atomic_write import atomic_write
 from ..files.paths import with_home
-from ..registry import MIXERS, describe, find, listing, suggestion
+from ..registry import MIXERS, find, listing
 
 if TYPE_CHECKING:
     from ..cli.training import TrainingCLI
@@ -285,7 +285,7 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
 
 
 def _of_other_packages(model: dict[str, Any]) -> dict[str, str]:
-    from ..checkpoint.reading import record
+    from ..checkpoint.record import record
     from ..network.frame_options import built_options
 
     mixer = built_options(model["backbone"], model).get("mixer")

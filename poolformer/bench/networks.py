@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from ..backbones import create_backbone, recompute
 from ..commands.arguments import CommandParser, side
-from ..errors import ConfigError, OptionsError
+from ..errors import ConfigError, OptionsError, suggestion
 from ..network.fused import fuse, fusing_pays
 from ..recipe import parameter_groups
-from ..registry import suggestion
 from ..run import host_memory
 from . import engines as bench_engines
 from . import measure

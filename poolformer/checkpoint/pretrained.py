@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, MisfitError
+from ..errors import CheckpointError, MisfitError, describe
 from ..network.metaformer import MetaFormer
 from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
-from ..registry import describe
-from .reading import RECORD, differences, read
+from .reading import read
+from .record import RECORD, differences
 
 # What stands before every name: DDP's, torch.compile's, and a LightningModule's of ours or mmpretrain's.
 _PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.)+")

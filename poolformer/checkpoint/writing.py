@@ -10,9 +10,8 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from ..errors import RunError
+from ..errors import RunError, describe
 from ..files.atomic_write import atomic_write
-from ..registry import describe
 from .plain_values import NotPlainError, made_plain, said_of
 
 _UNFINISHED = re.compile(r"\..+\.ckpt\.\d+(-[0-9a-f]+)?\.tmp")

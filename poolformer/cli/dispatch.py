@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ..configs import config_names
-from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line
+from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
 from ..files import caches
-from ..registry import suggestion
 from . import field_words
 from .streams import careful_streams
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..errors import RegistryError
+from ..errors import PoolformerError
 from ..network.frame_options import takes_mixer
 
 
@@ -27,7 +27,7 @@ def without_foreign_mixers(contents: Sequence[dict[str, Any]], flags: Sequence[s
 def _takes(backbone: str) -> bool:
     try:
         return takes_mixer(backbone)
-    except RegistryError:  # said where it is built
+    except PoolformerError:  # said where it is built
         return True
 
 

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from .. import data
-from ..checkpoint.reading import RENAMED
+from ..checkpoint.record import RENAMED
 from ..configs import config_names
-from ..errors import ConfigError
+from ..errors import ConfigError, suggestion
 from ..files.shell import quoted
-from ..registry import BACKBONES, is_of_timm, listing, suggestion
+from ..registry import BACKBONES, is_of_timm, listing
 from . import field_words, user_classes
 
 

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from .. import data
-from ..checkpoint.reading import candidates
+from ..checkpoint.locating import candidates
 from ..checkpoint.writing import WhenSavingFails
 from ..claims import check_claims
 from ..classifier import METRICS, ImageClassifier

@@ -23,8 +23,8 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from .. import data
-from ..errors import ConfigError, PoolformerError
-from ..registry import describe, make_current_directory_importable, suggestion
+from ..errors import ConfigError, PoolformerError, describe, suggestion
+from ..registry import make_current_directory_importable
 
 
 class Slot(NamedTuple):

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggestion
 from ..files.paths import local
-from ..registry import suggestion
 
 
 class CommandParser(argparse.ArgumentParser):

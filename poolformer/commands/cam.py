@@ -192,7 +192,7 @@ def _label(classifier: "ImageClassifier", given: str | None) -> int | None:
         return names.index(given)
     if given.isdecimal() and int(given) < classifier.hparams.num_classes:
         return int(given)
-    from ..registry import suggestion
+    from ..errors import suggestion
 
     raise ConfigError(
         f"--class {given}: there is no such class.{suggestion(given, names)} It is a name that the run was trained "

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import ConfigError, PoolformerError
+from ..errors import ConfigError, PoolformerError, describe
 from ..files.atomic_write import beginning, publish
-from ..registry import describe
 from .arguments import CommandParser, above_0, add_checkpoint, local_path
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def _largest(error: float) -> str:
 
 def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
     """What one has to know of the weights, as in a checkpoint's record, and of the images."""
-    from ..checkpoint.reading import RECORD, record
+    from ..checkpoint.record import RECORD, record
 
     options = classifier.hparams
     facts = classifier.trained_as or record(

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
-from ..errors import CheckpointError, ConfigError, DataError
-from ..registry import suggestion
+from ..errors import CheckpointError, ConfigError, DataError, suggestion
 
 _SHOWN = 5
 

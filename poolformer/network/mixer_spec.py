@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from .. import registry
-from ..errors import BrokenPluginError, OptionsError
-from ..registry import Entry, describe, suggestion
+from ..errors import BrokenPluginError, OptionsError, describe, suggestion
+from ..registry import Entry
 
 MixerFactory = Callable[..., nn.Module]
 MixerSpec = str | MixerFactory | Mapping[str, Any] | Sequence[str | MixerFactory | Mapping[str, Any]]

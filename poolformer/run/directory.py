@@ -13,10 +13,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
 from ..checkpoint.writing import existing_folder, has_saved, probe
-from ..errors import ConfigError
+from ..errors import ConfigError, describe
 from ..files.atomic_write import replacing
 from ..files.lock import RunLock
-from ..registry import describe
 from . import config as run_config
 from . import earlier_runs
 from . import files as run_files

@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..checkpoint.plain_values import OF_LIGHTNING, NotPlainError, is_bounded, made_plain, said_of, without_weights
-from ..checkpoint.reading import check_run, hyper_parameters
+from ..checkpoint.reading import check_run
+from ..checkpoint.record import hyper_parameters
 from ..checkpoint.writing import SafeCheckpointIO
-from ..errors import CheckpointError, ConfigError, PoolformerError
-from ..registry import describe
+from ..errors import CheckpointError, ConfigError, PoolformerError, describe
 from .lightning_internals import checkpoint_connector
 
 

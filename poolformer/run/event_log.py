@@ -11,9 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ..checkpoint.writing import WhenSavingFails, system_error
-from ..errors import RunError
+from ..errors import RunError, describe
 from ..files.atomic_write import replacing
-from ..registry import describe
 from .files import EVENTS_SUFFIX
 from .lightning_internals import reopen
 

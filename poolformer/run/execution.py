@@ -6,9 +6,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, describe
 from ..network.fused import fuse, fusing_pays
-from ..registry import describe
 
 
 def fuse_blocks(backbone: nn.Module, *, device: torch.device, precision: str) -> None:

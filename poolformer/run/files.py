@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.reading import RECORD, glance
+from ..checkpoint.locating import glance
+from ..checkpoint.record import RECORD
 from . import config as run_config
 
 EVENTS_SUFFIX = ".poolformer"

@@ -6,8 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_warn
 
-from ..errors import ConfigError
-from ..registry import suggestion
+from ..errors import ConfigError, suggestion
 
 _KNOWN_CODE = ("lightning.", "poolformer.")
 _WITHOUT_LOGGING = {"on_save_checkpoint", "on_load_checkpoint", "on_exception", "on_fit_start", "on_fit_end"}

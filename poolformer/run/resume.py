@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.locating import locate
 from ..checkpoint.outline import Outline
-from ..checkpoint.reading import hyper_parameters, import_references, locate, options, read_run
-from ..errors import CheckpointError
+from ..checkpoint.reading import read_run
+from ..checkpoint.record import check_imports, hyper_parameters, import_references, options
 from ..files.shell import quoted
 from . import config, provenance
 
@@ -52,7 +53,7 @@ class Resume:
         return self.step if self.same_run else None
 
     def check_imports(self, said: Any) -> None:
-        """Refuse a checkpoint that would choose what is imported: it is data from anywhere.
+        """Refuse a checkpoint that would choose what is imported.
 
         Args:
             said: Options of the model that the user gives: what they name, they vouch for.
@@ -60,13 +61,12 @@ class Resume:
         Raises:
             CheckpointError: It names a module that they do not.
         """
-        for option in ("mixer", "backbone"):
-            foreign = import_references(self.model.get(option))
-            if foreign and import_references(said[option]) != foreign:
-                raise CheckpointError(
-                    f"'{self.path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
-                    f"add --model.{option} {quoted(self.model[option])}"
-                )
+        check_imports(
+            self.model,
+            path=self.path,
+            vouched=import_references([said["mixer"] or "", said["backbone"]]),
+            remedy=lambda option, value: f"add --model.{option} {quoted(value)}",
+        )
 
     @property
     def data_section(self) -> dict[str, Any] | None:

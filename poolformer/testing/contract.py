@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import OptionsError
+from ..errors import OptionsError, describe, suggestion
 from ..network.mixer_spec import Mixer, resolve
-from ..registry import describe, suggestion
 from . import rules as rules
 
 DIMS = (32, 64)

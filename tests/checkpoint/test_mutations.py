@@ -18,7 +18,8 @@ import pytest
 import torch
 from bounds import little_memory_and_time
 
-from poolformer.checkpoint.reading import RECORD, read_run, record
+from poolformer.checkpoint.reading import read_run
+from poolformer.checkpoint.record import RECORD, record
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.errors import PoolformerError
 

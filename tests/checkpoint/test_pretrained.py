@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from poolformer.backbones import create_backbone
 from poolformer.checkpoint.pretrained import load_pretrained
-from poolformer.checkpoint.reading import RECORD, record
+from poolformer.checkpoint.record import RECORD, record
 from poolformer.classifier import ImageClassifier
 from poolformer.errors import CheckpointError, MisfitError
 from poolformer.network.metaformer import MetaFormer

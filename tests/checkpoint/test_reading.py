@@ -19,16 +19,9 @@ import pytest
 import torch
 
 from poolformer.checkpoint import reading as checkpoint
-from poolformer.checkpoint.reading import (
-    RECORD,
-    differences,
-    hyper_parameters,
-    import_references,
-    locate,
-    read,
-    read_run,
-    record,
-)
+from poolformer.checkpoint.locating import locate
+from poolformer.checkpoint.reading import read, read_run
+from poolformer.checkpoint.record import RECORD, RENAMED, differences, hyper_parameters, import_references, record
 from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, OptionsError, PoolformerError, UnknownNameError
@@ -407,7 +400,9 @@ def test_an_option_of_a_mixer_does_not_import_what_a_checkpoint_names(tmp_path, 
     weights = ImageClassifier(**options, mixer={"name": "active", "act": "torch.tanh"}).state_dict()
     evil = {**options, "mixer": {"name": "active", "act": "came_along.act"}}
     file = saved(tmp_path / "x.ckpt", a_checkpoint(hyper_parameters=evil, state_dict=weights))
-    with pytest.raises(CheckpointError, match=r"trained with came_along\.act, a module that you have to vouch for"):
+    with pytest.raises(
+        CheckpointError, match=r"trained with mixer 'came_along\.act', a module that you have to vouch for"
+    ):
         load_classifier(file)
     assert not (tmp_path / "was-run").exists()
     with pytest.warns(UserWarning, match="does not say"):  # it would have been
@@ -628,7 +623,7 @@ def test_a_missing_plugin_with_the_backbone_is_named_likewise():
 
 
 def test_a_renamed_option_is_read_by_its_present_name(monkeypatch):
-    monkeypatch.setitem(checkpoint.RENAMED, "learning_rate", "lr")
+    monkeypatch.setitem(RENAMED, "learning_rate", "lr")
     assert hyper_parameters({"hyper_parameters": {"learning_rate": 0.5, "mixup": 0.1}}) == {"lr": 0.5, "mixup": 0.1}
 
 

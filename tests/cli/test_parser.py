@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer.checkpoint.reading import RENAMED
+from poolformer.checkpoint.record import RENAMED
 from poolformer.cli import dispatch as cli
 from poolformer.configs import read_config
 

@@ -33,7 +33,8 @@ from golden.fill import official_name
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.backbones import create_backbone
-from poolformer.checkpoint.reading import RECORD, read
+from poolformer.checkpoint.reading import read
+from poolformer.checkpoint.record import RECORD
 
 MIXER = """
 from torch import nn

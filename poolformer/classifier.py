@@ -319,7 +319,7 @@ class ImageClassifier(pl.LightningModule):
             before, {name: value for name, value in now.items() if name not in ("seed_everything", "max_epochs")}
         )
         if changed:
-            rank_zero_warn(f"the run goes on from this checkpoint with other options: {', '.join(changed)}")
+            rank_zero_warn(f"the run is resumed with other options: {', '.join(changed)}")
 
     def _facts(self) -> dict[str, Any]:
         """What a run is made of beside the options of model and data; checkpoints keep it."""

@@ -546,7 +546,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
 
 
-@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options. lr 0.002 ")
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options. lr 0.002 ")
 @pytest.mark.parametrize(("lr", "epochs"), [(2e-3, 4), (1e-3, 8)], ids=["another rate", "more epochs"])
 def test_a_resumed_run_has_the_rates_that_are_asked_for(tmp_path, lr, epochs):
     options = {"lr_batch_size": None, **UNMIXED}

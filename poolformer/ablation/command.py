@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _OURS = {
     "-c": "--config before '--', or a row of your own",
     "--config": "--config before '--', or a row of your own",
-    "--ckpt_path": "nothing: an interrupted run goes on by itself",
+    "--ckpt_path": "nothing: an interrupted run is resumed by itself",
     "--seed_everything": "--seeds",
     "--trainer.default_root_dir": "--out",
     "--trainer.fast_dev_run": "--trainer.max_epochs 1 --trainer.limit_train_batches 2",
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     try:
         return _ablate(options, flags)
     except KeyboardInterrupt:
-        print("\npoolformer ablate: interrupted; the same command goes on", file=sys.stderr)
+        print("\npoolformer ablate: interrupted; the same command resumes it", file=sys.stderr)
         return 130
 
 

@@ -41,7 +41,7 @@ def candidates(wanted: Path) -> str:
     if found:
         return f"; there is {', '.join(map(str, found))}"
     if others:
-        return f"; what else lies in '{others[0].parent}' cannot be loaded either"
+        return f"; the others in '{others[0].parent}' cannot be loaded either"
     return f"; '{folders[0]}' has no {'other ' if wanted.is_file() else ''}checkpoints"
 
 

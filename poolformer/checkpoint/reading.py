@@ -112,7 +112,7 @@ def check_run(checkpoint: Mapping[str, Any]) -> None:
             # Lightning deletes what a checkpoint calls its predecessors, folders and other file systems included.
             if not isinstance(path, str) or _LEADS_AWAY.search(path):
                 raise CheckpointError(
-                    f"a callback of it names {str(path)[:80]!r}, which a run that goes on could delete "
+                    f"a callback of it names {str(path)[:80]!r}, which a resumed run could delete "
                     f"({str(name).partition('{')[0][:40]})"
                 )
 

@@ -152,8 +152,8 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
             kind = "token mixer" if group == registry.MIXERS else "backbone"
             install = f": pip install {origin.replace(' ', '==')}" if origin else ""
             raise CheckpointError(
-                f"this checkpoint was trained with {kind} {name!r}{f' of {origin}' if origin else ''}, which cannot "
-                f"be had here{install} ({describe(error)})"
+                f"this checkpoint was trained with {kind} {name!r}{f' of {origin}' if origin else ''}, which is "
+                f"not installed here{install} ({describe(error)})"
             ) from error
     # Which weights to read, or to download, is not a checkpoint's to choose: it has its own.
     named = {

@@ -148,7 +148,7 @@ class TrainingCLI(OneVerbCLI):
             "--if_saving_fails",
             type=WhenSavingFails,
             default="stop",
-            help="Whether training ends or goes on when a checkpoint or the log cannot be written, as on a full disk; "
+            help="Whether training stops or goes on when a checkpoint or the log cannot be written, as on a full disk; "
             "the checkpoint before it is kept.",
         )
 

@@ -154,7 +154,7 @@ def _packing(splits: dict[str, str], path: Path) -> str:
 def _check(names: list[str], labels: list[int], where: str, listing: Listing) -> None:
     pictures = f" ({listing.pictures()} left out: convert or rename them)" if listing.pictures() else ""
     if not names or not labels:
-        raise DataError(f"{where} has no images in class folders: they should lie in <class>/<image>{pictures}")
+        raise DataError(f"{where} has no images in class folders: expected <class>/<image>{pictures}")
     empty = sorted(set(range(len(names))) - set(labels))
     if empty:
         raise DataError(
@@ -170,7 +170,7 @@ def _remarks(listing: Listing, images: list[Found], top: Folders) -> str:
     if top:
         remarks.append(f"the classes are the folders in '{'/'.join(top)}'")
     if deeper := sum(len(image.folders) > 1 for image in images):
-        remarks.append(f"{deeper} images lie in folders inside their class")
+        remarks.append(f"{deeper} images are in folders inside their class")
     if listing.links:
         remarks.append(f"{listing.links} links to folders followed")
     return "; ".join(remarks)

@@ -147,7 +147,7 @@ def _check_folders(table: _Table, where: str) -> None:
     for folder, path in inside.items():
         wrong = next((folder[:end] for end in range(len(folder), 0, -1) if folder[:end] in table), None)
         if wrong and table[wrong].kind != FOLDER:
-            names = f"'{'/'.join(path)}' lies in '{'/'.join(wrong)}'"
+            names = f"'{'/'.join(path)}' is in '{'/'.join(wrong)}'"
             raise DataError(f"{where} cannot be read as a tar file: {names}, which is no folder")
 
 

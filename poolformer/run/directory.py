@@ -208,7 +208,7 @@ class RunDirectory(Callback):
             ) from error
         self.started = True
         if files and self.goes_on:
-            rank_zero_info(f"The run goes on from another checkpoint than last.ckpt, which is now in '{target}'")
+            rank_zero_info(f"The run is resumed from another checkpoint than last.ckpt, which is now in '{target}'")
         elif files:
             rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
 

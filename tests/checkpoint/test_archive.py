@@ -82,7 +82,7 @@ def test_a_damaged_file_is_named_with_its_part_and_the_one_that_is_whole(damaged
 
 def test_a_damaged_file_is_not_offered_in_the_place_of_another(damaged):
     (damaged.parent / "best.ckpt").unlink()
-    with pytest.raises(CheckpointError, match=r"what else lies in .* cannot be loaded either"):
+    with pytest.raises(CheckpointError, match=r"the others in .* cannot be loaded either"):
         read(damaged.parent / "best.ckpt")
 
 

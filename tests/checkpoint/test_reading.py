@@ -157,7 +157,7 @@ def test_what_does_not_load_is_not_offered(tmp_path):
     with pytest.raises(CheckpointError, match=f"; there is {tmp_path}/whole.ckpt$"):
         read(tmp_path / "last.ckpt")
     (tmp_path / "whole.ckpt").unlink()
-    with pytest.raises(CheckpointError, match=f"; what else lies in '{tmp_path}' cannot be loaded either$"):
+    with pytest.raises(CheckpointError, match=f"; the others in '{tmp_path}' cannot be loaded either$"):
         read(tmp_path / "last.ckpt")
 
 
@@ -606,7 +606,7 @@ def test_a_missing_plugin_is_named_with_the_command_that_installs_it():
     with pytest.raises(CheckpointError) as caught:
         hyper_parameters(made)
     assert str(caught.value).startswith(
-        "this checkpoint was trained with token mixer 'gone' of gone-dist 2.0, which cannot be had here: "
+        "this checkpoint was trained with token mixer 'gone' of gone-dist 2.0, which is not installed here: "
         "pip install gone-dist==2.0 (UnknownNameError: no token mixer is called 'gone'."
     )
     assert isinstance(caught.value.__cause__, UnknownNameError)
@@ -617,7 +617,7 @@ def test_a_missing_plugin_with_the_backbone_is_named_likewise():
     with pytest.raises(CheckpointError) as caught:
         hyper_parameters(made)
     assert str(caught.value).startswith(
-        "this checkpoint was trained with backbone 'gone' of gone-dist 2.0, which cannot be had here: "
+        "this checkpoint was trained with backbone 'gone' of gone-dist 2.0, which is not installed here: "
         "pip install gone-dist==2.0 (UnknownNameError: no backbone is called 'gone'."
     )
 

@@ -445,7 +445,7 @@ def test_going_on_from_a_stranger_s_checkpoint_deletes_nothing(call, work, run_d
     done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2")
     assert (work / "mine").is_dir()
     assert done.code == 2
-    assert "which a run that goes on could delete" in done.err
+    assert "which a resumed run could delete" in done.err
 
 
 # ---- flags, configurations, the checkpoint, defaults
@@ -467,7 +467,7 @@ EDGES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options")
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options")
 @pytest.mark.parametrize(("said", "expected"), EDGES)
 def test_flags_beat_configurations_beat_the_checkpoint_beats_defaults(call, work, trained, said, expected):
     # The digits are what fit takes without a configuration, so one is given that says next to nothing.
@@ -644,7 +644,7 @@ def test_published_weights_that_do_not_fit_are_one_line(call, work, published):
     assert files(work) == {"published.pth.tar"}
 
 
-@pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options")
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options")
 def test_a_checkpoint_cannot_choose_published_weights(call, work, run_dir, published):
     evil = changed(run_dir, run_dir / "checkpoints/evil.ckpt", hyper_parameters={"pretrained": "timm/evil"})
     assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0
@@ -738,7 +738,7 @@ def test_a_plugin_trains_goes_on_and_is_missed(call, work, fake_plugin, monkeypa
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(
         "poolformer: error: this checkpoint was trained with token mixer 'conv1' of conv-dist 1.0, "
-        "which cannot be had here: pip install conv-dist==1.0 ("
+        "which is not installed here: pip install conv-dist==1.0 ("
     )
     assert done.err.count("\n") == 1
 

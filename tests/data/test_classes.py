@@ -125,7 +125,7 @@ def test_the_classes_of_each_tree_are_these(tmp_path):
         ("plain", ""),
         ("a level too many", "the classes are the folders in 'imagenet'"),
         ("two levels too many", "left out: 1 .txt; the classes are the folders in 'some/where'"),
-        ("deeper in a class", "3 images lie in folders inside their class"),
+        ("deeper in a class", "3 images are in folders inside their class"),
         ("beside the classes", "left out: 1 image beside the class folders ('0.jpg')"),
         ("hidden", "left out: 8 hidden ('.ipynb_checkpoints')"),
         ("other endings", "left out: 1 .avif, 2 .gif, 1 .jfif, 1 .txt, 1 without an ending"),

@@ -276,7 +276,7 @@ def empty_class(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (no_classes, "--data.val: '{0}' has no images in class folders: they should lie in <class>/<image>"),
+        (no_classes, "--data.val: '{0}' has no images in class folders: expected <class>/<image>"),
         (
             empty_class,
             "--data.val: '{0}': 2 of 3 class folders have no images, the first is 'b'; fill or remove them",

@@ -218,7 +218,7 @@ def test_of_members_of_the_same_name_the_last_counts(files):
 
 @pytest.mark.parametrize("kind", [LINK, PIPE, tarfile.REGTYPE])
 def test_an_archive_in_which_a_file_lies_in_no_folder_is_refused(files, kind):
-    with pytest.raises(DataError, match=r"'fox/0\.jpg' lies in 'fox', which is no folder"):
+    with pytest.raises(DataError, match=r"'fox/0\.jpg' is in 'fox', which is no folder"):
         files(tarred(*PLAIN, ("fox", kind, "dog"), ("fox/0.jpg", b"x")))
 
 

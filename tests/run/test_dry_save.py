@@ -244,7 +244,7 @@ def test_what_a_loader_keeps_is_found_when_training_starts(fit, tmp_path):
 
 def test_what_resuming_would_refuse_is_found_when_training_starts(fit):
     code, said = fit(callbacks=[("Elsewhere", {})])
-    what = "a callback of it names 's3://bucket/best.ckpt', which a run that goes on could delete (Elsewhere)"
+    what = "a callback of it names 's3://bucket/best.ckpt', which a resumed run could delete (Elsewhere)"
     assert (code, said) == (2, f"poolformer: error: no checkpoint of this run could be used to resume it: {what}")
 
 

@@ -10,7 +10,7 @@ from runs import QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_stat
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`_get_value` was deprecated"),
     # A run goes on here without what has ended it, which is said.
-    pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options. callbacks"),
+    pytest.mark.filterwarnings("ignore:the run is resumed with other options. callbacks"),
 ]
 
 

@@ -243,7 +243,7 @@ def test_a_moved_run_keeps_its_best_epoch(fit, whole):
     shutil.copytree(whole, "moved")
     best = last("moved", "best")
     options = ["--ckpt_path", "last", "--trainer.max_epochs", 4, "--model.lr", 0]
-    said = r"goes on from this checkpoint with other options: lr 0\.0 \(was 0\.006\)"
+    said = r"is resumed with other options: lr 0\.0 \(was 0\.006\)"
     with pytest.warns(UserWarning, match=said):
         assert fit("moved", *options, "--model.weight_decay", 0.05) == 0
     scores = [value for _, value in curves("moved")["val/top1"]]

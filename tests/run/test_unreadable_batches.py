@@ -10,7 +10,7 @@ from poolformer.data import FolderData
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`_get_value` was deprecated"),
-    pytest.mark.filterwarnings("ignore:the run goes on from this checkpoint with other options. files of"),  # mended
+    pytest.mark.filterwarnings("ignore:the run is resumed with other options. files of"),  # mended
 ]
 
 

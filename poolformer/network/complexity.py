@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from ..kernels import channel_mix, pool_mix  # noqa: F401 (they register their operators)
+from .evaluating import evaluating
 
 # What fvcore, the counter behind the published numbers, charges for a value of an affine norm, not
 # halved. FlopCounterMode counts 2 a MAC, hence the factor. A batch norm in evaluation only scales.
@@ -67,7 +68,6 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
-    modes = {module: module.training for module in model.modules()}
     counter = FlopCounterMode(
         display=False,
         custom_mapping={
@@ -76,12 +76,8 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
             torch.ops.poolformer.channel_mix: _channel_mix_flops,
         },
     )
-    try:
-        with torch.no_grad(), counter:
-            model.eval()(image)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model), counter:
+        model(image)
     trainable, frozen = (
         sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad is trained)
         for trained in (True, False)

@@ -19,6 +19,7 @@ from torch import nn
 from .. import registry
 from ..errors import BrokenPluginError, OptionsError, describe, suggestion
 from ..registry import Entry
+from .evaluating import evaluating
 
 MixerFactory = Callable[..., nn.Module]
 MixerSpec = str | MixerFactory | Mapping[str, Any] | Sequence[str | MixerFactory | Mapping[str, Any]]
@@ -82,17 +83,14 @@ class Mixer:
         device = next((tensor.device for tensor in mixer.parameters()), torch.get_default_device())
         if device.type == "meta" or dim * math.prod(resolution) > _LARGEST_TRIAL:
             return
-        modes = {module: module.training for module in mixer.modules()}
         tokens = torch.zeros(1, dim, *resolution, device=device)
         try:
-            with torch.no_grad():
-                mixed = mixer.eval()(tokens)
+            with evaluating(mixer):
+                mixed = mixer(tokens)
         except Exception as error:
             raise BrokenPluginError(
                 f"{self.label} cannot mix tokens of shape {tuple(tokens.shape)}: {describe(error)}"
             ) from error
-        for module, training in modes.items():
-            module.training = training
         shape = tuple(mixed.shape) if isinstance(mixed, torch.Tensor) else type(mixed).__name__
         if shape != tuple(tokens.shape):
             raise BrokenPluginError(

@@ -305,13 +305,13 @@ def cannot_start(run: Run) -> str | None:
 
     This is for a process of its own, as `train`: what is built may hold a device as long as its process lasts.
     """
-    from ..cli import training as training_cli
+    from ..cli import training
 
     with open(os.devnull, "w") as nowhere:
         for number in (1, 2):
             os.dup2(nowhere.fileno(), number)
     try:
-        training_cli.check_start("fit", list(run.arguments))
+        training.check_start("fit", list(run.arguments))
     except PoolformerError as error:
         return one_line(error)
     except Exception:  # not a mistake in the options: the run itself says it, with its traceback in the log
@@ -377,14 +377,14 @@ def _lock(log: TextIO) -> bool:
 
 
 def _fit(run: Run, said: list[str]) -> None:
-    from ..cli import training as training_cli
+    from ..cli import training
 
     goes_on = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
     arguments = [*run.arguments, *goes_on]
     # By these Lightning starts the other ranks, where there are several devices.
     sys.argv[1:] = ["fit", *arguments]
     sys.modules["__main__"].__spec__ = find_spec("poolformer.__main__")
-    cli = training_cli.run("fit", arguments)
+    cli = training.run("fit", arguments)
     result = _result(cli)
     if cli.trainer.is_global_zero:
         run.save(replace(result, warnings=list(dict.fromkeys(said))))

@@ -5,7 +5,7 @@
     def test_my_mixer_keeps_the_contract():
         check_mixer(MyMixer)
 
-`RULES` lists the rules; ``plugins/README.md`` says them in words, ``mixer_rules.py`` in code.
+`RULES` lists the rules; ``plugins/README.md`` says them in words, ``rules.py`` in code.
 """
 
 import dataclasses

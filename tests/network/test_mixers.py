@@ -1,4 +1,4 @@
-"""What is special about a built-in mixer; what all mixers have in common is tested in test_testing.py."""
+"""What is special about a built-in mixer; what all mixers have in common is tested in tests/testing."""
 
 import pytest
 import torch

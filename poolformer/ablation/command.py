@@ -12,10 +12,12 @@ from ..errors import ConfigError, PoolformerError, one_line
 from ..files.atomic_write import atomic_write
 from ..files.shell import quoted
 from . import launchers
+from . import rows as rows_of
 from . import runs as ablation
 
 if TYPE_CHECKING:
-    from .runs import Row, Run
+    from .rows import Row
+    from .runs import Run
     from .table import Line
 
 # What a flag for every run may not say, and what does instead.
@@ -76,14 +78,14 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     if piped := next((config for config in configs if is_piped(find_config(config))), None):
         raise ConfigError(f"--config {piped} can be read once, but every run reads it: write it to a file")
     out = options.out or Path("runs", "ablation", "-".join(find_config(config).stem for config in configs))
-    asked = [ablation.find_row(name) for name in options.rows or ablation.row_names()]
+    asked = [rows_of.find_row(name) for name in options.rows or rows_of.row_names()]
     names = [row.name for row in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--rows: {', '.join(twice)} more than once (a file's row has its name without .yaml)")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: there is a file of that name")
     for row in asked:
-        if flag := ablation.replaced(row, flags):
+        if flag := rows_of.replaced(row, flags):
             raise ConfigError(f"{flag} replaces what the row {row.name} changes; name the rows it goes with in --rows")
     runs = [
         ablation.plan_run(row, seed, out, ablation.fit_arguments(configs, row, flags))
@@ -93,7 +95,7 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     if options.launcher == "local" and any(run.result() is None for run in runs):
         launchers.warm_up(["poolformer.cli.training", "torch.utils.tensorboard"])  # beside our own imports
 
-    rows, unfit = _that_fit(asked, runs, ablation.fit_arguments(configs, ablation.Row(ablation.BASE), flags))
+    rows, unfit = _that_fit(asked, runs, ablation.fit_arguments(configs, rows_of.Row(rows_of.BASE), flags))
     runs = [run for run in runs if run.row not in unfit]
     _print_reasons("left out, as they do not fit:", unfit)
     if not rows:
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    rows = ", ".join(ablation.row_names())
+    rows = ", ".join(rows_of.row_names())
     parser.add_argument(
         "--config", action="append", metavar="BASE", help="base; repeat to lay one over another (digits)"
     )
@@ -170,7 +172,7 @@ def _that_fit(asked: list["Row"], runs: list["Run"], base_arguments: list[str]) 
             continue
         for run in of_row:
             ablation.check_settings(run, now)
-        rows.append(ablation.as_in_paper(row, base) if row == ablation.Row(ablation.BASE) else row)
+        rows.append(rows_of.as_in_paper(row, base) if row == rows_of.Row(rows_of.BASE) else row)
     if not rows and (reason := _unfit(base)) in unfit.values():
         raise ConfigError(reason)  # of the base, and so of every row
     return rows, unfit

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write, replacing
-from .runs import Result, Row
+from .rows import Row
+from .runs import Result
 
 HEADER = ("row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time")
 COLUMNS = (

@@ -20,8 +20,10 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.ablation import rows as rows_of
 from poolformer.ablation import runs as ablation
-from poolformer.ablation.runs import BASE, Result, Row, Run
+from poolformer.ablation.rows import BASE, Row
+from poolformer.ablation.runs import Result, Run
 from poolformer.backbones import PAPER_TOP1
 from poolformer.cli import dispatch as cli
 from poolformer.cli.training import check_start, settings
@@ -98,13 +100,13 @@ def call(work, capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 def test_the_base_comes_first_among_the_rows():
-    assert ablation.row_names()[0] == BASE
-    assert all(f"ablation/{name}" in config_names() for name in ablation.row_names()[1:])
+    assert rows_of.row_names()[0] == BASE
+    assert all(f"ablation/{name}" in config_names() for name in rows_of.row_names()[1:])
 
 
-@pytest.mark.parametrize("name", ablation.row_names()[1:])
+@pytest.mark.parametrize("name", rows_of.row_names()[1:])
 def test_every_packaged_row_has_the_paper_s_figure_and_fits_the_digits(name):
-    row = ablation.find_row(name)
+    row = rows_of.find_row(name)
     assert 0 < row.paper_top1 < 100
     ablation.check_builds(settings("fit", ablation.fit_arguments(["digits"], row, [])))
 
@@ -112,7 +114,7 @@ def test_every_packaged_row_has_the_paper_s_figure_and_fits_the_digits(name):
 @pytest.mark.parametrize(("name", "fits"), [("norm-layer", True), ("hybrid-ppff", False), ("hybrid-pppa", False)])
 def test_a_row_of_one_image_size_does_not_fit_growing_images(name, fits):
     flags = ["--data.train", "x", "--data.val", "x", "--config", "short/16"]
-    grown = settings("fit", ablation.fit_arguments(["s12"], ablation.find_row(name), flags))
+    grown = settings("fit", ablation.fit_arguments(["s12"], rows_of.find_row(name), flags))
     if fits:
         ablation.check_builds(grown)
         return
@@ -133,7 +135,7 @@ def test_a_row_of_one_image_size_does_not_fit_growing_images(name, fits):
 )
 def test_the_paper_s_figure_is_read_from_the_header(work, header, expected):
     Path("own.yaml").write_text(f"{header}model:\n  act: relu  # Paper: 12.3 %\n")
-    assert ablation.find_row("own.yaml") == Row("own", Path("own.yaml"), expected, of_mixers=False)
+    assert rows_of.find_row("own.yaml") == Row("own", Path("own.yaml"), expected, of_mixers=False)
 
 
 def test_a_mixer_is_a_row_by_each_of_its_names(work, fake_plugin):
@@ -143,25 +145,25 @@ def test_a_mixer_is_a_row_by_each_of_its_names(work, fake_plugin):
             entry_points={"poolformer.mixers": {"shared": "x:Y", f"of_{package[0]}": "x:Y", "relu.yaml": "x:Y"}},
         )
     for name in ("of_a", "a-dist/shared", "broken:Crash", "attention"):
-        assert ablation.find_row(name) == Row(name, mixer=name)
+        assert rows_of.find_row(name) == Row(name, mixer=name)
     with pytest.raises(AmbiguousNameError, match="write 'a-dist/shared' or 'b-dist/shared'"):
-        ablation.find_row("shared")
-    assert ablation.find_row("relu.yaml").overlay, "a file comes before a mixer"
+        rows_of.find_row("shared")
+    assert rows_of.find_row("relu.yaml").overlay, "a file comes before a mixer"
     for name in ("identity", "random_matrix"):
-        assert ablation.find_row(name).paper_top1, "and a row of the paper, however its mixer is spelled"
+        assert rows_of.find_row(name).paper_top1, "and a row of the paper, however its mixer is spelled"
 
 
 @pytest.mark.parametrize("name", ["a-dist/shared", "broken:Crash"])
 def test_the_runs_of_a_row_lie_in_one_folder(work, fake_plugin, name):
     fake_plugin(name="a-dist", entry_points={"poolformer.mixers": {"shared": "x:Y"}})
-    run = ablation.plan_run(ablation.find_row(name), 0, Path("out"), [])
+    run = ablation.plan_run(rows_of.find_row(name), 0, Path("out"), [])
     assert run.directory.parent.parent == Path("out")
 
 
 def test_a_file_called_base_is_not_the_base(call, work):
     Path("base.yaml").write_text(OVERLAYS["relu"])
     run = ablation.plan_run(
-        row := ablation.find_row("base.yaml"), 0, Path("out"), ablation.fit_arguments(["digits"], row, [])
+        row := rows_of.find_row("base.yaml"), 0, Path("out"), ablation.fit_arguments(["digits"], row, [])
     )
     made(run)
     assert "| base | 76.4 |" in call("--rows", "base.yaml", "--out", "out")[1]
@@ -169,16 +171,16 @@ def test_a_file_called_base_is_not_the_base(call, work):
 
 def test_the_row_of_a_mixer_is_the_base_with_it():
     chosen, plain = (
-        settings("fit", ablation.fit_arguments(["digits"], ablation.find_row(name), [])) for name in ("attention", BASE)
+        settings("fit", ablation.fit_arguments(["digits"], rows_of.find_row(name), [])) for name in ("attention", BASE)
     )
     assert chosen["model"]["mixer"] == "attention"
     assert {**chosen, "model": {**chosen["model"], "mixer": plain["model"]["mixer"]}} == plain
 
 
 def test_a_row_of_mixers_is_one_that_chooses_the_mixer(work):
-    assert ablation.find_row("identity.yaml").of_mixers
-    assert not ablation.find_row("relu.yaml").of_mixers
-    assert ablation.find_row(BASE).of_mixers
+    assert rows_of.find_row("identity.yaml").of_mixers
+    assert not rows_of.find_row("relu.yaml").of_mixers
+    assert rows_of.find_row(BASE).of_mixers
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_a_row_of_mixers_is_one_that_chooses_the_mixer(work):
 )
 def test_an_unknown_row_is_said_with_the_nearest(work, given, message):
     with pytest.raises(ConfigError, match=message):
-        ablation.find_row(given)
+        rows_of.find_row(given)
 
 
 BASES = [
@@ -207,7 +209,7 @@ BASES = [
 @pytest.mark.parametrize(("flags", "expected"), BASES, ids=[" ".join(flags) for flags, _ in BASES])
 def test_the_base_has_the_figure_of_s12_where_it_is_the_paper_s_network(work, flags, expected):
     # arXiv 2111.11418, table 5: the baseline of the ablation is PoolFormer-S12.
-    base = ablation.as_in_paper(Row(BASE), settings("fit", ["--config", "digits", *flags]))
+    base = rows_of.as_in_paper(Row(BASE), settings("fit", ["--config", "digits", *flags]))
     assert base.paper_top1 == expected
     assert PAPER_TOP1["poolformer_s12"] == 77.2
 
@@ -261,7 +263,7 @@ def train(work, monkeypatch, capfd) -> Callable[..., str | None]:
 
 
 def planned(row: str = BASE, *flags: str, seed: int = 0) -> Run:
-    found = ablation.find_row(row)
+    found = rows_of.find_row(row)
     return ablation.plan_run(found, seed, Path("out"), ablation.fit_arguments(["digits"], found, flags))
 
 

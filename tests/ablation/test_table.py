@@ -7,7 +7,8 @@ import statistics
 
 import pytest
 
-from poolformer.ablation.runs import Result, Row
+from poolformer.ablation.rows import Row
+from poolformer.ablation.runs import Result
 from poolformer.ablation.table import (
     COLUMNS,
     Line,

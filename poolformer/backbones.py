@@ -194,7 +194,7 @@ def create_backbone(
     Raises:
         RegistryError: No such backbone or mixer, or its package is broken.
         OptionsError: The backbone does not take an option.
-        CheckpointError: The weights cannot be had, or do not fit.
+        CheckpointError: The weights are not available, or do not fit.
 
     Example:
         >>> create_backbone("poolformer_s12", num_classes=10, mixer="identity").num_features

@@ -91,7 +91,7 @@ class ImageClassifier(pl.LightningModule):
         std: Standard deviation of the pixels, one for each channel.
 
     Attributes:
-        seed: Of what a batch draws; a run that goes on keeps the one it started with.
+        seed: Of what a batch draws; a resumed run keeps the one it started with.
         frame: Options of the frame that the backbone was built with; those it does not have are left out.
         trained_as: Record of the checkpoint that the weights are from.
         saved_metrics: What had been logged last when that checkpoint was saved.
@@ -453,7 +453,7 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
 
     Raises:
         CheckpointError: It cannot be read, or its weights do not fit what is installed here.
-        RegistryError: Its backbone or mixer cannot be had.
+        RegistryError: Its backbone or mixer is not available.
     """
     saved = read_run(path)
     options = hyper_parameters(saved)

@@ -30,7 +30,7 @@ def config_names() -> list[str]:
 
 
 def is_overlay(path: str | Path) -> bool:
-    """Return whether a file is one of the packaged folders', which say little and lie over another file."""
+    """Return whether a file is one of the packaged folders', which say little: overlays over another file."""
     return Path(path).resolve().parent.parent == config_dir().resolve()
 
 

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     with every seed by 'poolformer fit', in OUT/ROW/seed-N with its log beside it; 'tensorboard --logdir OUT' shows them
     side by side. What stands behind '--' goes to each fit.
 
-    The same command again trains only what is missing: finished runs are kept and interrupted ones go on from their
+    The same command again trains only what is missing: finished runs are kept and interrupted ones resume from their
     last epoch. It compares options, not code: delete OUT/ROW after changing a mixer's. A row that fails does not stop
     the others; it is named at the end, and the exit code is 1.
 
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
     --launcher submitit makes one SLURM array of all runs (pip install 'poolformer[submitit]'). --slurm takes
     submitit's parameters and sbatch's, e.g. --slurm partition=gpu gpus_per_node=1 cpus_per_task=16 timeout_min=600,
-    one device a run; without a limit a run has 24 hours at a time. Runs that are preempted or out of time go on.
+    one device a run; without a limit a run has 24 hours at a time. Runs that are preempted or out of time are resumed.
     """
     own, flags = _split(argv)
     options, unknown = _parser().parse_known_args(own)

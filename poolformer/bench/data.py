@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 def _contestants(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
     """What to measure: each runs once over the images and returns how many there were."""
     from ..data.threads import available_cores
-    from . import baselines as rivals
+    from . import baselines
 
     workers = options.num_workers or available_cores()
     sizes = {"image_size": options.image_size, "crop_pct": options.crop_pct}
@@ -105,20 +105,20 @@ def _contestants(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
     files, other_files = _files(options.src, options.images), _files(options.others or options.src, options.images)
 
     def by_processes(transform: Callable) -> Callable[[], int]:
-        dataset = rivals.Decoded(other_files, transform)
-        return lambda: _count(rivals.with_processes(dataset, batch_size=options.batch_size, workers=workers))
+        dataset = baselines.Decoded(other_files, transform)
+        return lambda: _count(baselines.with_processes(dataset, batch_size=options.batch_size, workers=workers))
 
     contestants = {
         "training: ours": lambda: _ours(data, options, training=True),
         "training: ours, kernels alone": lambda: _kernels(data, options, training=True),
-        "training: timm": by_processes(rivals.timm_transform(**sizes, training=True)),
-        "training: torchvision": by_processes(rivals.torchvision_transform(image_size=options.image_size)),
+        "training: timm": by_processes(baselines.timm_transform(**sizes, training=True)),
+        "training: torchvision": by_processes(baselines.torchvision_transform(image_size=options.image_size)),
         "evaluation: ours": lambda: _ours(data, options, training=False),
         "evaluation: ours, kernels alone": lambda: _kernels(data, options, training=False),
-        "evaluation: timm": by_processes(rivals.timm_transform(**sizes, training=False)),
+        "evaluation: timm": by_processes(baselines.timm_transform(**sizes, training=False)),
     }
-    if jpegs := rivals.jpegs_of(files):
-        contestants["decoding alone"] = lambda: sum(1 for _ in rivals.decoding_alone(jpegs, workers=workers))
+    if jpegs := baselines.jpegs_of(files):
+        contestants["decoding alone"] = lambda: sum(1 for _ in baselines.decoding_alone(jpegs, workers=workers))
     return contestants
 
 

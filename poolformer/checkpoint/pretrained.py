@@ -65,7 +65,7 @@ def load_pretrained(
         What the user should know, a line each: a fresh head, another token mixer.
 
     Raises:
-        CheckpointError: The weights cannot be had, or not without running code.
+        CheckpointError: The weights are not available, or not without running code.
         MisfitError: They are of another network.
     """
     source = str(source)

@@ -104,7 +104,7 @@ class ImageData(SeededDataModule, ABC):
         """Open what stands at `path`: (samples, class names or None).
 
         Raises:
-            DataError: there is nothing to be had.
+            DataError: There is nothing.
         """
 
     def setup(self, stage: str) -> None:

@@ -135,7 +135,7 @@ class MetaFormer(nn.Module):
         feature_info: For each stage its ``num_chs``, ``reduction`` and ``module``, as in timm.
 
     Raises:
-        RegistryError: The mixer cannot be had, or does not keep its contract.
+        RegistryError: The mixer is not available, or does not keep its contract.
         OptionsError: An option is outside its range.
 
     Example:

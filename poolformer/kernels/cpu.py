@@ -37,7 +37,8 @@ def load() -> frozenset[torch.dtype]:
     """Have fused operators on CPUs run in C++ from now on, where this machine can; return the types of their products.
 
     Compiles them in a quarter of a minute where no process has before. Where they are not available, the log says
-    why. They have float32 on any x86 processor whose products of blocks PyTorch has, bfloat16 where it computes in that itself.
+    why. They have float32 on any x86 processor whose products of blocks PyTorch has, bfloat16 where it
+    computes in that itself.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         _LOG.warning("the fused operators' C++ is not used: PyTorch has the products they need on x86 alone")

@@ -1,6 +1,7 @@
 """The runs that the rows of an ablation are trained in, and what came of them.
 
-A run is a row trained by ``poolformer fit`` with one seed, in a directory of its own; ``result.json`` appears at its end.
+A run is a row trained by ``poolformer fit`` with one seed, in a directory of its own, in which ``result.json`` appears
+at its end.
 """
 
 import contextlib

@@ -25,7 +25,7 @@ LAYERS = [
     ["checkpoint", "testing"],
     ["network", "data"],
     ["data.pixels", "kernels", "configs"],
-    ["files", "registry", "recipe", "option_ranges"],
+    ["files", "registry", "recipe", "option_ranges", "signals"],
     ["errors"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
@@ -57,6 +57,7 @@ LIGHT = [
     "commands.__init__",
     "commands.mixers",
     "configs",
+    "signals",
 ]
 SLOW_TO_IMPORT = {"torch", "jsonargparse", *HEAVY}
 

@@ -7,16 +7,16 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..commands.arguments import CommandParser, local_path, share, side, threads
 from ..errors import ConfigError, DataError
+from ..signals import handling
 
 if TYPE_CHECKING:
     from ..data.beton import Stored
@@ -55,21 +55,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-@contextmanager
-def _ending_at_once() -> Iterator[None]:
+def _ending_at_once() -> AbstractContextManager[None]:
     """Have SIGTERM and Ctrl-C end this process and its workers there and then; there is nothing to clean up.
 
     An exception could come while PyTorch's loader holds the lock of a queue, which its own clean-up then waits for.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
-        yield
-        return
-    before = {signum: signal.signal(signum, _end) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    return handling({signal.SIGTERM: _end, signal.SIGINT: _end})
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

@@ -9,19 +9,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import FrameType
 
 from ..configs import config_names
 from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
 from ..files import caches
+from ..signals import handling
 from . import field_words
 from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
-_COMPILE_NOTHING = ("commands.mixers", "configs", "new-plugin")
+_COMPILE_NOTHING = ("mixers", "configs", "new-plugin")
 
 VERBS = {
     "fit": "Train; with no --config, on the digits that come with scikit-learn.",
@@ -150,23 +150,12 @@ def _end_if_stuck(code: int) -> None:
         os._exit(code)
 
 
-@contextmanager
-def _cleaning_up_on_signals() -> Iterator[None]:
+def _cleaning_up_on_signals() -> AbstractContextManager[None]:
     """Have a signal end a command as an exception does, so that it leaves no half-written file and no process.
 
     Not for the verbs of the trainer: `stopping` has them end between two batches.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
-        yield
-        return
-    known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
-    # What is ignored, as nohup has it, stays so.
-    before = {each: signal.signal(each, _leave) for each in known if signal.getsignal(each) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    return handling({getattr(signal, name): _leave for name in _ENDING if hasattr(signal, name)})
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

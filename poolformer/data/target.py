@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ except ImportError:  # Windows
 
 from ..errors import DataError
 from ..files.atomic_write import beginning, sync_folder, unfinished_name
+from ..signals import handling
 
 
 def sidecar(path: Path) -> Path:
@@ -122,19 +122,10 @@ def publish_pair(beton: Path, description: Path, path: Path) -> None:
 @contextmanager
 def _signals_later() -> Iterator[None]:
     """Have signals that would end the command wait for the end of these few file operations."""
-    if threading.current_thread() is not threading.main_thread():  # Python calls handlers nowhere else
-        yield
-        return
     waiting: list[int] = []
-    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if kind is not None]
-    before = {
-        kind: signal.signal(kind, lambda signum, frame: waiting.append(signum)) or signal.SIG_DFL for kind in kinds
-    }
-    try:
+    kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    with handling({kind: lambda signum, frame: waiting.append(signum) for kind in kinds}):
         yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
     for signum in waiting:
         signal.raise_signal(signum)
 

@@ -24,7 +24,7 @@ from . import option_ranges
 from .backbones import create_backbone, recompute
 from .checkpoint.pretrained import compare
 from .checkpoint.reading import read_run
-from .checkpoint.record import RECORD, check_imports, differences, hyper_parameters, import_references, record
+from .checkpoint.record import RECORD, check_imports, differences, hyper_parameters, record
 from .claims import Outline, check_claims, misfit
 from .data.batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
 from .data.class_names import check_resumed
@@ -282,9 +282,12 @@ class ImageClassifier(pl.LightningModule):
             OptionsError: The backbone cannot be recomputed.
         """
         self._checks, self._logit_of_label = {}, None
+        if stage == "fit":
+            self._check_before_training()
         self._classes = classes_of(self.trainer.datamodule, logits=self.hparams.num_classes)
         if stage == "fit":
-            self._set_up_training()
+            known = self.class_names if self._has_published_weights else None
+            self.class_names = names_to_learn(self._classes, known, logits=self.hparams.num_classes) or self.class_names
         device = self.trainer.strategy.root_device
         if self.hparams.fused:
             fuse_blocks(self.backbone, device=device, precision=self.trainer.precision)
@@ -293,12 +296,11 @@ class ImageClassifier(pl.LightningModule):
         if self.hparams.compile:
             compile_in_place(self.backbone, device=device)
 
-    def _set_up_training(self) -> None:
+    def _check_before_training(self) -> None:
         if (self.trainer.max_epochs or -1) < 0:
             raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
         self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
         self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
-        self.class_names = names_to_learn(self._classes, self.class_names, logits=self.hparams.num_classes)
 
     def check_growth(self, growth: dict[str, int] | None) -> None:
         """Try the sizes of progressive resizing on shapes alone.
@@ -340,6 +342,8 @@ class ImageClassifier(pl.LightningModule):
 
     def _match_labels(self) -> None:
         """Bring the labels of data that is evaluated to the logits of the same names."""
+        # Again: some modules know their classes when their loaders are made.
+        self._classes = classes_of(self.trainer.datamodule, logits=self.hparams.num_classes)
         logits = logits_of_labels(
             self._classes,
             self.class_names,
@@ -461,7 +465,7 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
         options,
         path=path,
         vouched=trusted,
-        remedy=lambda option, value: f"--trust {quoted(', '.join(import_references(value)))}",
+        remedy=lambda foreign: " ".join(f"--trust {quoted(name)}" for name in foreign),
     )
     known = inspect.signature(ImageClassifier).parameters
     try:
@@ -477,7 +481,10 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
 
 
 class Count(Metric):
-    """Images that were evaluated."""
+    """Images that were evaluated.
+
+    Not a sum of values: the metrics are updated together, and each takes the arguments that its `update` names.
+    """
 
     count: Tensor
 

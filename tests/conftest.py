@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import ONE_EPOCH, Done, process_left_as_it_was
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +21,8 @@ else:
 if not torch.cuda.is_available():
     # Triton's kernels run in its interpreter, on the CPU; it asks when it is imported, which Lightning does.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from command_line import ONE_EPOCH, Done, process_left_as_it_was
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

@@ -174,7 +174,7 @@ def _check_classes(saved: Mapping[str, Any], weights: Any) -> None:
 
 
 def check_imports(
-    options: Mapping[str, Any], *, path: str | Path, vouched: Collection[str], remedy: Callable[[str, Any], str]
+    options: Mapping[str, Any], *, path: str | Path, vouched: Collection[str], remedy: Callable[[list[str]], str]
 ) -> None:
     """Refuse a checkpoint that would choose what is imported: it is data from anywhere.
 
@@ -182,18 +182,18 @@ def check_imports(
         options: Hyper-parameters of its model.
         path: Its file, for the message.
         vouched: What the user has named, as ``module:name``.
-        remedy: Says how to vouch for an option of this name and value.
+        remedy: Says how to vouch for modules of these names.
 
     Raises:
         CheckpointError: It names a module that the user does not.
     """
-    for option in ("mixer", "backbone"):
-        foreign = [name for name in import_references(options.get(option, "")) if name not in vouched]
-        if foreign:
-            raise CheckpointError(
-                f"'{path}' was trained with {option} {foreign[0]!r}, a module that you have to vouch for: "
-                f"{remedy(option, options[option])}"
-            )
+    named = import_references([options.get("mixer") or "", options.get("backbone") or ""])
+    foreign = [name for name in dict.fromkeys(named) if name not in vouched]
+    if foreign:
+        modules = "a module" if len(foreign) == 1 else "modules"
+        raise CheckpointError(
+            f"'{path}' was trained with {', '.join(foreign)}, {modules} that you have to vouch for: {remedy(foreign)}"
+        )
 
 
 def import_references(spec: Any) -> list[str]:

@@ -91,14 +91,14 @@ class Asked:
         return bool({"-h", "--help"} & set(self.flags))
 
     @property
-    def is_the_first_run(self) -> bool:
-        """Whether nobody says what to train on: then it is the digits."""
+    def takes_defaults_of_digits(self) -> bool:
+        """Whether ``fit`` has no configuration and no other data: then digits.yaml holds."""
         return self.verb == "fit" and not self.files and self.data_named in (None, DIGITS)
 
     @property
     def defaults(self) -> dict[str, Any]:
         """What holds below everything that is said, beside the defaults of the signatures."""
-        if not self.is_the_first_run:
+        if not self.takes_defaults_of_digits:
             return {}
         [content] = without_foreign_mixers([read_config(default_config())], self.flags)
         return data_section.of_class(content, self.data_class)
@@ -106,7 +106,7 @@ class Asked:
     @property
     def description(self) -> str:
         """What ``--help`` says of the defaults that it shows."""
-        if self.is_the_first_run:
+        if self.takes_defaults_of_digits:
             return "Defaults: digits.yaml, as there is no --config; with one, the paper's are shown."
         return "Defaults: the paper's; --print_config shows what --config files make of them."
 

@@ -15,11 +15,6 @@ def class_path(name: str) -> str:
     return f"poolformer.data.{name}" if name in data.__all__ else name
 
 
-def class_paths() -> list[str]:
-    """Return the full paths of our data modules."""
-    return [class_path(name) for name in data.__all__]
-
-
 def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
     """Return the full path of the data module that is asked for: by the flags, or by the last file that names one.
 

@@ -28,7 +28,7 @@ def told(options: Collection[str], *, checkpoint: Path | None = None) -> Iterato
     try:
         yield
     except Exception as error:
-        if done := re.search(r"checkpoint with current_epoch=(\d+)", str(error)):
+        if checkpoint and (done := re.search(r"checkpoint with current_epoch=(\d+)", str(error))):
             raise ConfigError(f"'{checkpoint}' is at {done[1]} epochs already: raise --trainer.max_epochs") from error
         if refused := refusal(error, options):
             raise refused from error

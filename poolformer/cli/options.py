@@ -11,7 +11,7 @@ from ..configs import default_config, is_overlay
 from ..errors import ConfigError
 from ..files import paths
 from ..network.frame_options import built_options
-from . import data_section
+from ..run import provenance
 from .asked import DIGITS, Asked
 
 
@@ -27,7 +27,7 @@ def _expand_paths(options: Namespace) -> None:
         if options.get(name) is not None:
             options[name] = paths.local(options[name], f"--{name}")
     data_options = options.data.get("init_args") if options.get("data") else None
-    if data_options and options.data.class_path in data_section.class_paths():
+    if data_options and options.data.class_path in provenance.class_paths():
         for name in ("train", "val", "test", "predict"):
             if data_options.get(name) is not None:
                 data_options[name] = paths.local(data_options[name], f"--data.{name}")
@@ -57,7 +57,7 @@ def check(options: Namespace, asked: Asked) -> None:
     option_ranges.check_seed(options.seed_everything)
     if asked.files and is_overlay(asked.files[0]) and not options.ckpt_path:
         overlay = f"{asked.files[0].parent.name}/{asked.files[0].stem}"
-        raise ConfigError(f"'{overlay}' is an overlay over another configuration: put --config s12 before it")
+        raise ConfigError(f"'{overlay}' is an overlay: put --config s12 before it")
     dotted = next((word for word in asked.flags if word.startswith("--model.mixer.")), None)
     if dotted and isinstance(model.mixer, list):
         # jsonargparse would change the last of the four and say nothing.

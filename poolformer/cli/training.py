@@ -17,6 +17,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -35,10 +36,10 @@ from ..run import resume as resuming
 from ..run import trainer as run_trainer
 from ..run.directory import locked
 from ..run.ending import Ending
-from ..run.lightning_internals import OneVerbCLI, ParsingCLI
 from ..run.stopping import Stopped, end_with_launcher
 from . import data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
+from .lightning_internals import OneVerbCLI, ParsingCLI
 from .parser import Parser
 from .quiet import quieten
 
@@ -247,8 +248,11 @@ class TrainingCLI(OneVerbCLI):
             save_every_n_steps=self.options.get("save_every_n_steps"),
             if_saving_fails=self.options.if_saving_fails,
         )
-        with lightning_refusals.told(self.plan.options):
-            return run_trainer.build(self.plan, self.build_trainer)
+        return run_trainer.build(self.plan, self._build_trainer)
+
+    def _build_trainer(self, options: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
+        with lightning_refusals.told(options):
+            return self.build_trainer(options, callbacks)
 
     def save_config(self, path: Path) -> None:
         """Write the options to a file, without the checkpoint that is resumed: it says how to run this again."""
@@ -295,7 +299,7 @@ class TrainingCLI(OneVerbCLI):
 
     def after_fit(self) -> None:
         """Say where everything is and what to do next."""
-        self.ending.say_over(self.trainer, self._another_mixer())
+        self.ending.say_over(self.trainer, self._another_mixer)
 
     def _another_mixer(self) -> str | None:
         """Return a token mixer to try next, None for a backbone that has none to choose."""

@@ -41,7 +41,7 @@ def names_to_learn(classes: Classes, known: list[str] | None, *, logits: int) ->
 
     Args:
         classes: Of the data.
-        known: What the logits of the weights mean that training starts from; None where they do not say.
+        known: What the logits of published weights mean; None without them, or where they do not say.
         logits: Logits K of the network.
 
     Raises:

@@ -1,5 +1,7 @@
 """How a run ends: with all that it was to train, with nothing, or by a signal."""
 
+from collections.abc import Callable
+
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
@@ -32,12 +34,12 @@ class Ending:
             print(f"run     {quoted(run_dir)}\nresume  poolformer fit --config {config} --ckpt_path last")
 
     @rank_zero_only
-    def say_over(self, trainer: pl.Trainer, other_mixer: str | None) -> None:
+    def say_over(self, trainer: pl.Trainer, other_mixer: Callable[[], str | None]) -> None:
         """Say what came of a run that has ended by itself.
 
         Args:
             trainer: That has trained it.
-            other_mixer: A token mixer to try next; None for a backbone that has none to choose.
+            other_mixer: Returns a token mixer to try next; None for a backbone that has none to choose.
 
         Raises:
             RunError: Its end could not be saved.
@@ -51,7 +53,7 @@ class Ending:
             return
         if not getattr(trainer.strategy.checkpoint_io, "saved", True):
             raise RunError(f"the end of the run in '{self.plan.run_dir}' could not be saved; its checkpoints are older")
-        print(f"\n{closing.report(self.plan.run_dir, trainer, self.metrics, other_mixer=other_mixer)}")
+        print(f"\n{closing.report(self.plan.run_dir, trainer, self.metrics, other_mixer=other_mixer())}")
 
     def _has_trained(self, trainer: pl.Trainer) -> bool:
         if not _has_started(trainer):  # or in processes that were spawned, of which the directory alone tells

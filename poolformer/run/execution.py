@@ -45,7 +45,7 @@ def compile_in_place(backbone: nn.Module, *, device: torch.device) -> None:
 
 
 def check_growth(backbone: nn.Module, growth: dict[str, int] | None, *, name: str, image_size: int) -> None:
-    """Try the sizes of progressive resizing on shapes alone: whether a network takes them, it does not say.
+    """Try the sizes of progressive resizing on shapes alone, as a network does not declare which sizes it takes.
 
     Args:
         backbone: The network.

@@ -65,8 +65,13 @@ class Resume:
             self.model,
             path=self.path,
             vouched=import_references([said["mixer"] or "", said["backbone"]]),
-            remedy=lambda option, value: f"add --model.{option} {quoted(value)}",
+            remedy=self._vouching,
         )
+
+    def _vouching(self, foreign: list[str]) -> str:
+        named = {option: import_references(self.model.get(option) or "") for option in ("mixer", "backbone")}
+        options = [option for option, names in named.items() if {*names} & {*foreign}]
+        return f"add {' '.join(f'--model.{option} {quoted(self.model[option])}' for option in options)}"
 
     @property
     def data_section(self) -> dict[str, Any] | None:
@@ -89,7 +94,7 @@ def plan(ckpt_path: str, run_dir: Path) -> Resume:
     """
     path = locate(ckpt_path, run_dir)
     saved = read_run(path)
-    trained_on = provenance.trained_on(saved)
+    model, trained_on = hyper_parameters(saved), provenance.trained_on(saved)
     data = options(saved, "datamodule_hyper_parameters") if trained_on in provenance.class_paths() else {}
     data.pop("_class_path", None)
     same_run = path.resolve().parent == (run_dir / "checkpoints").resolve()
@@ -99,7 +104,7 @@ def plan(ckpt_path: str, run_dir: Path) -> Resume:
         from_last=same_run and path.name == "last.ckpt",
         step=saved["global_step"],
         trained_on=trained_on,
-        model=hyper_parameters(saved),
+        model=model,
         data=data,
         outline=Outline(saved["state_dict"]),
     )

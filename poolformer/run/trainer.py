@@ -35,7 +35,7 @@ class Plan:
         resume: The checkpoint to start from; None without one.
         save_config: Writes ``config.yaml`` to a path.
         save_every_n_steps: Steps after which ``last.ckpt`` is written inside an epoch too.
-        if_saving_fails: Whether training stops then.
+        if_saving_fails: What training does when a checkpoint or the log cannot be written.
     """
 
     verb: str

@@ -55,6 +55,10 @@ def test_version_is_that_of_the_package(call):
     assert call("--version") == (0, f"poolformer {version('poolformer')}\n", "")
 
 
+def test_commands_that_compile_nothing_are_commands():
+    assert {*cli._COMPILE_NOTHING} <= {*cli.COMMANDS}
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as left:

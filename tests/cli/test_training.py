@@ -540,7 +540,7 @@ def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained, hyper_p
         sys.modules.pop("beside_it", None)
     assert not (work / "was-run").exists()
     assert done.code == 2
-    assert "'beside_it:Mixer', a module that you have to vouch for: add --model." in done.err
+    assert "beside_it:Mixer, a module that you have to vouch for: add --model." in done.err
 
 
 @pytest.mark.parametrize("class_path", ["came_along.Data", "poolformer.data.folder.os", "subprocess.Popen"])

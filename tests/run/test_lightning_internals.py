@@ -1,11 +1,16 @@
 """Lightning's private names that this package uses: an upgrade that changes one fails here, by name."""
 
 import ast
+import contextlib
 import inspect
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -16,7 +21,6 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 
 import poolformer
-from poolformer.run import lightning_internals as internals
 
 ROOT = Path(poolformer.__file__).parent
 SIGNATURES = [
@@ -85,16 +89,33 @@ def test_private_attributes_are_there(tmp_path):
     assert checkpoint._last_global_step_saved == 0
 
 
-def test_private_names_of_lightning_are_used_in_one_file():
-    """What is private there and not defined here can only be Lightning's, jsonargparse's or PyTorch's."""
-    private = {name for owner in (pl.Trainer, LightningCLI, _FitLoop, _TrainingEpochLoop) for name in dir(owner)}
-    private |= {"_data_fetcher", "_checkpoint_connector", "_trainer", "_experiment", "_kwargs", "_last_val_time"}
+def test_private_names_of_lightning_are_used_in_two_files():
+    """What is private there and not defined here can only be Lightning's."""
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
+    loops = [trainer.fit_loop, trainer.fit_loop.epoch_loop]
+    owners = [LightningCLI, trainer, *loops, ModelCheckpoint(), pl.LightningModule()]
+    private = {name for owner in owners for name in dir(owner)} | {"_subcommand_parsers", "_instantiators", "_kwargs"}
     private = {name for name in private if name.startswith("_") and not name.startswith("__")}
-    found = {}
+    found = set()
     for file in ROOT.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & private
-        if used - defined:
-            found[file.relative_to(ROOT).as_posix()] = used - defined
-    assert found.keys() == {Path(internals.__file__).relative_to(ROOT).as_posix()}
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        own |= {node.attr for node in nodes if isinstance(node.ctx, ast.Store)}
+        if {node.attr for node in nodes} & private - own:
+            found.add(file.relative_to(ROOT).as_posix())
+    assert found == {"run/lightning_internals.py", "cli/lightning_internals.py"}
+
+
+@pytest.mark.slow
+def test_the_classifier_does_not_import_the_command_line():
+    code = "import sys; import poolformer; poolformer.ImageClassifier; print('jsonargparse' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_what_is_used_of_jsonargparse_is_there():
+    parser = ArgumentParser()
+    assert [name for name in ("_actions", "_instantiators", "_subcommands_action") if not hasattr(parser, name)] == []
+    with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as said:
+        parser.parse_args(["--nothing", "1"])
+    assert "unrecognized arguments: --nothing" in " ".join(said.getvalue().split()).lower()

@@ -54,7 +54,7 @@ def test_what_a_checkpoint_would_import_has_to_be_named(trained, tmp_path, mixer
     torch.save(saved, tmp_path / "run" / LAST)
     resume = plan("last", tmp_path / "run")
     resume.check_imports({"mixer": mixer, "backbone": "poolformer_tiny"})
-    with pytest.raises(CheckpointError, match=r"'came\.along:Mixer', a module that you have to vouch for: add --model"):
+    with pytest.raises(CheckpointError, match=r"came\.along:Mixer, a module that you have to vouch for: add --model"):
         resume.check_imports({"mixer": named, "backbone": "poolformer_tiny"})
 
 

@@ -13,7 +13,13 @@ import torch
 
 from poolformer import registry
 from poolformer.backbones import create_backbone
-from poolformer.errors import AmbiguousNameError, BrokenPluginError, OptionsError, RegistryError, UnknownNameError
+from poolformer.errors import (
+    AmbiguousNameError,
+    BrokenPluginError,
+    OptionsError,
+    PoolformerError,
+    UnknownNameError,
+)
 from poolformer.network.mixer_spec import resolve
 from poolformer.testing import RULES, check_mixer
 
@@ -164,7 +170,7 @@ def test_messages_in_the_tutorial_are_the_ones_one_meets(fake_plugin, monkeypatc
         modules = {"my_mixer_plugin": source}
         fake_plugin(name="my-mixer-plugin", version="0.1.0", entry_points=points, modules=modules)
         fake_plugin(name="other", entry_points={"poolformer.mixers": {"twice": "other:Mixer"}})
-        with pytest.raises(RegistryError) as caught:
+        with pytest.raises(PoolformerError) as caught:
             resolve(spec)[0].build(64, resolution=(7, 7))
         assert re.match(re.escape(message).replace(r"\.\.\.", ".*"), str(caught.value)), str(caught.value)
 

@@ -167,7 +167,7 @@ def test_a_run_whose_end_could_not_be_saved_says_so(fit_while_the_disk_fills):
     with pytest.warns(UserWarning, match="No space left on device"):
         code, run, said = fit_while_the_disk_fills("continue", epochs=3)
     assert code == 2
-    assert f"the end of the run in '{run}' could not be saved; its checkpoints are of before" in said
+    assert f"the end of the run in '{run}' could not be saved; its checkpoints are older" in said
 
 
 @pytest.mark.slow

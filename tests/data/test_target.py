@@ -110,7 +110,8 @@ def test_a_disk_that_takes_no_more_leaves_what_was_there(source, tmp_path, capsy
 AIMED = """
 import os, pathlib, shutil, sys
 from poolformer.cli import main
-from poolformer.data import pack, resize, target  # once, for all children
+from poolformer.data import pack, target  # once, for all children
+from poolformer.data.pixels import resize
 folder, before, source, kind = sys.argv[1:]
 count, at = 0, None
 def hook(event, arguments):

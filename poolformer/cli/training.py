@@ -1,6 +1,6 @@
 """fit, validate, test and predict: LightningCLI over `ImageClassifier` and the data modules.
 
-What is said wins in this order: flags, later configs, earlier configs, the checkpoint, the defaults.
+Where several set an option, the first of these counts: flags, later configs, earlier ones, the checkpoint, defaults.
 """
 
 import os

@@ -16,10 +16,10 @@ def prepare() -> None:
     Processes that this one starts inherit it. Says so once.
     """
     _name_the_user()
-    if "XDG_CACHE_HOME" in os.environ and _is_ours(Path(os.environ["XDG_CACHE_HOME"]), make=True):
+    if "XDG_CACHE_HOME" in os.environ and has_room(Path(os.environ["XDG_CACHE_HOME"]), make=True):
         return
     usual = home_cache()
-    if usual is not None and _is_ours(usual, make=True):
+    if usual is not None and has_room(usual, make=True):
         return
     private = private_cache()
     warnings.warn(
@@ -55,7 +55,7 @@ def private_cache() -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return Path(tempfile.mkdtemp(prefix="poolformer-"))
-    if not folder.is_symlink() and is_safe(folder) and _is_ours(folder):
+    if not folder.is_symlink() and is_safe(folder) and has_room(folder):
         return folder
     return Path(tempfile.mkdtemp(prefix="poolformer-"))  # somebody else has made that one
 
@@ -71,15 +71,15 @@ def is_safe(path: Path) -> bool:
     return found.st_uid in (os.getuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _is_ours(folder: Path, *, make: bool = False) -> bool:
-    """Return whether a file can be made in a folder, which is made if asked."""
+def has_room(folder: Path, *, nbytes: int = 1 << 16, make: bool = False) -> bool:
+    """Return whether a file of so many bytes can be made in a folder, which is made if asked."""
     import tempfile
 
     try:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(1 << 16))
+            file.write(bytes(nbytes))
             file.flush()
     except OSError:
         return False

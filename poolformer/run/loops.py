@@ -86,7 +86,7 @@ class FitLoop(internals.FitLoop):
             super().on_advance_end()
             self.epoch_loop.remember_end_of_epoch()
             return
-        # What callbacks do at the end of an epoch they do now, but the run goes on from before that.
+        # What callbacks do at the end of an epoch they do now, but the run resumes from before that.
         if not self.held.is_held:
             self.held.hold(copied=may_change(self.trainer, EPOCH_END))
         super().on_advance_end()
@@ -215,7 +215,7 @@ class EpochLoop(internals.TrainingEpochLoop):
         self._place = Place.VALIDATED
         if self._is_of_the_course:
             self.held.release()
-        else:  # the run goes on from before it, as it would have without the stop
+        else:  # the run resumes from before it, as it would have without the stop
             self.held.go_on_after_validation(self._loops_state())
 
     def _loops_state(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,14 +38,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def _has_room(folder: Path) -> bool:
     """Return whether a kernel could be kept in a folder: numba fails in the first call where it cannot."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(1 << 20))
-            file.flush()
-    except OSError:
-        return False
-    return True
+    return caches.has_room(folder, nbytes=1 << 20, make=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from .backbones import create_backbone
 from .checkpoint.outline import Outline, nbytes
 from .checkpoint.pretrained import compare, explain
-from .errors import CheckpointError, MisfitError
+from .errors import CheckpointError, MisfitError, describe
 
 _MIB = 2**20
 # Beside its weights a network may hold tables that it makes anew. Weights of 8 bits may go into one of 32.
@@ -71,6 +71,25 @@ def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor], options
         f"{options.get('num_classes')} classes: {explained}",
         **differences,
     )
+
+
+def misfit_of(
+    state_dict: Mapping[str, Tensor], own: Mapping[str, Tensor], options: Mapping[str, Any], error: Exception
+) -> MisfitError:
+    """Return the error that says why a classifier could not load a state dict.
+
+    Args:
+        state_dict: What was to be loaded.
+        own: State dict of the classifier.
+        options: Of the model.
+        error: What PyTorch raised.
+    """
+    theirs, ours = (
+        {name.removeprefix("backbone."): value for name, value in weights.items()} for weights in (state_dict, own)
+    )
+    if sum(map(len, compare(theirs, ours).values())) == 0:  # such as tensors without values
+        return MisfitError(f"the weights cannot be copied: {describe(error)[:300]}")
+    return misfit(theirs, ours, options)
 
 
 class _Count:

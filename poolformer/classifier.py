@@ -17,31 +17,31 @@ from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MetricCollection
 
 from . import option_ranges
-from .backbones import create_backbone, recompute
-from .checkpoint.pretrained import compare
+from .backbones import create_backbone
 from .checkpoint.reading import read_run
-from .checkpoint.record import RECORD, check_imports, differences, hyper_parameters, record
-from .claims import Outline, check_claims, misfit
-from .data.batches import NORMALISED, Batch, BatchCheck, check_one_loader, source_name
+from .checkpoint.record import METRICS, RECORD, Saved, check_imports, differences, hyper_parameters, record, saved_in
+from .claims import Outline, check_claims, misfit_of
+from .data.batches import Batch, check_one_loader
 from .data.class_names import check_resumed
-from .data.labels import Classes, classes_of, logits_of_labels, names_to_learn
-from .errors import CheckpointError, ConfigError, MisfitError, PoolformerError, describe
+from .data.labels import names_to_learn
+from .data.preparation import Preparation
+from .errors import CheckpointError, PoolformerError, describe
 from .files.shell import quoted
-from .network.frame_options import built_options
+from .network.frame_options import FRAME, built_options
 from .network.metaformer import Activation, Norm
-from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr
-from .run import provenance
-from .run.execution import check_growth, compile_in_place, fuse_blocks
-from .run.facts import RUN, run_facts, use_new_options
+from .network.sides import check_sides
+from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, parameter_groups
+from .run import resumed
+from .run.facts import RUN
 from .run.lightning_internals import trainer_of
-from .run.reproducibility import changes, seed_draws
+from .run.machine import compute_as_asked
+from .run.metrics import metrics_of
+from .run.reproducibility import seed_draws
+from .run.schedule import check_end, schedule_of
 
-METRICS = "poolformer_metrics"
-"""Where a checkpoint keeps what was logged last."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -93,9 +93,8 @@ class ImageClassifier(pl.LightningModule):
     Attributes:
         seed: Of what a batch draws; a resumed run keeps the one it started with.
         frame: Options of the frame that the backbone was built with; those it does not have are left out.
-        trained_as: Record of the checkpoint that the weights are from.
-        saved_metrics: What had been logged last when that checkpoint was saved.
-        saved_crop_pct: Share of the resized image that its run evaluated; None where its data has no such option.
+        class_names: What the logits mean, not the labels: those of the data that is evaluated may be others.
+        loaded: What the checkpoint says that the weights are from.
 
     Example:
         >>> model = ImageClassifier("poolformer_tiny", num_classes=10, mixer="identity")
@@ -107,7 +106,6 @@ class ImageClassifier(pl.LightningModule):
     hparams: AttributeDict
     mean: Tensor
     std: Tensor
-    _logit_of_label: Tensor | None
 
     def __init__(
         self,
@@ -142,16 +140,7 @@ class ImageClassifier(pl.LightningModule):
     ):
         super().__init__()
         option_ranges.check("model", locals(), option_ranges.MODEL)
-        asked: dict[str, Any] = {
-            "mixer": mixer,
-            "norm": norm,
-            "act": act,
-            "residual": residual,
-            "channel_mlp": channel_mlp,
-            "layer_scale_init": layer_scale_init,
-            "drop_path_rate": drop_path_rate,
-            "position_embedding": position_embedding,
-        }
+        asked: dict[str, Any] = {name: value for name, value in locals().items() if name in FRAME}
         # A checkpoint has weights of its own and must load where this file is gone.
         self.save_hyperparameters(ignore="pretrained")
         self.frame = built_options(backbone, asked)
@@ -164,35 +153,26 @@ class ImageClassifier(pl.LightningModule):
         if pretrained is not None:
             rank_zero_info(f"Starts from the weights of '{pretrained}'")
         self.augment = BatchAugmentation(
-            num_classes=num_classes,
-            mixup=mixup,
-            cutmix=cutmix,
-            label_smoothing=label_smoothing,
-            erase_prob=erase_prob,
+            num_classes=num_classes, mixup=mixup, cutmix=cutmix, label_smoothing=label_smoothing, erase_prob=erase_prob
         )
         # Facts of the model, not state: a published state dict has no entries for them.
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
-        self.register_buffer("_logit_of_label", None, persistent=False)
-        # What the logits mean, not the labels: those of the data that is evaluated may be others.
+        self._preparation = Preparation(num_classes)
         self.class_names: list[str] | None = getattr(self.backbone, "class_names", None) if pretrained else None
-        self._classes = Classes(None, None)
         self._has_published_weights = pretrained is not None
-        self.trained_as: dict[str, Any] | None = None
-        self.saved_metrics: dict[str, float] = {}
-        self.saved_crop_pct: float | None = None
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.loaded = Saved()
         self._before: dict[str, Any] = {}
-        self._checks: dict[Any, BatchCheck] = {}
-        self.val_metrics = _metrics(num_classes, prefix="val/")
-        self.test_metrics = _metrics(num_classes, prefix="test/")
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.val_metrics = metrics_of(num_classes, prefix="val/")
+        self.test_metrics = metrics_of(num_classes, prefix="test/")
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to logits (B, K)."""
         return self.backbone(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, targets = self._prepared(batch)
+        images, targets = self.on_after_batch_transfer(batch)
         assert targets is not None
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
@@ -209,10 +189,10 @@ class ImageClassifier(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the probabilities (B, K)."""
-        return self(self._prepared(batch).images).float().softmax(1)
+        return self(self.on_after_batch_transfer(batch).images).float().softmax(1)
 
     def _evaluate(self, metrics: MetricCollection, batch: Batch) -> None:
-        images, labels = self._prepared(batch)
+        images, labels = self.on_after_batch_transfer(batch)
         assert labels is not None
         logits = self(images)
         metrics.update(preds=logits, target=labels, value=F.cross_entropy(logits, labels, reduction="none"))
@@ -220,57 +200,35 @@ class ImageClassifier(pl.LightningModule):
             in_bar = name.endswith(("loss", "top1"))
             self.log(name, metric, prog_bar=in_bar, on_step=False, on_epoch=True)
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Batch:
+        """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).
+
+        Raises:
+            DataError: It is not uint8 images (B, 3, H, W) with int64 labels (B,).
+        """
+        if isinstance(batch, Batch):  # a step asks for the case that the data module has this hook, in place of ours
+            return batch
+        images, labels = self._preparation(batch, dataloader_idx, trainer=self.trainer, mean=self.mean, std=self.std)
+        if labels is None or not self.trainer.training:
+            return Batch(images, labels)
+        # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
+        seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
+        return Batch(*self.augment(images, labels))
+
     def class_name(self, label: int) -> str:
         """Return the name of a class, its number where the data had no name for it."""
-        names = self.class_names or self._classes.names or []
-        if self.class_names is None and len(names) != self.hparams.num_classes:
-            names = []
-        return names[label] if label < len(names) else str(label)
+        return self._preparation.name_of(label, self.class_names)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
-        peak_lr = self._peak_lr()
-        optimizer = torch.optim.AdamW(parameter_groups(self.backbone, self.hparams.weight_decay), lr=peak_lr)
-        schedule = Schedule(
-            peak_lr=peak_lr,
-            epochs=self._schedule_epochs(),
-            warmup_epochs=self.hparams.warmup_epochs,
-            warmup_lr=self.hparams.warmup_lr,
-            min_lr=self.hparams.min_lr,
-        )
+        schedule = schedule_of(self.trainer, self.hparams)
+        groups = parameter_groups(self.backbone, self.hparams.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=schedule.peak_lr)
         # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": EpochScheduler(optimizer, schedule), "name": "lr"},
         }
-
-    def _peak_lr(self) -> float:
-        per_device = getattr(self.trainer.datamodule, "batch_size", None)
-        if per_device is None:
-            rank_zero_warn(f"the data module has no batch_size, so lr={self.hparams.lr:g} is used as it is")
-            return self.hparams.lr
-        effective = per_device * self.trainer.world_size * self.trainer.accumulate_grad_batches
-        peak_lr = scaled_lr(
-            self.hparams.lr,
-            effective_batch_size=effective,
-            reference_batch_size=self.hparams.lr_batch_size,
-        )
-        rank_zero_info(
-            f"Learning rate {peak_lr:.4g}: {self.hparams.lr:g} for {self.hparams.lr_batch_size or 'any number of'} "
-            f"images a step, and a step has {effective} ({per_device} a device x {self.trainer.world_size} "
-            f"devices x {self.trainer.accumulate_grad_batches} accumulated)"
-        )
-        return peak_lr
-
-    def _schedule_epochs(self) -> int:
-        run = self.trainer.max_epochs
-        epochs = run - self.hparams.cooldown_epochs
-        if epochs <= self.hparams.warmup_epochs:
-            rank_zero_warn(
-                f"of {run} epochs, {self.hparams.warmup_epochs} are warm-up and {self.hparams.cooldown_epochs} "
-                "cool-down, so none is left for the cosine; see --model.warmup_epochs and --model.cooldown_epochs"
-            )
-        return max(epochs, 1)
 
     def setup(self, stage: str) -> None:
         """Compare what the trainer and the data are with what the model was built for.
@@ -281,52 +239,23 @@ class ImageClassifier(pl.LightningModule):
             DataError: The names of its classes are no list of names.
             OptionsError: The backbone cannot be recomputed.
         """
-        self._checks, self._logit_of_label = {}, None
+        data, options = self.trainer.datamodule, self.hparams
         if stage == "fit":
-            self._check_before_training()
-        self._classes = classes_of(self.trainer.datamodule, logits=self.hparams.num_classes)
+            check_end(self.trainer)
+            self.augment.check_batch_size(getattr(data, "batch_size", 0))
+            growth = getattr(data, "hparams", {}).get("growth")
+            check_sides(self.backbone, growth, name=options.backbone, image_size=options.image_size)
+        self._preparation.begin(data)
         if stage == "fit":
             known = self.class_names if self._has_published_weights else None
-            self.class_names = names_to_learn(self._classes, known, logits=self.hparams.num_classes) or self.class_names
-        device = self.trainer.strategy.root_device
-        if self.hparams.fused:
-            fuse_blocks(self.backbone, device=device, precision=self.trainer.precision)
-        if self.hparams.recompute and stage == "fit":
-            recompute(self.backbone)
-        if self.hparams.compile:
-            compile_in_place(self.backbone, device=device)
-
-    def _check_before_training(self) -> None:
-        if (self.trainer.max_epochs or -1) < 0:
-            raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
-        self.augment.check_batch_size(getattr(self.trainer.datamodule, "batch_size", 0))
-        self.check_growth(getattr(self.trainer.datamodule, "hparams", {}).get("growth"))
-
-    def check_growth(self, growth: dict[str, int] | None) -> None:
-        """Try the sizes of progressive resizing on shapes alone.
-
-        Raises:
-            ConfigError: The backbone takes one size only.
-        """
-        check_growth(self.backbone, growth, name=self.hparams.backbone, image_size=self.hparams.image_size)
+            learned = names_to_learn(self._preparation.classes, known, logits=options.num_classes)
+            self.class_names = learned or self.class_names
+        compute_as_asked(self.backbone, options, self.trainer)
 
     def on_train_start(self) -> None:
         """Say which options of a resumed run are others than it had before."""
-        before, self._before = self._before, {}
-        use_new_options(self.trainer, before)
-        now = {**self._facts(), **self.hparams, **getattr(self.trainer.datamodule, "hparams", {})}
-        if before.get("max_epochs", now["max_epochs"]) != now["max_epochs"]:
-            rank_zero_info(f"The schedule is now one of {now['max_epochs']} epochs, not of {before['max_epochs']}")
-        changed = changes(
-            before, {name: value for name, value in now.items() if name not in ("seed_everything", "max_epochs")}
-        )
-        if changed:
-            rank_zero_warn(f"the run is resumed with other options: {', '.join(changed)}")
-
-    def _facts(self) -> dict[str, Any]:
-        """What a run is made of beside the options of model and data; checkpoints keep it."""
-        data_module = {provenance.FACT: provenance.class_path_of(self.trainer.datamodule)}
-        return {"seed_everything": self.seed, **data_module, **run_facts(self.trainer)}
+        resumed.say_changes(self.trainer, self._before, self.hparams, seed=self.seed)
+        self._before = {}
 
     def on_validation_start(self) -> None:
         check_one_loader(self.trainer, "val", self.trainer.val_dataloaders)
@@ -341,54 +270,12 @@ class ImageClassifier(pl.LightningModule):
         check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
 
     def _match_labels(self) -> None:
-        """Bring the labels of data that is evaluated to the logits of the same names."""
-        # Again: some modules know their classes when their loaders are made.
-        self._classes = classes_of(self.trainer.datamodule, logits=self.hparams.num_classes)
-        logits = logits_of_labels(
-            self._classes,
+        self._preparation.match_labels(
+            self.trainer.datamodule,
             self.class_names,
-            logits=self.hparams.num_classes,
             has_published_weights=self._has_published_weights,
+            device=self.device,
         )
-        self._logit_of_label = None if logits is None else torch.tensor(logits, device=self.device)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).
-
-        Raises:
-            DataError: It is not uint8 images (B, 3, H, W) with int64 labels (B,).
-        """
-        return self._prepared(batch, dataloader_idx)
-
-    def _prepared(self, batch: Any, dataloader_idx: int = 0) -> Batch:
-        if isinstance(batch, Batch):  # otherwise the data module has an on_after_batch_transfer, and ours was not asked
-            return batch
-        images, labels = self._check_of_stage()(batch, dataloader_idx)
-        if images.dtype == torch.uint8:
-            images = (images.contiguous(memory_format=torch.channels_last) - self.mean) / self.std
-        else:  # as a copy: mixing and erasing happen in place
-            images = images.to(self.mean.dtype, copy=True, memory_format=torch.channels_last)
-        if labels is not None and self._logit_of_label is not None:
-            labels = self._logit_of_label[labels]
-        if labels is None or not self.trainer.training:
-            return Batch(images, labels)
-        # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
-        seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
-        return Batch(*self.augment(images, labels))
-
-    def _check_of_stage(self) -> BatchCheck:
-        stage = self.trainer.state.stage
-        assert stage is not None
-        if stage not in self._checks:
-            module = getattr(self.trainer, "datamodule", None)
-            self._checks[stage] = BatchCheck(
-                source_name(self.trainer, stage.dataloader_prefix or stage.value),
-                channels=len(self.mean),
-                classes=self._classes.count or self.hparams.num_classes,
-                normalised=getattr(module, NORMALISED, False) is True,
-                labelled=not self.trainer.predicting,
-            )
-        return self._checks[stage]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights.
@@ -399,13 +286,7 @@ class ImageClassifier(pl.LightningModule):
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
-            theirs, ours = (
-                {name.removeprefix("backbone."): value for name, value in weights.items()}
-                for weights in (state_dict, self.state_dict())
-            )
-            if sum(map(len, compare(theirs, ours).values())) == 0:  # such as tensors without values
-                raise MisfitError(f"the weights cannot be copied: {describe(error)[:300]}") from error
-            raise misfit(theirs, ours, self.hparams) from error
+            raise misfit_of(state_dict, self.state_dict(), self.hparams, error) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights need: backbone, mixers with their packages, class names."""
@@ -416,35 +297,20 @@ class ImageClassifier(pl.LightningModule):
             frame=self.frame,
         )
         if (trainer := trainer_of(self)) is not None:
-            checkpoint[RUN] = self._facts()
+            checkpoint[RUN] = resumed.facts_of(trainer, seed=self.seed)
             checkpoint[METRICS] = {name: value.item() for name, value in trainer.callback_metrics.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Warn where the weights were made with something else than what is installed or asked for."""
         for warning in differences(checkpoint, backbone=self.hparams.backbone, mixer=self.hparams.mixer):
             rank_zero_warn(warning)
-        self.trained_as = checkpoint.get(RECORD)
-        self.saved_metrics = checkpoint.get(METRICS, {})
-        crop_pct = (checkpoint.get("datamodule_hyper_parameters") or {}).get("crop_pct")
-        self.saved_crop_pct = crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None
-        trained_on = (self.trained_as or {}).get("class_names")
+        self.loaded = saved_in(checkpoint)
         if (trainer := trainer_of(self)) is not None and trainer.state.fn == "fit":
-            check_resumed(trained_on, self._classes.names)
-            self._resume_from(checkpoint)
-        self.class_names = trained_on or self.class_names
-
-    def _resume_from(self, checkpoint: dict[str, Any]) -> None:
-        run = checkpoint.get(RUN, {})
-        data = checkpoint.get("datamodule_hyper_parameters", {})
-        self._before = {**run, **checkpoint["hyper_parameters"], **data}
-        seed = run.get("seed_everything", self.seed)
-        if seed != self.seed:
-            rank_zero_warn(f"the run keeps its seed, {seed}; --seed_everything {self.seed} is for new runs")
-            self.seed = seed
-        for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
-            # The optimiser's state would bring back the decay of before; the rate is the schedule's.
-            if group["weight_decay"]:
-                group["weight_decay"] = self.hparams.weight_decay
+            check_resumed(self.loaded.class_names, self._preparation.classes.names)
+            self._before = resumed.before(checkpoint)
+            self.seed = resumed.seed_of(checkpoint, asked=self.seed)
+            resumed.set_weight_decay(checkpoint, self.hparams.weight_decay)
+        self.class_names = self.loaded.class_names or self.class_names
 
 
 def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> ImageClassifier:
@@ -478,39 +344,3 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
     classifier.load_state_dict(saved["state_dict"])
     classifier.on_load_checkpoint(saved)
     return classifier.eval()
-
-
-class Count(Metric):
-    """Images that were evaluated.
-
-    Not a sum of values: the metrics are updated together, and each takes the arguments that its `update` names.
-    """
-
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def update(self, target: Tensor) -> None:
-        """Count the images of a batch by their labels (B,)."""
-        self.count += len(target)
-
-    def compute(self) -> Tensor:
-        """Return the number so far."""
-        return self.count
-
-
-def _metrics(num_classes: int, *, prefix: str) -> MetricCollection:
-    def accuracy(top_k: int) -> MulticlassAccuracy:
-        top_k = min(top_k, num_classes)
-        return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
-
-    # Each by itself: Lightning logs, sums over processes and resets them one by one.
-    metrics: dict[str, Metric | MetricCollection] = {
-        "images": Count(),
-        "loss": MeanMetric(),
-        "top1": accuracy(1),
-        "top5": accuracy(5),
-    }
-    return MetricCollection(metrics, prefix=prefix, compute_groups=False)

@@ -15,14 +15,14 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import normalize
 
-from poolformer.backbones import recompute
 from poolformer.checkpoint.record import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, OptionsError
 from poolformer.network.metaformer import Block
+from poolformer.network.recomputing import recompute
 from poolformer.recipe import Schedule
-from poolformer.run.execution import fuse_blocks
+from poolformer.run.machine import fuse_blocks
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
 CONSTANT = {"warmup_epochs": 0, "cooldown_epochs": 0}
@@ -341,7 +341,7 @@ def test_fused_operators_train_the_same_network_on_a_cpu(cpp):
 
 
 def test_a_backbone_without_fused_operators_is_said(monkeypatch):
-    monkeypatch.setattr("poolformer.run.execution.fusing_pays", lambda device, dtype: True)
+    monkeypatch.setattr("poolformer.run.machine.fusing_pays", lambda device, dtype: True)
     with pytest.warns(UserWarning, match="--model.fused changes nothing"):
         fuse_blocks(nn.Linear(2, 2), device=torch.device("cuda"), precision="32-true")
 

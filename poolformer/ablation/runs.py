@@ -130,6 +130,7 @@ def check_builds(settings: dict[str, Any]) -> None:
     from ..classifier import ImageClassifier
     from ..cli.data_section import image_size_of
     from ..errors import BrokenPluginError
+    from ..network.sides import check_sides
 
     # Where the data is told the size, the model's is not among the settings.
     options = {"image_size": image_size_of(settings["data"]), **settings["model"], "pretrained": None}
@@ -138,7 +139,8 @@ def check_builds(settings: dict[str, Any]) -> None:
             model = ImageClassifier(**options)
     except BrokenPluginError:  # which may but need real numbers
         model = ImageClassifier(**options)
-    model.check_growth(settings["data"].get("init_args", {}).get("growth"))
+    growth = settings["data"].get("init_args", {}).get("growth")
+    check_sides(model.backbone, growth, name=model.hparams.backbone, image_size=model.hparams.image_size)
 
 
 # ---- runs
@@ -299,7 +301,7 @@ def _result(cli: "TrainingCLI") -> Result:
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     if HEADLINE not in metrics:
         # The run was killed between its last checkpoint and its result: nothing was left to train.
-        metrics = model.saved_metrics
+        metrics = model.loaded.metrics
     for name in ("train/loss", "val/loss"):
         if not math.isfinite(metrics.get(name, 0.0)):
             raise PoolformerError(f"{name} is {metrics[name]} after {trainer.current_epoch} epochs")

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..backbones import create_backbone, recompute
+from ..backbones import create_backbone
 from ..commands.arguments import CommandParser, side
 from ..errors import ConfigError, OptionsError, suggestion
 from ..network.fused import fuse, fusing_pays
+from ..network.recomputing import recompute
 from ..recipe import parameter_groups
 from ..run import host_memory
 from . import engines as bench_engines

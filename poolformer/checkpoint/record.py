@@ -6,6 +6,7 @@ package and version each came from, and the class names. A parameter-free mixer 
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ..network.mixer_spec import MixerSpec, resolve, stages
 from .plain_values import is_bounded
 
 RECORD = "poolformer"
+METRICS = "poolformer_metrics"
+"""Where a checkpoint keeps what was logged last."""
 RENAMED: dict[str, str] = {}
 """Options of the model that are called otherwise now, former name to present one: checkpoints keep the former."""
 
@@ -27,6 +30,35 @@ _PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 _DOTTED = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
 # Package and version, as `Entry.origin` writes them: they go into a command that is meant to be pasted.
 _ORIGIN = re.compile(r"[A-Za-z0-9][\w.-]*( \w[\w.+!-]*)?")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint says beside its weights and options.
+
+    Attributes:
+        record: Its record; None where it has none.
+        metrics: What had been logged last when it was saved.
+        crop_pct: Share of the resized image that its run evaluated; None where its data has no such option.
+    """
+
+    record: dict[str, Any] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    crop_pct: float | None = None
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return (self.record or {}).get("class_names")
+
+
+def saved_in(checkpoint: Mapping[str, Any]) -> Saved:
+    """Return what a checkpoint says beside its weights and options."""
+    crop_pct = (checkpoint.get("datamodule_hyper_parameters") or {}).get("crop_pct")
+    return Saved(
+        record=checkpoint.get(RECORD),
+        metrics=checkpoint.get(METRICS, {}),
+        crop_pct=crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None,
+    )
 
 
 def record(

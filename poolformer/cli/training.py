@@ -26,7 +26,7 @@ from .. import data
 from ..checkpoint.locating import candidates
 from ..checkpoint.writing import WhenSavingFails
 from ..claims import check_claims
-from ..classifier import METRICS, ImageClassifier
+from ..classifier import ImageClassifier
 from ..errors import CheckpointError, ConfigError, MisfitError, PoolformerError
 from ..network.frame_options import built_options, takes_mixer, with_built
 from ..network.mixer_spec import resolve
@@ -285,7 +285,7 @@ class TrainingCLI(OneVerbCLI):
 
     def fit(self, **arguments: Any) -> None:
         """Train, with the run's directory locked; when a signal has ended it, say how to resume."""
-        self.ending = Ending(self.plan, METRICS)
+        self.ending = Ending(self.plan)
         try:
             with locked(self.trainer):
                 self.trainer.fit(**arguments)

@@ -210,7 +210,7 @@ def _evaluation_pixels(name: str, classifier: "ImageClassifier", crop_pct: float
 
     if not Path(name).is_file():
         raise DataError(f"no image at '{name}'")
-    image_size, crop_pct = classifier.hparams.image_size, crop_pct or classifier.saved_crop_pct or _CROP_PCT
+    image_size, crop_pct = classifier.hparams.image_size, crop_pct or classifier.loaded.crop_pct or _CROP_PCT
     out = np.empty((3, image_size, image_size), np.uint8)
     FileSource([name], [0]).load(0, EvalTransform(image_size=image_size, crop_pct=crop_pct), 0, out)
     return torch.from_numpy(out)

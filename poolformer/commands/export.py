@@ -224,7 +224,7 @@ def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
     from ..checkpoint.record import RECORD, record
 
     options = classifier.hparams
-    facts = classifier.trained_as or record(
+    facts = classifier.loaded.record or record(
         backbone=options.backbone, mixer=options.mixer, class_names=classifier.class_names
     )
     images = {"image_size": options.image_size, "mean": options.mean, "std": options.std}

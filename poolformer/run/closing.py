@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from ..checkpoint.reading import read
+from ..checkpoint.record import METRICS
 from ..errors import CheckpointError
 from ..files.shell import quoted
 from .directory import HEADLINE, BestCheckpoint
@@ -45,18 +46,17 @@ def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps
     return f"'{checkpoint}' is at {epochs} epochs, {steps} steps already: raise --trainer.{limit}"
 
 
-def report(run_dir: Path, trainer: pl.Trainer, metrics: str, *, other_mixer: str | None) -> str:
+def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None) -> str:
     """Return the lines that a run ends with.
 
     Args:
         run_dir: Its directory.
         trainer: That has trained it.
-        metrics: Where a checkpoint keeps what was logged last.
         other_mixer: A token mixer to try next; None for a backbone that has none to choose.
     """
     config, folder = run_dir / "config.yaml", run_dir / "checkpoints"
     kept = [name for name in ("best", "last") if (folder / f"{name}.ckpt").is_file()]
-    lines = [_headline(folder, trainer, metrics), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
+    lines = [_headline(folder, trainer), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
     lines += [f"also         {place}" for place in _elsewhere(run_dir, trainer)]
     if events := _events(run_dir, trainer):
         lines.append(f"look at it   tensorboard --logdir {quoted(events)}")
@@ -75,27 +75,27 @@ def report(run_dir: Path, trainer: pl.Trainer, metrics: str, *, other_mixer: str
     return "\n".join(lines)
 
 
-def _headline(folder: Path, trainer: pl.Trainer, metrics: str) -> str:
+def _headline(folder: Path, trainer: pl.Trainer) -> str:
     found, epochs, steps = trainer.callback_metrics, trainer.current_epoch, trainer.global_step
     if steps == 0 and (saved := _saved(folder / "last.ckpt")):  # by a process that was spawned
         epochs, steps = saved.get("epoch", -1) + 1, saved.get("global_step", 0)
-        found = found or saved.get(metrics, {})
+        found = found or saved.get(METRICS, {})
     after = f"after {epochs} epochs" if epochs else f"after {steps} steps"
     if HEADLINE in found:
-        best = _best(folder, trainer, metrics)
+        best = _best(folder, trainer)
         return f"{HEADLINE} {found[HEADLINE]:.4f} {after}{'' if best is None else f', best {best:.4f}'}"
     loss = f"train/loss {found['train/loss']:.4f} {after}" if "train/loss" in found else f"Trained: {after}"
     return f"{loss}; nothing was validated"
 
 
-def _best(folder: Path, trainer: pl.Trainer, metrics: str) -> float | None:
+def _best(folder: Path, trainer: pl.Trainer) -> float | None:
     """Return the best accuracy, which is that of best.ckpt; other callbacks keep scores of their own."""
     ours = [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
     score = next((each.best_model_score for each in ours if each.monitor == HEADLINE), None)
     if score is not None:
         return float(score)
     saved = _saved(folder / "best.ckpt")
-    return saved.get(metrics, {}).get(HEADLINE) if saved else None
+    return saved.get(METRICS, {}).get(HEADLINE) if saved else None
 
 
 def _saved(path: Path) -> dict[str, Any] | None:

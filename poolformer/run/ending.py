@@ -18,11 +18,10 @@ class Ending:
 
     Args:
         plan: Of the run.
-        metrics: Where a checkpoint keeps what was logged last.
     """
 
-    def __init__(self, plan: Plan, metrics: str):
-        self.plan, self.metrics = plan, metrics
+    def __init__(self, plan: Plan):
+        self.plan = plan
         self._stamp = closing.stamp(plan.run_dir)
 
     @rank_zero_only
@@ -53,7 +52,7 @@ class Ending:
             return
         if not getattr(trainer.strategy.checkpoint_io, "saved", True):
             raise RunError(f"the end of the run in '{self.plan.run_dir}' could not be saved; its checkpoints are older")
-        print(f"\n{closing.report(self.plan.run_dir, trainer, self.metrics, other_mixer=other_mixer())}")
+        print(f"\n{closing.report(self.plan.run_dir, trainer, other_mixer=other_mixer())}")
 
     def _has_trained(self, trainer: pl.Trainer) -> bool:
         if not _has_started(trainer):  # or in processes that were spawned, of which the directory alone tells

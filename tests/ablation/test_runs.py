@@ -118,7 +118,7 @@ def test_a_row_of_one_image_size_does_not_fit_growing_images(name, fits):
     if fits:
         ablation.check_builds(grown)
         return
-    with pytest.raises(ConfigError, match="so training images cannot grow") as caught:
+    with pytest.raises(ConfigError, match="so progressive resizing is not possible") as caught:
         ablation.check_builds(grown)
     assert "\n" not in str(caught.value)
 

@@ -252,4 +252,4 @@ def test_a_dataloader_is_named_by_its_stage():
 
 def test_a_prepared_batch_is_not_prepared_again():
     batch = Batch(UNIT, LABELS)
-    assert tiny()._prepared(batch) is batch
+    assert tiny().on_after_batch_transfer(batch) is batch

@@ -80,5 +80,5 @@ def test_backbones_of_a_fixed_size_refuse_to_grow(shipped_plugin, tmp_path, monk
     data = ["--data=FolderData", f"--data.train={root}", f"--data.val={root}", f"--data.growth={json.dumps(SHORT)}"]
     run = ["--trainer.accelerator=cpu", "--trainer.max_epochs=30", "--data.batch_size=2", "--data.num_workers=0"]
     assert main(["fit", *data, *run, "--model.backbone", *words]) == 2
-    refusal = "pixels and does not take 32, so training images cannot grow: leave out --data.growth ("
+    refusal = "pixels and does not take 32, so progressive resizing is not possible: leave out --data.growth ("
     assert refusal in capsys.readouterr().err

@@ -9,7 +9,7 @@ import torch
 from command_line import BEST, LAST, ONE_EPOCH, SHORT, files, scalars
 
 from poolformer.checkpoint.reading import read
-from poolformer.classifier import METRICS
+from poolformer.checkpoint.record import METRICS
 from poolformer.files.shell import quoted
 from poolformer.run.closing import nothing_trained
 

@@ -1,13 +1,36 @@
-"""How a backbone is to be computed: tried on the machine that it is to run on, before training starts."""
+"""What the machine is to do with a backbone: fuse, recompute, compile; found out before training starts."""
 
-import copy
+from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from ..errors import ConfigError, describe
 from ..network.fused import fuse, fusing_pays
+from ..network.recomputing import recompute
+
+
+def compute_as_asked(backbone: nn.Module, options: Any, trainer: pl.Trainer) -> None:
+    """Have a backbone computed as the options ``fused``, ``recompute`` and ``compile`` ask for.
+
+    Args:
+        backbone: Changed in place.
+        options: Of `ImageClassifier`.
+        trainer: That runs it.
+
+    Raises:
+        ConfigError: Nothing can be compiled here.
+        OptionsError: The backbone cannot be recomputed.
+    """
+    device = trainer.strategy.root_device
+    if options.fused:
+        fuse_blocks(backbone, device=device, precision=trainer.precision)
+    if options.recompute and trainer.state.fn == "fit":
+        recompute(backbone)
+    if options.compile:
+        compile_in_place(backbone, device=device)
 
 
 def fuse_blocks(backbone: nn.Module, *, device: torch.device, precision: str) -> None:
@@ -42,37 +65,3 @@ def compile_in_place(backbone: nn.Module, *, device: torch.device) -> None:
     except Exception as error:
         raise ConfigError(f"--model.compile: PyTorch cannot compile here: {describe(error)[:300]}") from error
     backbone.compile()
-
-
-def check_growth(backbone: nn.Module, growth: dict[str, int] | None, *, name: str, image_size: int) -> None:
-    """Try the sizes of progressive resizing on shapes alone, as a network does not declare which sizes it takes.
-
-    Args:
-        backbone: The network.
-        growth: Sides of the ``first`` and the ``last`` images in pixels; None where they do not grow.
-        name: The backbone's name.
-        image_size: Side of the images in pixels that it is built for.
-
-    Raises:
-        ConfigError: The backbone takes one size only.
-    """
-    if not growth:
-        return
-    on_meta = copy.deepcopy(backbone).to("meta").eval()
-    if _fails(on_meta, image_size):  # a network that looks at values: shapes alone say nothing of it
-        return
-    for side in (growth["first"], growth["last"]):
-        if error := _fails(on_meta, side):
-            raise ConfigError(
-                f"backbone {name!r} is built for images of {image_size} pixels and "
-                f"does not take {side}, so training images cannot grow: leave out --data.growth ({describe(error)})"
-            ) from error
-
-
-def _fails(on_meta: nn.Module, side: int) -> Exception | None:
-    try:
-        with torch.no_grad():
-            on_meta(torch.empty(1, 3, side, side, device="meta"))
-    except Exception as error:
-        return error
-    return None

@@ -1,0 +1,105 @@
+"""Batches of any data module as a network takes them: checked, normalised, with labels that number its logits."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from .batches import NORMALISED, BatchCheck, source_name
+from .labels import Classes, classes_of, logits_of_labels
+
+
+class Preparation:
+    """Prepares the batches of a network on their device.
+
+    Args:
+        logits: Logits K of the network.
+
+    Attributes:
+        classes: Those of the data; of none before `begin`.
+    """
+
+    def __init__(self, logits: int):
+        self.logits = logits
+        self.classes = Classes(None, None)
+        self._logit_of_label: Tensor | None = None
+        self._checks: dict[Any, BatchCheck] = {}
+
+    def begin(self, data_module: Any) -> None:
+        """Take the classes of a data module, and check its batches from the first.
+
+        Raises:
+            DataError: The names of its classes are no list of names.
+        """
+        self._checks, self._logit_of_label = {}, None
+        self.classes = classes_of(data_module, logits=self.logits)
+
+    def match_labels(
+        self, data_module: Any, known: list[str] | None, *, has_published_weights: bool, device: torch.device
+    ) -> None:
+        """Bring the labels of data that is evaluated to the logits of the same names.
+
+        Args:
+            data_module: Of the data; its classes are read again, as some know them when their loaders are made.
+            known: What the logits mean; None where the network does not say.
+            has_published_weights: Whether they may be of ImageNet, whose names need not be said.
+            device: Of the labels.
+
+        Raises:
+            ConfigError: The network does not know all the classes, or what its logits mean cannot be known.
+        """
+        self.classes = classes_of(data_module, logits=self.logits)
+        logits = logits_of_labels(self.classes, known, logits=self.logits, has_published_weights=has_published_weights)
+        self._logit_of_label = None if logits is None else torch.tensor(logits, device=device)
+
+    def __call__(
+        self, batch: Any, loader: int, *, trainer: pl.Trainer, mean: Tensor, std: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return normalised images (B, C, H, W), and labels (B,) where there are any.
+
+        Args:
+            batch: What a data module yielded.
+            loader: Number of the loader that it is from.
+            trainer: That evaluates or trains on it.
+            mean: Mean of the levels 0 to 255, (C, 1, 1).
+            std: Standard deviation of the levels, (C, 1, 1).
+
+        Raises:
+            DataError: It is not uint8 images (B, C, H, W) with int64 labels (B,).
+        """
+        images, labels = self._check_of(trainer, channels=len(mean))(batch, loader)
+        if images.dtype == torch.uint8:
+            images = (images.contiguous(memory_format=torch.channels_last) - mean) / std
+        else:  # as a copy: mixing and erasing happen in place
+            images = images.to(mean.dtype, copy=True, memory_format=torch.channels_last)
+        if labels is not None and self._logit_of_label is not None:
+            labels = self._logit_of_label[labels]
+        return images, labels
+
+    def name_of(self, label: int, known: list[str] | None) -> str:
+        """Return the name of a class: the network's, else the data's where it has one for each logit, or its number.
+
+        Args:
+            label: Number of the class.
+            known: What the logits mean; None where the network does not say.
+        """
+        names = known or self.classes.names or []
+        if known is None and len(names) != self.logits:
+            names = []
+        return names[label] if label < len(names) else str(label)
+
+    def _check_of(self, trainer: pl.Trainer, *, channels: int) -> BatchCheck:
+        """Return the check of the stage that a trainer is in."""
+        stage = trainer.state.stage
+        assert stage is not None
+        if stage not in self._checks:
+            module = getattr(trainer, "datamodule", None)
+            self._checks[stage] = BatchCheck(
+                source_name(trainer, stage.dataloader_prefix or stage.value),
+                channels=channels,
+                classes=self.classes.count or self.logits,
+                normalised=getattr(module, NORMALISED, False) is True,
+                labelled=not trainer.predicting,
+            )
+        return self._checks[stage]

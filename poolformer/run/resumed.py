@@ -1,0 +1,62 @@
+"""What a resumed run keeps of its checkpoint, and what is said where it is another run than before."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from . import provenance
+from .facts import RUN, run_facts, use_new_options
+from .reproducibility import changes
+
+
+def facts_of(trainer: pl.Trainer, *, seed: int) -> dict[str, Any]:
+    """Return what a run is made of beside the options of model and data; checkpoints keep it.
+
+    Args:
+        trainer: That trains it.
+        seed: Of what its batches draw.
+    """
+    data_module = {provenance.FACT: provenance.class_path_of(trainer.datamodule)}
+    return {"seed_everything": seed, **data_module, **run_facts(trainer)}
+
+
+def before(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts and options of the run that a checkpoint is of."""
+    data = checkpoint.get("datamodule_hyper_parameters", {})
+    return {**checkpoint.get(RUN, {}), **checkpoint["hyper_parameters"], **data}
+
+
+def seed_of(checkpoint: Mapping[str, Any], *, asked: int) -> int:
+    """Return the seed of the run that a checkpoint is of, which it keeps; say so where another one is asked for."""
+    seed: int = checkpoint.get(RUN, {}).get("seed_everything", asked)
+    if seed != asked:
+        rank_zero_warn(f"the run keeps its seed, {seed}; --seed_everything {asked} is for new runs")
+    return seed
+
+
+def set_weight_decay(checkpoint: Mapping[str, Any], weight_decay: float) -> None:
+    """Write a weight decay into a checkpoint, whose optimiser would bring back its own; the rate is the schedule's."""
+    for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
+        if group["weight_decay"]:
+            group["weight_decay"] = weight_decay
+
+
+def say_changes(trainer: pl.Trainer, before: dict[str, Any], options: Mapping[str, Any], *, seed: int) -> None:
+    """Say which options of a resumed run are others than it had before, and give the optimiser those of now.
+
+    Args:
+        trainer: That trains it.
+        before: Facts and options of before; empty for a new run.
+        options: Of the model, now.
+        seed: Of what its batches draw.
+    """
+    use_new_options(trainer, before)
+    now = {**facts_of(trainer, seed=seed), **options, **getattr(trainer.datamodule, "hparams", {})}
+    if before.get("max_epochs", now["max_epochs"]) != now["max_epochs"]:
+        rank_zero_info(f"The schedule is now one of {now['max_epochs']} epochs, not of {before['max_epochs']}")
+    said_already = ("seed_everything", "max_epochs")
+    changed = changes(before, {name: value for name, value in now.items() if name not in said_already})
+    if changed:
+        rank_zero_warn(f"the run is resumed with other options: {', '.join(changed)}")

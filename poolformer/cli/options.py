@@ -1,18 +1,46 @@
-"""The parsed options of a verb: completed, and checked as far as can be before anything is built."""
+"""The options of a verb beside those of classes: added, completed, checked before anything is built, and saved."""
 
 import os
 import re
 from pathlib import Path
 
+import yaml
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch.cli import LightningArgumentParser
 
 from .. import option_ranges
+from ..checkpoint.writing import WhenSavingFails
 from ..configs import default_config, is_overlay
 from ..errors import ConfigError
 from ..files import paths
 from ..network.frame_options import built_options
-from ..run import provenance
+from ..run import config, provenance
+from . import plain_options
 from .asked import DIGITS, Asked
+
+
+def add_process_options(parser: LightningArgumentParser) -> None:
+    """Add what holds for the whole process."""
+    parser.add_argument(
+        "--num_threads",
+        type=PositiveInt | None,
+        default=None,
+        help="CPU threads of PyTorch in this process; null for one a core. Small networks are fastest with 1.",
+    )
+    parser.add_argument(
+        "--save_every_n_steps",
+        type=PositiveInt | None,
+        default=None,
+        help="Write last.ckpt every so many steps too; null for the end of each epoch alone.",
+    )
+    parser.add_argument(
+        "--if_saving_fails",
+        type=WhenSavingFails,
+        default="stop",
+        help="Whether training stops or goes on when a checkpoint or the log cannot be written, as on a full disk; "
+        "the checkpoint before it is kept.",
+    )
 
 
 def complete(options: Namespace, asked: Asked) -> None:
@@ -75,3 +103,20 @@ def check(options: Namespace, asked: Asked) -> None:
             f"{asked.verb} with published weights needs data: add --config s12 and the like, or --data FolderData"
         )
     built_options(model.backbone, model.as_dict())
+
+
+def save(options: Namespace, path: Path, parser: LightningArgumentParser, *, seed: int) -> None:
+    """Write options to a file, without the checkpoint that is resumed: it says how to run this again.
+
+    Args:
+        options: Of the verb.
+        path: The file.
+        parser: Of the verb.
+        seed: That the run has; one that is resumed keeps the one it started with.
+    """
+    saved = options.clone()
+    saved.ckpt_path, saved.seed_everything = None, seed
+    for option, value in built_options(saved.model.backbone, saved.model.as_dict()).items():
+        saved.model[option] = value
+    dumped = plain_options.without_objects(parser.dump(saved, skip_none=False))
+    path.write_text(config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")

@@ -6,7 +6,6 @@ Where several set an option, the first of these counts: flags, later configs, ea
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 # lightning 2.6 calls what jsonargparse has renamed (Lightning-AI/pytorch-lightning#21900).
@@ -16,28 +15,22 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from .. import data
-from ..checkpoint.locating import candidates
-from ..checkpoint.writing import WhenSavingFails
 from ..claims import check_claims
 from ..classifier import ImageClassifier
-from ..errors import CheckpointError, ConfigError, MisfitError, PoolformerError
-from ..network.frame_options import built_options, takes_mixer, with_built
-from ..network.mixer_spec import resolve
-from ..run import config as run_config
-from ..run import earlier_runs, host_memory, provenance
+from ..errors import ConfigError, MisfitError, PoolformerError
+from ..network.frame_options import with_built
+from ..run import host_memory
 from ..run import resume as resuming
 from ..run import trainer as run_trainer
 from ..run.directory import locked
 from ..run.ending import Ending
 from ..run.stopping import Stopped, end_with_launcher
-from . import data_section, lightning_refusals, options, plain_options, user_classes
+from . import checkpoint_defaults, data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
 from .lightning_internals import OneVerbCLI, ParsingCLI
 from .parser import Parser
@@ -130,31 +123,9 @@ class TrainingCLI(OneVerbCLI):
         """Offer the one verb that was asked for, without a switch to load checkpoints as code."""
         return {self.verb: LightningCLI.subcommands()[self.verb] | {"weights_only"}}
 
-    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what holds for the whole process."""
-        super().add_default_arguments_to_parser(parser)
-        parser.add_argument(
-            "--num_threads",
-            type=PositiveInt | None,
-            default=None,
-            help="CPU threads of PyTorch in this process; null for one a core. Small networks are fastest with 1.",
-        )
-        parser.add_argument(
-            "--save_every_n_steps",
-            type=PositiveInt | None,
-            default=None,
-            help="Write last.ckpt every so many steps too; null for the end of each epoch alone.",
-        )
-        parser.add_argument(
-            "--if_saving_fails",
-            type=WhenSavingFails,
-            default="stop",
-            help="Whether training stops or goes on when a checkpoint or the log cannot be written, as on a full disk; "
-            "the checkpoint before it is kept.",
-        )
-
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Put what people change most first in ``--help``: model, data, trainer."""
+        """Put what people change most first in ``--help``: the process, model, data, trainer."""
+        options.add_process_options(parser)
         parser.add_lightning_class_args(ImageClassifier, "model")
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
         parser.set_defaults({"data": {"class_path": self.asked.data_class or DIGITS}})
@@ -180,25 +151,10 @@ class TrainingCLI(OneVerbCLI):
             raise
         options.complete(self.options, asked)
         if self.options.get("ckpt_path"):
-            self._take_defaults_from_checkpoint()
+            self.resume = checkpoint_defaults.take(self.options, asked, verb_parser)
         self.config = parser.parse_args(args)
         options.complete(self.options, asked)
         options.check(self.options, asked)
-
-    def _take_defaults_from_checkpoint(self) -> None:
-        run_dir = Path(self.options.trainer.default_root_dir)
-        if earlier_runs.recover(run_dir):
-            rank_zero_info(f"An interrupted start had begun to move the run in '{run_dir}' away; it is back")
-        self.resume = resuming.plan(self.options.ckpt_path, run_dir)
-        self.resume.check_imports(self.options.model)
-        section = self.resume.data_section
-        if section is not None:
-            data_class = self.asked.data_class or self.resume.trained_on
-            self.verb_parser.data_class = data_class
-            self.verb_parser.set_section_defaults(data_section.of_class(section, data_class, known_options_only=True))
-        elif self.asked.data_named is None:
-            raise provenance.unknown(self.resume.path, self.resume.trained_on)
-        self.verb_parser.set_section_defaults({"model": self.resume.model})
 
     @property
     def options(self) -> Namespace:
@@ -228,7 +184,7 @@ class TrainingCLI(OneVerbCLI):
         except MisfitError as error:
             if self.resume is None:  # of --model.pretrained, which it names
                 raise
-            raise self._of_checkpoint(error) from error
+            raise self.resume.misfit(error) from error
         except ValueError as error:
             if (ours := _ours_behind(error)) is None:
                 raise
@@ -240,29 +196,16 @@ class TrainingCLI(OneVerbCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer of a run: one directory, two checkpoints, TensorBoard, bf16 where it pays."""
-        self.plan = run_trainer.Plan(
+        self.run_options = run_trainer.RunOptions(
             verb=self.verb,
             options={**self.trainer_options, **kwargs},
             resume=self.resume,
-            save_config=self.save_config,
+            save_config=lambda path: options.save(self.options, path, self.verb_parser, seed=self.model.seed),
             save_every_n_steps=self.options.get("save_every_n_steps"),
             if_saving_fails=self.options.if_saving_fails,
         )
-        return run_trainer.build(self.plan, self._build_trainer)
-
-    def _build_trainer(self, options: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
-        with lightning_refusals.told(options):
-            return self.build_trainer(options, callbacks)
-
-    def save_config(self, path: Path) -> None:
-        """Write the options to a file, without the checkpoint that is resumed: it says how to run this again."""
-        saved = self.options.clone()
-        saved.ckpt_path = None
-        saved.seed_everything = self.model.seed  # a run that is resumed keeps the one it started with
-        for option, value in built_options(saved.model.backbone, saved.model.as_dict()).items():
-            saved.model[option] = value
-        dumped = plain_options.without_objects(self.verb_parser.dump(saved, skip_none=False))
-        path.write_text(run_config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")
+        with lightning_refusals.told(vars(self.options.trainer)):
+            return run_trainer.build(self.run_options, self.build_trainer)
 
     def verb_arguments(self) -> dict[str, Any]:
         """Load checkpoints as data, from an absolute path: Lightning takes whatever begins with http for an address."""
@@ -275,17 +218,15 @@ class TrainingCLI(OneVerbCLI):
             with lightning_refusals.told(vars(self.options.trainer), checkpoint=checkpoint):
                 run()
         except MisfitError as error:
-            raise self._of_checkpoint(error) from error
+            if self.resume is None:
+                raise
+            raise self.resume.misfit(error) from error
         except SIGTERMException:  # Lightning's, with exit code 0: a signal that came before our handler
             raise SystemExit(128 + signal.SIGTERM) from None
 
-    def _of_checkpoint(self, error: MisfitError) -> CheckpointError:
-        assert self.resume is not None
-        return CheckpointError(f"'{self.resume.path}': {error}{candidates(self.resume.path)}")
-
     def fit(self, **arguments: Any) -> None:
         """Train, with the run's directory locked; when a signal has ended it, say how to resume."""
-        self.ending = Ending(self.plan)
+        self.ending = Ending(self.run_options)
         try:
             with locked(self.trainer):
                 self.trainer.fit(**arguments)
@@ -299,14 +240,7 @@ class TrainingCLI(OneVerbCLI):
 
     def after_fit(self) -> None:
         """Say where everything is and what to do next."""
-        self.ending.say_over(self.trainer, self._another_mixer)
-
-    def _another_mixer(self) -> str | None:
-        """Return a token mixer to try next, None for a backbone that has none to choose."""
-        if not takes_mixer(self.options.model.backbone):
-            return None
-        trained = {mixer.name for mixer in resolve(self.model.hparams.mixer)}
-        return "pooling" if trained == {"identity"} else "identity"
+        self.ending.say_over(self.trainer, self.model.hparams)
 
 
 class _SettingsCLI(ParsingCLI, TrainingCLI):

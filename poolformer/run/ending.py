@@ -1,6 +1,6 @@
 """How a run ends: with all that it was to train, with nothing, or by a signal."""
 
-from collections.abc import Callable
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
@@ -8,64 +8,73 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ..errors import RunError
 from ..files.shell import quoted
+from ..network.frame_options import takes_mixer
+from ..network.mixer_spec import resolve
 from . import closing
 from .directory import HEADLINE, RunDirectory
-from .trainer import Plan
+from .trainer import RunOptions
 
 
 class Ending:
     """Says where everything is and what to do next; made before the run begins.
 
     Args:
-        plan: Of the run.
+        run: That ends.
     """
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
-        self._stamp = closing.stamp(plan.run_dir)
+    def __init__(self, run: RunOptions):
+        self.run = run
+        self._stamp = closing.stamp(run.run_dir)
 
     @rank_zero_only
     def say_stopped(self, trainer: pl.Trainer) -> None:
         """Say how to resume a run that a signal has ended."""
-        run_dir = self.plan.run_dir
+        run_dir = self.run.run_dir
         if _has_started(trainer) and (run_dir / "checkpoints" / "last.ckpt").is_file():
             config = quoted(run_dir / "config.yaml")
             print(f"run     {quoted(run_dir)}\nresume  poolformer fit --config {config} --ckpt_path last")
 
     @rank_zero_only
-    def say_over(self, trainer: pl.Trainer, other_mixer: Callable[[], str | None]) -> None:
+    def say_over(self, trainer: pl.Trainer, options: Any) -> None:
         """Say what came of a run that has ended by itself.
 
         Args:
             trainer: That has trained it.
-            other_mixer: Returns a token mixer to try next; None for a backbone that has none to choose.
+            options: Of the model.
 
         Raises:
             RunError: Its end could not be saved.
         """
-        if not self.plan.keeps_a_run:
+        if not self.run.keeps_a_run:
             return
         if not self._has_trained(trainer):
-            path = self.plan.resume.path if self.plan.resume else None
+            path = self.run.resume.path if self.run.resume else None
             counts = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            print(closing.nothing_trained(self.plan.options, path, **counts, limit=self._limit(trainer)))
+            print(closing.nothing_trained(self.run.options, path, **counts, limit=self._limit(trainer)))
             return
         if not getattr(trainer.strategy.checkpoint_io, "saved", True):
-            raise RunError(f"the end of the run in '{self.plan.run_dir}' could not be saved; its checkpoints are older")
-        print(f"\n{closing.report(self.plan.run_dir, trainer, other_mixer=other_mixer())}")
+            raise RunError(f"the end of the run in '{self.run.run_dir}' could not be saved; its checkpoints are older")
+        print(f"\n{closing.report(self.run.run_dir, trainer, other_mixer=_another_mixer(options))}")
 
     def _has_trained(self, trainer: pl.Trainer) -> bool:
         if not _has_started(trainer):  # or in processes that were spawned, of which the directory alone tells
-            return closing.stamp(self.plan.run_dir) != self._stamp
-        resume = self.plan.resume
+            return closing.stamp(self.run.run_dir) != self._stamp
+        resume = self.run.resume
         return not resume or HEADLINE in trainer.callback_metrics or trainer.global_step != resume.step
 
     def _limit(self, trainer: pl.Trainer) -> str:
         """Return the option that ended the run."""
-        if 0 <= self.plan.options["max_steps"] <= trainer.global_step:
+        if 0 <= self.run.options["max_steps"] <= trainer.global_step:
             return "max_steps"
         left = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
         return "max_time" if any(each is not None and each <= 0 for each in left) else "max_epochs"
+
+
+def _another_mixer(options: Any) -> str | None:
+    """Return a token mixer to try next, None for a backbone that has none to choose."""
+    if not takes_mixer(options.backbone):
+        return None
+    return "pooling" if {mixer.name for mixer in resolve(options.mixer)} == {"identity"} else "identity"
 
 
 def _has_started(trainer: pl.Trainer) -> bool:

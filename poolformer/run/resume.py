@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.locating import locate
+from ..checkpoint.locating import candidates, locate
 from ..checkpoint.outline import Outline
 from ..checkpoint.reading import read_run
 from ..checkpoint.record import check_imports, hyper_parameters, import_references, options
+from ..errors import CheckpointError, MisfitError
 from ..files.shell import quoted
 from . import config, provenance
 
@@ -72,6 +73,10 @@ class Resume:
         named = {option: import_references(self.model.get(option) or "") for option in ("mixer", "backbone")}
         options = [option for option, names in named.items() if {*names} & {*foreign}]
         return f"add {' '.join(f'--model.{option} {quoted(self.model[option])}' for option in options)}"
+
+    def misfit(self, error: MisfitError) -> CheckpointError:
+        """Return the error that says which checkpoint's weights do not fit, and what there is beside it."""
+        return CheckpointError(f"'{self.path}': {error}{candidates(self.path)}")
 
     @property
     def data_section(self) -> dict[str, Any] | None:

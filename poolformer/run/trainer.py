@@ -26,7 +26,7 @@ from .stopping import StopAfterSteps, StopOnSignal, WholeSteps
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunOptions:
     """What a verb is to do, as far as its trainer depends on it.
 
     Attributes:
@@ -60,27 +60,27 @@ class Plan:
         return self.resume is not None and self.resume.same_run
 
 
-def build(plan: Plan, instantiate: Callable[[dict[str, Any], list[Callback]], pl.Trainer]) -> pl.Trainer:
+def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]], pl.Trainer]) -> pl.Trainer:
     """Build the trainer of a verb.
 
     Args:
-        plan: What it is for.
+        run: What it is for.
         instantiate: Makes a trainer of its options and of callbacks beside those that the options name.
 
     Raises:
         ConfigError: A callback cannot keep what it promises, or there are more processes than cores.
     """
-    options = dict(plan.options)
+    options = dict(run.options)
     callback_rules.check(options["callbacks"] or [])
     options["precision"] = options["precision"] or default_precision(options["accelerator"])
     if options["logger"] in (None, True):
-        options["logger"] = plan.keeps_a_run and _tensorboard(plan)
+        options["logger"] = run.keeps_a_run and _tensorboard(run)
     if options["barebones"]:
         options |= {"logger": False, "log_every_n_steps": None}
-    extra: list[Callback] = [EvaluatedData(), *([PredictionWriter()] if plan.verb == "predict" else [])]
-    if plan.keeps_a_run:
-        extra += callbacks_of_a_run(plan, logs=bool(options["logger"]))
-        options["plugins"] = plugins(options["plugins"], plan.if_saving_fails)
+    extra: list[Callback] = [EvaluatedData(), *([PredictionWriter()] if run.verb == "predict" else [])]
+    if run.keeps_a_run:
+        extra += callbacks_of_a_run(run, logs=bool(options["logger"]))
+        options["plugins"] = plugins(options["plugins"], run.if_saving_fails)
         if options["max_steps"] != -1:
             extra.append(StopAfterSteps(options["max_steps"]))
             options["max_steps"] = -1
@@ -96,38 +96,38 @@ def build(plan: Plan, instantiate: Callable[[dict[str, Any], list[Callback]], pl
     return trainer
 
 
-def callbacks_of_a_run(plan: Plan, *, logs: bool) -> list[Callback]:
+def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
     """Return what guards, saves and describes a run, in the order in which it is called.
 
     Args:
-        plan: What the run is.
+        run: What the run is.
         logs: Whether it has a logger.
     """
-    folder, saves = plan.run_dir / "checkpoints", plan.options["enable_checkpointing"] is not False
+    folder, saves = run.run_dir / "checkpoints", run.options["enable_checkpointing"] is not False
     keeper = directory.RunDirectory(
-        plan.run_dir,
-        goes_on=plan.resumes_here,
-        from_last=plan.resume is not None and plan.resume.from_last,
-        save_config=plan.save_config,
+        run.run_dir,
+        goes_on=run.resumes_here,
+        from_last=run.resume is not None and run.resume.from_last,
+        save_config=run.save_config,
     )
-    saving = [DiskSpace(folder, goes_on=plan.resumes_here), DrySave()] if saves else []
+    saving = [DiskSpace(folder, goes_on=run.resumes_here), DrySave()] if saves else []
     extra: list[Callback] = [WatchedMetrics(), WholeSteps(), FiniteTraining(folder), *saving, keeper]
     if saves:
-        extra += directory.checkpoints(plan.run_dir, plan.save_every_n_steps)
+        extra += directory.checkpoints(run.run_dir, run.save_every_n_steps)
     extra += [Throughput(), RunSummary(), StopOnSignal(folder / "last.ckpt" if saves else None)]
     return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
 
-def _tensorboard(plan: Plan) -> SafeTensorBoardLogger:
+def _tensorboard(run: RunOptions) -> SafeTensorBoardLogger:
     # Empty name and version: the events are in the run's directory itself. What was logged after the
     # checkpoint is logged again, so TensorBoard leaves it out.
     return SafeTensorBoardLogger(
-        plan.run_dir,
-        if_saving_fails=plan.if_saving_fails,
+        run.run_dir,
+        if_saving_fails=run.if_saving_fails,
         name="",
         version="",
         default_hp_metric=False,
-        purge_step=plan.resume.purge_step if plan.resume else None,
+        purge_step=run.resume.purge_step if run.resume else None,
     )
 
 

@@ -206,9 +206,9 @@ def test_a_second_start_is_refused_and_changes_nothing(call, runs, monkeypatch, 
     another = StartAnother(call, "k1", *second)
     of_a_run = run_trainer.callbacks_of_a_run
 
-    def with_another(plan: run_trainer.Plan, *, logs: bool) -> list[Callback]:
+    def with_another(run: run_trainer.RunOptions, *, logs: bool) -> list[Callback]:
         monkeypatch.setattr(run_trainer, "callbacks_of_a_run", of_a_run)
-        return [another, *of_a_run(plan, logs=logs)]
+        return [another, *of_a_run(run, logs=logs)]
 
     monkeypatch.setattr(run_trainer, "callbacks_of_a_run", with_another)
     code, _, err = call(*FIT, *first, "--trainer.default_root_dir", "k1")

@@ -45,7 +45,7 @@ def fit(tmp_path, monkeypatch):
             patch.setattr(
                 run_trainer,
                 "callbacks_of_a_run",
-                lambda plan, *, logs: [*callbacks, *of_a_run(plan, logs=logs)],
+                lambda run, *, logs: [*callbacks, *of_a_run(run, logs=logs)],
             )
             words = ["fit", *base, "--trainer.max_epochs", epochs, "--trainer.default_root_dir", "run", *options]
             code = cli.main([*map(str, words)])

@@ -14,7 +14,7 @@ from poolformer.run.callbacks import PredictionWriter
 from poolformer.run.directory import RunDirectory
 from poolformer.run.event_log import SafeTensorBoardLogger
 from poolformer.run.stopping import StopAfterSteps, StopOnSignal
-from poolformer.run.trainer import Plan, build, callbacks_of_a_run, plugins
+from poolformer.run.trainer import RunOptions, build, callbacks_of_a_run, plugins
 
 DEFAULTS = {
     "accelerator": "cpu",
@@ -33,9 +33,9 @@ DEFAULTS = {
 }
 
 
-def plan_of(run_dir: Path, verb: str = "fit", **options: Any) -> Plan:
+def plan_of(run_dir: Path, verb: str = "fit", **options: Any) -> RunOptions:
     options = {**DEFAULTS, "default_root_dir": str(run_dir), **options}
-    return Plan(verb, options, resume=None, save_config=lambda path: None)
+    return RunOptions(verb, options, resume=None, save_config=lambda path: None)
 
 
 def instantiate(options: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -1,0 +1,39 @@
+"""Options of a checkpoint as the defaults of a verb: below everything that is said, above those of the signatures."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_info
+
+from ..run import earlier_runs, provenance, resume
+from . import data_section
+from .asked import Asked
+from .parser import Parser
+
+
+def take(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume:
+    """Read the checkpoint that the options name, and give the parser its options as defaults.
+
+    Args:
+        options: Of the verb, as far as they are known without the checkpoint.
+        asked: What is asked for on the command line.
+        parser: Of the verb.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is damaged, or it names what the user has to vouch for.
+    """
+    run_dir = Path(options.trainer.default_root_dir)
+    if earlier_runs.recover(run_dir):
+        rank_zero_info(f"An interrupted start had begun to move the run in '{run_dir}' away; it is back")
+    found = resume.plan(options.ckpt_path, run_dir)
+    found.check_imports(options.model)
+    section = found.data_section
+    if section is not None:
+        data_class = asked.data_class or found.trained_on
+        assert data_class is not None  # a section is of one of our modules
+        parser.data_class = data_class
+        parser.set_section_defaults(data_section.of_class(section, data_class, known_options_only=True))
+    elif asked.data_named is None:
+        raise provenance.unknown(found.path, found.trained_on)
+    parser.set_section_defaults({"model": found.model})
+    return found

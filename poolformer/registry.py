@@ -109,6 +109,9 @@ def entries(group: str) -> list[Entry]:
 
 def _entries_of(distribution: Distribution, group: str) -> list[Entry]:
     try:
+        # Most packages have no such group: it is cheaper to see that than to read all the others.
+        if group not in (distribution.read_text("entry_points.txt") or ""):
+            return []
         points = [point for point in distribution.entry_points if point.group == group]
         metadata = distribution.metadata if points else None
     except Exception:  # a torn install must not take the others with it

@@ -2,9 +2,8 @@
 
 import json
 import re
-import subprocess
-import sys
 
+import forked
 import pytest
 import torch
 from conftest import PLUGINS
@@ -79,8 +78,7 @@ def test_it_trains_and_is_evaluated_in_a_process_of_its_own(installed, tmp_path,
 
     def run(words):
         short = ["--trainer.accelerator", "cpu", "--trainer.limit_val_batches", "1"]
-        command = [sys.executable, "-m", "poolformer", *words.split(), *short]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return forked.run("-m", "poolformer", *words.split(), *short, cwd=tmp_path)
 
     steps = "--trainer.max_epochs 1 --trainer.limit_train_batches 2 --model.warmup_epochs 0"
     fit = run(f"fit --model.backbone pvt_tiny --data.image_size 32 {steps}")

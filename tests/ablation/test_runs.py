@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from forked import Started
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
@@ -607,10 +608,8 @@ def test_a_run_notes_its_warnings(train, work):
 # ---- processes
 
 
-def command(*arguments: str, folder: Path) -> subprocess.Popen:
-    start = [sys.executable, "-m", "poolformer", "ablate", *arguments]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    return subprocess.Popen(start, cwd=folder, **options)
+def command(*arguments: str, folder: Path) -> Started:
+    return Started("-m", "poolformer", "ablate", *arguments, cwd=folder)
 
 
 @pytest.mark.slow

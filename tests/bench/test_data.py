@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import warnings
 
 import psutil
 import pytest
 from data_images import write_class_folders
+from forked import Started
 
 from poolformer.bench.data import main
 from poolformer.commands.pack import main as pack
@@ -74,7 +73,7 @@ def test_nothing_to_measure_is_refused(folder):
 @pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_a_stopped_benchmark_leaves_no_process(folder, signum):
     arguments = ["bench", "data", str(folder), "--images=200", "--batch_size=4", "--num_workers=1"]
-    process = subprocess.Popen([sys.executable, "-m", "poolformer", *arguments])
+    process = Started("-m", "poolformer", *arguments)
     family, end = [], time.monotonic() + 120
     while not family:  # timm's turn has begun
         assert process.poll() is None

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 import yaml
@@ -779,15 +780,9 @@ def test_each_stage_may_have_its_mixer(call, work):
 @pytest.mark.slow
 def test_a_process_trains_and_another_continues_it(tmp_path):
     (tmp_path / "of_today.py").write_text(MIXER)
-    command = [sys.executable, "-m", "poolformer", "fit", "--model.mixer", "of_today:Mixer", *SHORT]
+    command = ["-m", "poolformer", "fit", "--model.mixer", "of_today:Mixer", *SHORT]
     for epochs, more in (("1", []), ("2", ["--ckpt_path", "last"])):
-        done = subprocess.run(
-            [*command, "--trainer.max_epochs", epochs, *more],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = forked.run(*command, "--trainer.max_epochs", epochs, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"after {epochs} epochs" in done.stdout
         assert "Tip:" not in done.stderr
@@ -798,9 +793,8 @@ def test_a_process_trains_and_another_continues_it(tmp_path):
 @pytest.mark.exhaustive
 def test_a_process_starts_from_published_weights_and_others_go_on_without_them(tmp_path):
     def process(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "poolformer", *arguments]
         environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return forked.run("-m", "poolformer", *arguments, cwd=tmp_path, env=environment)
 
     weights = create_backbone("poolformer_tiny", num_classes=10).state_dict()
     torch.save({official_name(name): value for name, value in weights.items()}, tmp_path / "poolformer_tiny.pth.tar")
@@ -833,11 +827,7 @@ def test_a_process_starts_from_published_weights_and_others_go_on_without_them(t
 
 @pytest.mark.exhaustive
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    # On its own, with the terminal's handler: a shell's background job would ignore the signal.
-    run = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    run += "from poolformer.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", run, "fit", *SHORT, "--trainer.max_epochs", "10000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = forked.Started("-m", "poolformer", "fit", *SHORT, "--trainer.max_epochs", "10000", cwd=tmp_path)
     started_s = time.monotonic()
     while not (tmp_path / "runs/digits" / LAST).is_file() and time.monotonic() - started_s < 120:
         time.sleep(0.1)
@@ -849,7 +839,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert out.endswith(f"run     runs/digits\nresume  {goes_on}\n")
     reached = read(tmp_path / "runs/digits" / LAST)["epoch"]
     more = [*goes_on.split()[1:], "--trainer.max_epochs", str(reached + 2)]
-    subprocess.run([sys.executable, "-m", "poolformer", *more], cwd=tmp_path, check=True, capture_output=True)
+    assert forked.run("-m", "poolformer", *more, cwd=tmp_path).returncode == 0
     assert read(tmp_path / "runs/digits" / LAST)["epoch"] == reached + 1
 
 
@@ -888,14 +878,9 @@ def test_each_digit_counts_once_on_any_number_of_processes(trained, tmp_path, pr
         program, result = tmp_path / "count.py", tmp_path / f"{devices}.json"
         program.write_text(COUNT)
         arguments = [str(devices), str(size), str(result), "--ckpt_path", checkpoint, "--trainer.accelerator", "cpu"]
-        subprocess.run(
-            [sys.executable, program, *arguments],
-            check=True,
-            timeout=200,
-            capture_output=True,
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = forked.run(program, *arguments, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
         found[devices] = json.loads(result.read_text())
     assert found[1]["val/images"] == 360
     assert found[processes] == pytest.approx(found[1], abs=1e-6)

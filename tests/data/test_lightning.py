@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
+import forked
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -132,10 +131,11 @@ open(f"{sys.argv[2]}/{trainer.global_rank}", "w").write(json.dumps([model.traine
 
 
 def seen_by_two_processes(beton, folder, batch_size):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))} | forked.ONE_THREAD
     program = folder / "two_ranks.py"
     program.write_text(TWO_RANKS)
-    subprocess.run([sys.executable, program, beton, folder, str(batch_size)], env=environment, check=True, timeout=120)
+    done = forked.run(program, beton, folder, batch_size, env=environment)
+    assert done.returncode == 0, done.stderr
     return [json.loads((folder / str(rank)).read_text()) for rank in (0, 1)]
 
 

@@ -4,14 +4,13 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 
 import numpy as np
 import pytest
 from data_images import encoded, photo, reference_pixels, write_class_folders
+from forked import Started
 from PIL import Image
 
 from poolformer.commands.pack import main as pack
@@ -258,19 +257,15 @@ def in_the_middle(tmp_path, target):
     large = encoded(photo(0, width=1500, height=1500))
     for n in range(60):
         (source / "class_0" / f"large{n}.jpg").write_bytes(large)
-    # With the terminal's handler: a shell's background job would ignore SIGINT.
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from poolformer.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "pack", str(source), str(target), "--max_side=800"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = Started("-m", "poolformer", "pack", source, target, "--max_side=800")
     end = time.monotonic() + 60
     while not any(partial.stat().st_size for partial in target.parent.glob(".x.beton.*.tmp")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.said()
         assert time.monotonic() < end
         time.sleep(0.01)
     yield process, source
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

@@ -4,12 +4,11 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import tarfile
 import threading
 from pathlib import Path
 
+import forked
 import pytest
 from data_images import encoded, photo, write_class_folders
 
@@ -150,9 +149,8 @@ def test_at_whatever_operation_it_dies_no_description_stands_beside_another_file
     (tmp_path / "before").mkdir()
     assert main(["pack", str(old), str(tmp_path / "before" / "x.beton")]) == 0
     arguments = [tmp_path / "at", tmp_path / "before", new, kind]
-    done = subprocess.run(
-        [sys.executable, "-c", AIMED, *map(str, arguments)], check=True, capture_output=True, text=True
-    )
+    done = forked.run("-c", AIMED, *arguments)
+    assert done.returncode == 0, done.stderr
     results = [tuple(map(int, line.split())) for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert len(results) >= 10
     assert results[-1][1] == 77  # it went through

@@ -4,14 +4,13 @@ import gc
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from data_images import write_class_folders
+from forked import Started
 from lightning.pytorch.callbacks import Callback
 from runs import DRAWS, QUICK, SHORT, SignalAt, assert_same_state, last
 
@@ -194,16 +193,13 @@ def test_a_stop_does_not_wait_for_somebody_elses_loader(fit, tmp_path, on_path, 
 def test_a_process_whose_threads_hang_ends(tmp_path):
     """Also where nobody waits for them: Python would join them at its end."""
     images = write_class_folders(tmp_path / "images", images=7)
-    command = [sys.executable, "-m", "poolformer", "fit", *of_folders(images, images), "--trainer.max_epochs", "900"]
+    command = ["-m", "poolformer", "fit", *of_folders(images, images), "--trainer.max_epochs", "900"]
     run_dir = tmp_path / "run"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--trainer.default_root_dir", run_dir], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = Started(*command, "--trainer.default_root_dir", run_dir, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         deadline = time.monotonic() + 240
         while not (run_dir / "checkpoints" / "last.ckpt").exists():
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.said()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         hang(images)

@@ -6,13 +6,12 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from data_images import write_class_folders
+from forked import Started
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from runs import DIGITS, DRAWS, SHORT, STEPS, Die, Died, SignalAt, assert_same_run, curves, last
@@ -273,12 +272,8 @@ def poolformer():
     """Start the command in a process of its own, which does not outlive the test."""
     started = []
 
-    def start(*arguments) -> subprocess.Popen:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "poolformer", *map(str, arguments)]
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        )
+    def start(*arguments) -> Started:
+        started.append(Started("-m", "poolformer", *arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}))
         return started[-1]
 
     yield start
@@ -287,10 +282,10 @@ def poolformer():
         process.wait()
 
 
-def wait_for(file: Path, process: subprocess.Popen) -> None:
+def wait_for(file: Path, process: Started) -> None:
     deadline = time.monotonic() + 240
     while not file.exists():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.said()
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -1,8 +1,6 @@
 """RandAugment on the device gives the pixels of the host's kernels, which are Pillow's, bit for bit."""
 
-import subprocess
-import sys
-
+import forked
 import numpy as np
 import pytest
 import torch
@@ -151,15 +149,15 @@ def test_a_device_without_double_precision_is_refused_with_the_remedy():
 @pytest.mark.exhaustive
 def test_a_run_augments_on_the_device(folder, tmp_path):
     command = [
-        *(sys.executable, "-m", "poolformer", "fit", "--model.backbone", "poolformer_tiny", "--model.num_classes", "3"),
+        *("-m", "poolformer", "fit", "--model.backbone", "poolformer_tiny", "--model.num_classes", "3"),
         *("--data", "FolderData", "--data.train", str(folder), "--data.val", str(folder), "--data.batch_size", "8"),
         *("--data.image_size", "32", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
         *("--trainer.default_root_dir", str(tmp_path / "run")),
     ]
-    done = subprocess.run([*command, "--data.augment_on", "device"], capture_output=True, text=True, timeout=300)
+    done = forked.run(*command, "--data.augment_on", "device")
     assert done.returncode == 0, done.stderr
     assert "augment_on: device" in (tmp_path / "run" / "config.yaml").read_text()
-    done = subprocess.run([*command, "--data.augment_on", "gpu"], capture_output=True, text=True, timeout=300)
+    done = forked.run(*command, "--data.augment_on", "gpu")
     assert done.returncode == 2
     assert "augment_on" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,234 @@
+"""The command in processes of their own that cost no seconds to start: forked from one that has the imports done.
+
+`Started` is what `subprocess.Popen([sys.executable, ...])` is: a process with its own number, signals, exit code,
+directory, environment and output. Only what has been imported is shared. Tests of imports themselves, or of
+variables that are read in one, start Python anew.
+"""
+
+import array
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+IMPORTED = ("poolformer.ablation.command", "poolformer.cli.training", "poolformer.data", "sklearn.datasets")
+# One thread each, as the tests themselves have; and none of a pool that would be lost in a fork.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class Started:
+    """A process of ``python ARGUMENTS``.
+
+    Args:
+        arguments: ``-m MODULE`` or ``-c CODE`` or the path of a script, and what it is called with.
+        cwd: Its directory.
+        env: Its environment; that of this process if None.
+    """
+
+    def __init__(self, *arguments: object, cwd: object = None, env: Mapping[str, str] | None = None):
+        self.args = [str(argument) for argument in arguments]
+        self.returncode: int | None = None
+        self._out, self._err = _nameless_file(), _nameless_file()
+        self._status, theirs = os.pipe()
+        for fd in (self._out, self._err, self._status):
+            weakref.finalize(self, os.close, fd)
+        asked = {"args": self.args, "cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
+        try:
+            socket.send_fds(_server(), [json.dumps(asked).encode()], [self._out, self._err, theirs])
+        finally:
+            os.close(theirs)
+        pid = self._number(120)
+        assert pid, "no process was started"
+        self.pid = pid
+
+    def _number(self, timeout: float | None) -> int | None:
+        if not select.select([self._status], [], [], timeout)[0]:
+            return None
+        number = array.array("i", os.read(self._status, 4))
+        assert number, "the process that others are forked from has died"
+        return number[0]
+
+    def poll(self) -> int | None:
+        return self._wait(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._wait(timeout) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._number(timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        return self.printed(), self.said()
+
+    def printed(self) -> str:
+        """Return what it has written to stdout until now."""
+        return _content(self._out)
+
+    def said(self) -> str:
+        """Return what it has written to stderr until now."""
+        return _content(self._err)
+
+    def send_signal(self, signum: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _nameless_file() -> int:
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
+    return fd
+
+
+def _content(fd: int) -> str:
+    # Without moving its position, which the process writes at.
+    return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
+
+
+def run(*arguments: object, timeout: float = 300, **options) -> subprocess.CompletedProcess[str]:
+    """Run ``python ARGUMENTS`` to its end, as `subprocess.run` does with captured output."""
+    process = Started(*arguments, **options)
+    try:
+        out, err = process.communicate(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@cache
+def _server() -> socket.socket:
+    """Start the process that others are forked from, once; it ends with this one."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with there:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ONE_THREAD
+        command = [sys.executable, __file__, str(there.fileno())]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True}
+        process = subprocess.Popen(command, env=environment, pass_fds=[there.fileno()], **quiet)
+    atexit.register(lambda: (here.close(), process.wait(10)))
+    return here
+
+
+# ---- in that process
+
+
+def serve(connection: socket.socket) -> list[str]:
+    """Fork a process for each request; return, in that process alone, what it has to run."""
+    fresh = {signum: signal.getsignal(signum) for signum in signal.valid_signals() if signum != signal.SIGINT}
+    sys.path.pop(0)  # the folder of this file
+    for module in IMPORTED:
+        importlib.import_module(module)
+    assert len(os.listdir("/proc/self/task")) == 1, "a thread would be lost in a fork"
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wakes)
+    statuses: dict[int, int] = {}
+    while True:
+        ready = select.select([connection, woken], [], [])[0]
+        if woken in ready:
+            os.read(woken, 1024)
+            _tell_of_the_dead(statuses)
+        if connection in ready:
+            request, fds, *_ = socket.recv_fds(connection, 1 << 20, 3)
+            if not request:  # the tests are over
+                for pid in statuses:
+                    os.kill(pid, signal.SIGKILL)
+                os._exit(0)
+            out, err, status = fds
+            if pid := os.fork():
+                os.close(out), os.close(err)
+                statuses[pid] = status
+                os.write(status, array.array("i", [pid]).tobytes())
+                continue
+            for fd in [connection.detach(), woken, wakes, status, *statuses.values()]:
+                os.close(fd)
+            return _become(json.loads(request), out, err, fresh)
+
+
+def _tell_of_the_dead(statuses: dict[int, int]) -> None:
+    for pid in list(statuses):
+        died, how = os.waitpid(pid, os.WNOHANG)
+        if died:
+            status = statuses.pop(pid)
+            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+                os.write(status, array.array("i", [os.waitstatus_to_exitcode(how)]).tobytes())
+            os.close(status)
+
+
+def _become(asked: Mapping, out: int, err: int, handlers: Mapping[int, object]) -> list[str]:
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for signum, handler in handlers.items():
+        if signum not in (signal.SIGKILL, signal.SIGSTOP) and handler is not None:
+            signal.signal(signum, handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started the tests in the background
+    for fd, standard in ((out, 1), (err, 2)):
+        os.dup2(fd, standard)
+        os.close(fd)
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    os.chdir(asked["cwd"])
+    paths = [path for path in asked["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:0] = [_first_of_path(asked["args"]), *paths]
+    return asked["args"]
+
+
+def _first_of_path(args: list[str]) -> str:
+    if args[0].startswith("-"):
+        return os.getcwd() if args[0] == "-m" else ""
+    return os.path.abspath(os.path.dirname(args[0]))
+
+
+def start(args: list[str]) -> None:
+    """Do what ``python ARGUMENTS`` does."""
+    if args[0] == "-m":
+        sys.argv = args[1:]
+        runpy.run_module(args[1], run_name="__main__", alter_sys=True)
+    elif args[0] == "-c":
+        sys.argv = ["-c", *args[2:]]
+        exec(compile(args[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = args
+        runpy.run_path(args[0], run_name="__main__")
+
+
+def end(code: object) -> None:
+    """Leave as Python does, but for taking the imported modules apart, which would cost a second."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
+
+
+if __name__ == "__main__":
+    words = serve(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        start(words)
+    except SystemExit as left:
+        end(left.code)
+    end(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 
@@ -24,6 +25,11 @@ class OneVerbCLI(LightningCLI):
     def verb_parser(self) -> Any:
         """The parser of the one subcommand."""
         return self._subcommand_parsers[self.verb]
+
+    @property
+    def options(self) -> Namespace:
+        """The options of the one subcommand."""
+        return self.config[self.verb]
 
     def verb_arguments(self) -> dict[str, Any]:
         """Return what the trainer's method is called with beside model and data."""

@@ -6,6 +6,7 @@ Where several set an option, the first of these counts: flags, later configs, ea
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # lightning 2.6 calls what jsonargparse has renamed (Lightning-AI/pytorch-lightning#21900).
@@ -14,7 +15,6 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 import lightning.pytorch as pl
 import torch
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -156,11 +156,6 @@ class TrainingCLI(OneVerbCLI):
         options.complete(self.options, asked)
         options.check(self.options, asked)
 
-    @property
-    def options(self) -> Namespace:
-        """What the options of the verb are."""
-        return self.config[self.verb]
-
     def before_instantiate_classes(self) -> None:
         """Set the number of threads before anything is computed."""
         if self.options.num_threads is not None:
@@ -200,12 +195,16 @@ class TrainingCLI(OneVerbCLI):
             verb=self.verb,
             options={**self.trainer_options, **kwargs},
             resume=self.resume,
-            save_config=lambda path: options.save(self.options, path, self.verb_parser, seed=self.model.seed),
+            save_config=self.save_config,
             save_every_n_steps=self.options.get("save_every_n_steps"),
             if_saving_fails=self.options.if_saving_fails,
         )
         with lightning_refusals.told(vars(self.options.trainer)):
             return run_trainer.build(self.run_options, self.build_trainer)
+
+    def save_config(self, path: Path) -> None:
+        """Write ``config.yaml``; a method, as processes that are spawned get it."""
+        options.save(self.options, path, self.verb_parser, seed=self.model.seed)
 
     def verb_arguments(self) -> dict[str, Any]:
         """Load checkpoints as data, from an absolute path: Lightning takes whatever begins with http for an address."""

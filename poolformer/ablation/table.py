@@ -1,7 +1,6 @@
 """What an ablation shows: a table as Markdown and CSV, the rank correlation with the paper, two figures."""
 
 import csv
-import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ COLUMNS = (
 # What a figure has along x: the column, its name, and how it is scaled.
 FIGURES = {"top1-macs": ("macs", "MACs of an image, millions"), "top1-params": ("parameters", "parameters, millions")}
 _LABEL_INCHES = 0.25
+_MARKERS = "osDPX"  # one for every ten rows, as there are ten colours
 _PERMUTATIONS = 2000
 
 
@@ -119,20 +119,21 @@ def rank_correlation(lines: Sequence[Line]) -> RankCorrelation | None:
     pairs = [(paper, ours) for paper, ours in pairs if None not in (paper, ours)]
     if len(pairs) < 3:
         return None
-    paper, ours = (_ranks(side) for side in zip(*pairs, strict=True))
+    paper, ours = zip(*pairs, strict=True)
     if len(set(paper)) == 1 or len(set(ours)) == 1:
         return None
-    rho, orders = statistics.correlation(paper, ours), random.Random(0)
-    drawn = [abs(statistics.correlation(paper, orders.sample(ours, len(ours)))) for _ in range(_PERMUTATIONS)]
-    # The order that was found counts as one of those drawn, so that p is never zero.
-    p = (1 + sum(each >= abs(rho) - 1e-9 for each in drawn)) / (1 + len(drawn))
-    return RankCorrelation(rho, p, len(pairs))
+    from scipy.stats import permutation_test, spearmanr  # 1 s
 
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Equal values share the mean of their ranks."""
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+    # Of few rows it tries every order.
+    orders = permutation_test(
+        (paper,),
+        lambda order: abs(spearmanr(order, ours).statistic),
+        permutation_type="pairings",
+        n_resamples=_PERMUTATIONS,
+        alternative="greater",
+        random_state=0,
+    )
+    return RankCorrelation(float(spearmanr(paper, ours).statistic), float(orders.pvalue), len(pairs))
 
 
 def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
@@ -154,32 +155,22 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
         figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(measured) + 1)), layout="constrained")
         axes = figure.add_subplot(xlabel=label, ylabel="top-1, %", ylim=(low, high))
         axes.grid(alpha=0.3)
-        # Many rows have the same cost, so their names stand in a column of their own, each as near as there is room.
-        heights = _apart([max(0.0, (top1 - low) / (high - low)) for top1, _ in measured])
         for index, (top1, line) in enumerate(measured):
-            colour, below = f"C{index % 10}", top1 < low
+            below = top1 < low
             x, y = getattr(line.results[0], column) / 1e6, max(top1, low)
             spread = 0 if below else line.top1_std or 0
             axes.errorbar(
                 x,
                 y,
                 [[min(spread, y - low)], [spread]],
-                fmt="v" if below else "o",
-                color=colour,
+                fmt="v" if below else _MARKERS[index // 10 % len(_MARKERS)],
+                color=f"C{index % 10}",
                 capsize=3,
                 clip_on=False,
+                label=f"{line.row.name}  {top1:.1f}",
             )
-            arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.8}
-            axes.annotate(
-                f"{line.row.name}  {top1:.1f}",
-                (x, y),
-                (1.08, heights[index]),
-                textcoords="axes fraction",
-                va="center",
-                color=colour,
-                fontsize=9,
-                arrowprops={**arrow, "relpos": (0, 0.5)},
-            )
+        # Many rows have the same cost, so their names stand beside the figure, the best first.
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, reverse=True)
         paths.append(folder / f"{name}.png")
         with replacing(paths[-1]) as unfinished:
             figure.savefig(unfinished, dpi=150, format="png")
@@ -195,15 +186,3 @@ def _limits(top1: Sequence[float], spreads: Sequence[float]) -> tuple[float, flo
     high = max(end for _, end in ends)
     margin = 0.08 * (high - low) or 1
     return low - margin, high + margin
-
-
-def _apart(heights: list[float]) -> list[float]:
-    """Move rising heights in [0, 1] as little upwards, then downwards, as labels of one line need room."""
-    room = min(1 / len(heights), 0.055)
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + room)
-    ceiling = 1.0
-    for index in reversed(range(len(heights))):
-        heights[index] = min(heights[index], ceiling)
-        ceiling = heights[index] - room
-    return heights

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import statistics
 
 import pytest
@@ -12,7 +11,6 @@ from poolformer.ablation.runs import Result
 from poolformer.ablation.table import (
     COLUMNS,
     Line,
-    _apart,
     _limits,
     draw,
     duration,
@@ -136,18 +134,3 @@ def test_any_number_of_rows_can_be_drawn_also_equal_ones(tmp_path, top1):
     pytest.importorskip("matplotlib")
     paths = draw([line(str(index), one) for index, one in enumerate(top1)], tmp_path)
     assert all(path.read_bytes().startswith(PNG) for path in paths)
-
-
-@pytest.mark.parametrize(
-    "heights", [[0.5], [0.1, 0.9], [0.0, 0.0, 0.0], [1.0, 1.0], [0.5] * 20, [n / 40 for n in range(40)]]
-)
-def test_names_in_a_figure_do_not_touch(heights):
-    moved = _apart(list(heights))
-    room = min(1 / len(heights), 0.055)
-    assert all(above - below > room * 0.999 for below, above in itertools.pairwise(moved))
-    assert min(moved) > -1e-9
-    assert max(moved) < 1 + 1e-9
-
-
-def test_names_with_room_stay_at_their_points():
-    assert _apart([0.1, 0.5, 0.8]) == [0.1, 0.5, 0.8]

@@ -1,5 +1,6 @@
-"""Signals for the length of a block: three commands hear them, each in its own way."""
+"""Signals for the length of a block, and the end of a process together with another."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,3 +27,19 @@ def handling(handlers: Mapping[int, Callable[[int, FrameType | None], None]]) ->
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler or signal.SIG_DFL)  # None where C has set it
+
+
+def end_after(wait: Callable[[], object]) -> None:
+    """End this process at once when a function returns, such as one that waits for the end of its parent.
+
+    Also where the parent is killed, and can end nobody.
+
+    Args:
+        wait: Called in a thread.
+    """
+
+    def end() -> None:
+        wait()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -6,7 +6,6 @@ a job that fails does not stop the others.
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, describe
+from ..signals import end_after
 
 Function = Callable[[Any], str | None]
 Report = Callable[[int, str | None], None]
@@ -99,21 +99,15 @@ def _devices_of_slots(at_once: int) -> list[str | None]:
 
 
 def _do(function: Function, job: Any, outcome: Connection, devices: str | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    end_after(parent.join)
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     try:
         outcome.send(function(job))
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves by the second
         outcome.send("interrupted")
-
-
-def _end_with_parent() -> None:
-    # Also where the parent was killed and could not end anybody.
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _outcome(process: BaseProcess, outcome: Connection) -> str | None:

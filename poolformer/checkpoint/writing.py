@@ -1,7 +1,6 @@
 """Writing checkpoints so that under a checkpoint's name there is always a whole one, whatever dies when."""
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,22 +73,6 @@ def system_error(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def existing_folder(path: Path) -> Path:
-    """Return a path, or the nearest of its parents that exists."""
-    return next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
-
-
-def probe(folder: Path) -> None:
-    """Write a little to a folder: permissions say nothing of read-only mounts and quotas.
-
-    Raises:
-        OSError: It cannot be written to.
-    """
-    with tempfile.NamedTemporaryFile(dir=folder) as file:
-        file.write(b"?")
-        file.flush()
 
 
 def remove_unfinished(folder: Path) -> None:

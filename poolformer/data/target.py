@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # a module elsewhere
-
 from ..errors import DataError
 from ..files.atomic_write import beginning, sync_folder, unfinished_name
+from ..files.lock import is_still, lock
 from ..signals import handling
 
 
@@ -76,17 +72,18 @@ def locked(path: Path) -> Iterator[None]:
         DataError: another process holds it.
         OSError: nothing can be written beside it.
     """
-    lock = path.with_name(f".{beginning(path.name)}.lock")
-    descriptor = None
+    name = path.with_name(f".{beginning(path.name)}.lock")
+    descriptor, is_ours = None, False
     try:
         with _signals_later():
-            descriptor, holds = _take(lock, path)
-        if holds:
+            descriptor, is_ours = _take(name, path), True
+        if descriptor is not None:
             _remove_unfinished(path)
         yield
     finally:
+        if is_ours:
+            name.unlink(missing_ok=True)  # while it is held: who opened it before looks again, see _take
         if descriptor is not None:
-            lock.unlink(missing_ok=True)  # while it is held: who opened it before looks again, see _take
             os.close(descriptor)
 
 
@@ -130,24 +127,17 @@ def _signals_later() -> Iterator[None]:
         signal.raise_signal(signum)
 
 
-def _take(lock: Path, path: Path) -> tuple[int, bool]:
-    """(descriptor, whether it is locked)"""
+def _take(name: Path, path: Path) -> int | None:
     while True:
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-        holds = fcntl is not None
         try:
-            if holds:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = lock(name, make=True)
         except BlockingIOError as error:
-            os.close(descriptor)
             raise DataError(
                 f"'{path}' is being written by another `poolformer pack`: wait for it or stop it"
             ) from error
-        except OSError:  # a file system without locks
-            holds = False
         # Whoever held it before may have removed the name since it was opened.
-        if not holds or (lock.exists() and os.path.samestat(os.fstat(descriptor), os.stat(lock))):
-            return descriptor, holds
+        if descriptor is None or is_still(descriptor, name):
+            return descriptor
         os.close(descriptor)
 
 

@@ -6,6 +6,8 @@ import stat
 import warnings
 from pathlib import Path
 
+from .folders import has_room
+
 # What other packages keep, and the variable that says where: each has its own trouble without a home.
 _OTHERS = {"MPLCONFIGDIR": "matplotlib", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 
@@ -47,7 +49,7 @@ def home_cache() -> Path | None:
 @functools.cache
 def private_cache() -> Path:
     """Return a temporary folder that only this user can write, the same at the next start where that is safe."""
-    import tempfile  # as below, for listings do not need it
+    import tempfile  # listings do not need it
 
     user = os.getuid() if hasattr(os, "getuid") else os.getpid()
     folder = Path(tempfile.gettempdir(), f"poolformer-{user}")
@@ -69,21 +71,6 @@ def is_safe(path: Path) -> bool:
     if not hasattr(os, "getuid"):
         return True
     return found.st_uid in (os.getuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def has_room(folder: Path, *, nbytes: int = 1 << 16, make: bool = False) -> bool:
-    """Return whether a file of so many bytes can be made in a folder, which is made if asked."""
-    import tempfile
-
-    try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(nbytes))
-            file.flush()
-    except OSError:
-        return False
-    return True
 
 
 def _name_the_user() -> None:

@@ -1,4 +1,4 @@
-"""The lock of a run's directory: one process trains there; the system lets go when it ends, however it does."""
+"""Locks on folders and files: one process holds one; the system lets go when it ends, however it does."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ class RunLock:
                 self._made.clear()  # it is the other's now
                 return False
             # A start that failed may have removed the directory between the two.
-            if descriptor is None or _is(descriptor, self.folder):
+            if descriptor is None or is_still(descriptor, self.folder):
                 self._descriptor = descriptor
                 return True
             os.close(descriptor)
@@ -77,28 +77,36 @@ class RunLock:
         return {**vars(self), "_descriptor": None, "_made": []}
 
 
-def lock(folder: Path) -> int | None:
-    """Lock a directory until the descriptor that is returned is closed; None where there are no locks.
+def lock(path: Path, *, make: bool = False) -> int | None:
+    """Lock a folder or file until the descriptor that is returned is closed; None where there are no locks.
+
+    Args:
+        path: The folder or file.
+        make: Whether to make a file where there is none.
 
     Raises:
         BlockingIOError: Another process holds it.
-        OSError: It cannot be opened.
+        OSError: It cannot be opened, or made.
     """
-    if fcntl is None:
+    if fcntl is None and not make:
         return None
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR if make else os.O_RDONLY, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
     except BlockingIOError:
         os.close(descriptor)
         raise
     except OSError:  # a file system without locks
         pass
-    return descriptor
+    os.close(descriptor)
+    return None
 
 
-def _is(descriptor: int, folder: Path) -> bool:
+def is_still(descriptor: int, path: Path) -> bool:
+    """Return whether a path means what a descriptor was opened of: somebody may have removed it in between."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False

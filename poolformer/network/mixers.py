@@ -126,9 +126,7 @@ class RandomMatrix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_resolution("random_matrix", x, self.resolution)
-        mixed: Tensor = F.linear(x.flatten(2), self.random_matrix)  # (B, C, N)
-        mixed = mixed.unflatten(2, self.resolution)
-        return mixed
+        return _unflattened(F.linear(x.flatten(2), self.random_matrix), self.resolution)
 
 
 class SpatialFC(nn.Module):
@@ -149,6 +147,10 @@ class SpatialFC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_resolution("spatial_fc", x, self.resolution)
-        mixed: Tensor = self.fc(x.flatten(2))  # (B, C, N)
-        mixed = mixed.unflatten(2, self.resolution)
-        return mixed
+        return _unflattened(self.fc(x.flatten(2)), self.resolution)
+
+
+def _unflattened(mixed: Tensor, resolution: tuple[int, int]) -> Tensor:
+    """Return tokens (B, C, N) as a map (B, C, H, W)."""
+    unflattened: Tensor = mixed.unflatten(2, resolution)
+    return unflattened

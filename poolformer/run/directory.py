@@ -12,9 +12,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
-from ..checkpoint.writing import existing_folder, has_saved, probe
+from ..checkpoint.writing import has_saved
 from ..errors import ConfigError, describe
 from ..files.atomic_write import replacing
+from ..files.folders import existing_folder, probe
 from ..files.lock import RunLock
 from . import config as run_config
 from . import earlier_runs

@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from ..checkpoint.writing import existing_folder, probe, remove_unfinished
+from ..checkpoint.writing import remove_unfinished
 from ..errors import ConfigError, RunError
+from ..files.folders import existing_folder, probe
 
 _STATES = 3  # best, last, and the one that is being written
 _MIB = 2**20

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..checkpoint.writing import has_saved
 from ..errors import ConfigError, DataError
+from ..signals import end_after
 from . import loops
 from .waiting import Waiting
 
@@ -307,10 +309,9 @@ def end_with_launcher() -> None:
     """
     launcher, os.environ[_LAUNCHER] = os.environ.get(_LAUNCHER), str(os.getpid())
     if "LOCAL_RANK" in os.environ and launcher == str(os.getppid()):
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        end_after(partial(_wait_for_end_of, os.getppid()))
 
 
-def _end_with(parent: int) -> None:
+def _wait_for_end_of(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL_S)
-    os._exit(1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numba
 
-from ...files import caches
+from ...files import caches, folders
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +38,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def _has_room(folder: Path) -> bool:
     """Return whether a kernel could be kept in a folder: numba fails in the first call where it cannot."""
-    return caches.has_room(folder, nbytes=1 << 20, make=True)
+    return folders.has_room(folder, nbytes=1 << 20, make=True)
 
 
 @contextmanager

@@ -21,21 +21,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..configs import read_config
 from ..errors import ConfigError, PoolformerError, describe, one_line
 from ..files.atomic_write import atomic_write
-from .rows import Row, flat
+from .rows import Row
 
 if TYPE_CHECKING:
     from ..cli.training import TrainingCLI
-
-# Options that say how fast a run is, not what comes of it, or where it lies.
-_OF_THE_MACHINE = {
-    "seed_everything",
-    "ckpt_path",
-    "num_threads",
-    "data.init_args.num_workers",
-    "data.init_args.augment_on",
-    "trainer.default_root_dir",
-    "trainer.enable_progress_bar",
-}
 
 
 @dataclass(frozen=True)
@@ -167,19 +156,16 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
     Raises:
         ConfigError: It was not, so its result is another experiment's and it cannot go on either.
     """
-    from ..network.frame_options import with_built
+    from ..run.same_run import differences
 
     config = run.directory / "config.yaml"
     if not config.is_file() or not (run.result() or run.last_checkpoint.is_file()):
         return
-    saved = read_config(config)
-    before, now = flat({**saved, "model": with_built(saved["model"])}), flat(settings)
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    changed = [key for key in changed if key not in _OF_THE_MACHINE]
-    if changed:
-        key, more = changed[0], f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    if changed := differences(read_config(config), {**settings, "seed_everything": run.seed}):
+        (name, (before, now)), *others = changed.items()
+        more = f" and {len(others)} more" if others else ""
         raise ConfigError(
-            f"'{run.directory}' was trained with other settings ({key} {before.get(key)}, now {now.get(key)}{more}): "
+            f"'{run.directory}' was trained with other settings ({name} {before}, now {now}{more}): "
             "take another --out, or delete that directory to train it again"
         )
     mixers = _of_other_packages(settings["model"])

@@ -5,8 +5,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..run import earlier_runs, provenance, resume
-from . import data_section
+from ..run import earlier_runs, provenance, resume, same_run
+from . import data_section, plain_options
 from .asked import Asked
 from .parser import Parser
 
@@ -22,10 +22,7 @@ def take(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume:
     Raises:
         CheckpointError: There is no such checkpoint, it is damaged, or it names what the user has to vouch for.
     """
-    run_dir = Path(options.trainer.default_root_dir)
-    if earlier_runs.recover(run_dir):
-        rank_zero_info(f"An interrupted start had begun to move the run in '{run_dir}' away; it is back")
-    found = resume.plan(options.ckpt_path, run_dir)
+    found = resume.plan(options.ckpt_path, _recovered(options))
     found.check_imports(options.model)
     section = found.data_section
     if section is not None:
@@ -37,3 +34,30 @@ def take(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume:
         raise provenance.unknown(found.path, found.trained_on)
     parser.set_section_defaults({"model": found.model})
     return found
+
+
+def find_own(options: Namespace, parser: Parser) -> resume.Resume | None:
+    """Return the last checkpoint of the very run that the options mean, None where that has none yet.
+
+    Args:
+        options: Of the verb, all of them.
+        parser: Of the verb.
+
+    Raises:
+        ConfigError: Another run is in its directory.
+        CheckpointError: Its last checkpoint is missing or damaged, or names what the user has to vouch for.
+    """
+    last = same_run.find(_recovered(options), plain_options.as_mapping(options, parser))
+    if last is None:
+        return None
+    found = resume.plan(str(last), last.parent.parent)
+    found.check_imports(options.model)
+    return found
+
+
+def _recovered(options: Namespace) -> Path:
+    """Return the run's directory, which an interrupted start may have begun to move away."""
+    run_dir = Path(options.trainer.default_root_dir)
+    if earlier_runs.recover(run_dir):
+        rank_zero_info(f"An interrupted start had begun to move the run in '{run_dir}' away; it is back")
+    return run_dir

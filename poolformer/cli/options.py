@@ -15,7 +15,8 @@ from ..configs import default_config, is_overlay
 from ..errors import ConfigError
 from ..files import paths
 from ..network.frame_options import built_options
-from ..run import config, provenance
+from ..run import config, provenance, same_run
+from ..run.launch import launched, launches_itself
 from . import plain_options
 from .asked import DIGITS, Asked
 
@@ -83,7 +84,11 @@ def check(options: Namespace, asked: Asked) -> None:
     model = options.model
     option_ranges.check_trainer(vars(options.trainer))
     option_ranges.check_seed(options.seed_everything)
-    if asked.files and is_overlay(asked.files[0]) and not options.ckpt_path:
+    if not launches_itself(options.trainer.plugins) and (launch := launched()) is not None:
+        launch.check(vars(options.trainer))
+    if options.ckpt_path == same_run.AUTO and asked.verb != "fit":
+        raise ConfigError(f"--ckpt_path auto is for fit; {asked.verb} takes best, last, or a file of a run")
+    if asked.files and is_overlay(asked.files[0]) and options.ckpt_path in (None, same_run.AUTO):
         overlay = f"{asked.files[0].parent.name}/{asked.files[0].stem}"
         raise ConfigError(f"'{overlay}' is an overlay: put --config s12 before it")
     dotted = next((word for word in asked.flags if word.startswith("--model.mixer.")), None)

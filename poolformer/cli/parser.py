@@ -44,6 +44,12 @@ class Parser(LightningArgumentParser):
             else:
                 self.set_defaults({section: values})
 
+    def describe(self, option: str, text: str) -> None:
+        """Have an option that Lightning has added say in ``--help`` what it is here."""
+        for action in self._actions:
+            if action.dest == option:
+                action.help = text
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong with the options in the words of the person at the terminal."""
         if not self.exit_on_error:

@@ -6,9 +6,15 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 _NOT_SERIALIZED = "Unable to serialize instance"  # what jsonargparse writes in its place
+
+
+def as_mapping(options: Namespace, parser: ArgumentParser) -> dict[str, Any]:
+    """Return options as a configuration holds them, those that are null included."""
+    content: dict[str, Any] = yaml.safe_load(parser.dump(options, skip_none=False))
+    return content
 
 
 def make_plain(options: Namespace | list[Any]) -> None:

@@ -14,7 +14,6 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning.pytorch as pl
 import torch
-import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -24,17 +23,25 @@ from ..claims import check_claims
 from ..classifier import ImageClassifier
 from ..errors import ConfigError, MisfitError, PoolformerError
 from ..network.frame_options import with_built
-from ..run import host_memory
+from ..run import host_memory, same_run
 from ..run import resume as resuming
 from ..run import trainer as run_trainer
 from ..run.directory import locked
 from ..run.ending import Ending
+from ..run.launch import leave_agents_store
 from ..run.stopping import Stopped, end_with_launcher
 from . import checkpoint_defaults, data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
 from .lightning_internals import OneVerbCLI, ParsingCLI
 from .parser import Parser
 from .quiet import quieten
+
+_CHECKPOINTS = "Checkpoint to evaluate: best, last, or a file of a run; options that are left out come from it."
+_CHECKPOINTS_OF_FIT = (
+    "Checkpoint to resume from: last, best, or a file of a run; options that are left out come from it. auto resumes "
+    "from last where the run has it and begins it otherwise, with the same options and data only: for jobs that are "
+    "started again."
+)
 
 
 def run(verb: str, arguments: list[str]) -> "TrainingCLI":
@@ -48,6 +55,7 @@ def run(verb: str, arguments: list[str]) -> "TrainingCLI":
         PoolformerError: A mistake in the arguments, found before anything is trained.
     """
     end_with_launcher()
+    leave_agents_store()
     return _started(TrainingCLI, verb, arguments)
 
 
@@ -67,7 +75,7 @@ def settings(verb: str, arguments: list[str]) -> dict[str, Any]:
         PoolformerError: As `run`, as far as it can be found without building anything.
     """
     cli = _started(_SettingsCLI, verb, arguments)
-    saved = yaml.safe_load(cli.verb_parser.dump(cli.options, skip_none=False))
+    saved = plain_options.as_mapping(cli.options, cli.verb_parser)
     return {**saved, "model": with_built(saved["model"])}
 
 
@@ -143,6 +151,7 @@ class TrainingCLI(OneVerbCLI):
         verb_parser.files, verb_parser.flags, verb_parser.description = asked.read_files, asked.flags, asked.description
         verb_parser.data_class = asked.data_class or verb_parser.data_class
         verb_parser.set_section_defaults(asked.defaults)
+        verb_parser.describe("ckpt_path", _CHECKPOINTS_OF_FIT if self.verb == "fit" else _CHECKPOINTS)
         try:
             self.config = parser.parse_args([self.verb, *asked.words_before_checkpoint])
         except ConfigError:
@@ -150,11 +159,13 @@ class TrainingCLI(OneVerbCLI):
                 parser.parse_args([self.verb, "--help"])
             raise
         options.complete(self.options, asked)
-        if self.options.get("ckpt_path"):
+        if self.options.get("ckpt_path") not in (None, same_run.AUTO):
             self.resume = checkpoint_defaults.take(self.options, asked, verb_parser)
         self.config = parser.parse_args(args)
         options.complete(self.options, asked)
         options.check(self.options, asked)
+        if self.options.get("ckpt_path") == same_run.AUTO:
+            self.resume = checkpoint_defaults.find_own(self.options, verb_parser)
 
     def before_instantiate_classes(self) -> None:
         """Set the number of threads before anything is computed."""
@@ -198,6 +209,7 @@ class TrainingCLI(OneVerbCLI):
             save_config=self.save_config,
             save_every_n_steps=self.options.get("save_every_n_steps"),
             if_saving_fails=self.options.if_saving_fails,
+            is_auto=self.options.get("ckpt_path") == same_run.AUTO,
         )
         with lightning_refusals.told(vars(self.options.trainer)):
             return run_trainer.build(self.run_options, self.build_trainer)
@@ -208,7 +220,7 @@ class TrainingCLI(OneVerbCLI):
 
     def verb_arguments(self) -> dict[str, Any]:
         """Load checkpoints as data, from an absolute path: Lightning takes whatever begins with http for an address."""
-        return {"weights_only": True} | ({"ckpt_path": str(self.resume.path.absolute())} if self.resume else {})
+        return {"weights_only": True, "ckpt_path": str(self.resume.path.absolute()) if self.resume else None}
 
     def run_verb(self, run: Callable[[], None]) -> None:
         """Call the trainer's method; its mistakes come out as ours."""

@@ -17,7 +17,7 @@ from .pixels.device_augment import augment, check_device
 from .pixels.transforms import EvalTransform, TrainTransform
 from .seeding import SeededDataModule
 from .sources import Source
-from .threads import available_cores
+from .threads import available_cores, share_of_cores
 
 UNLABELLED = -1
 
@@ -93,6 +93,7 @@ class ImageData(SeededDataModule, ABC):
         self.class_names: list[str] | None = None
         self.num_classes: int | None = None
         self._sources: dict[str, Source] = {}
+        self._cores = available_cores()
 
     @property
     def predict_names(self) -> Sequence[str] | None:
@@ -119,6 +120,8 @@ class ImageData(SeededDataModule, ABC):
         for split in _SPLITS[stage]:
             if split not in self._sources:
                 self._open(split)
+        if self.trainer is not None:
+            self._cores = share_of_cores(self.trainer.num_devices)
 
     def train_dataloader(self) -> Loader:
         """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,); an `UnaugmentedBatch` of augment_on='device'.
@@ -206,12 +209,12 @@ class ImageData(SeededDataModule, ABC):
             )
 
     def _loader(self, split: str) -> Loader:
-        rank, world, local = _place_among_processes(self)
+        rank, world = _place_among_processes(self)
         loader = Loader(
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,
             batch_size=self.batch_size,
-            workers=_threads(self.hparams.num_workers, local),
+            workers=_threads(self.hparams.num_workers, own_cores=self._cores),
             on_error=self.hparams.on_error,
             shuffle=split == "train",
             seed=self.seed,
@@ -223,19 +226,19 @@ class ImageData(SeededDataModule, ABC):
         return loader
 
 
-def _place_among_processes(module: pl.LightningDataModule) -> tuple[int, int, int]:
-    """(rank, processes, processes on this machine)"""
+def _place_among_processes(module: pl.LightningDataModule) -> tuple[int, int]:
+    """(rank, processes)"""
     if module.trainer is not None:
-        return module.trainer.global_rank, module.trainer.world_size, module.trainer.num_devices
+        return module.trainer.global_rank, module.trainer.world_size
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size(), 1
-    return 0, 1, 1
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
-def _threads(asked: int | None, processes: int) -> int:
-    cores = available_cores()
+def _threads(asked: int | None, *, own_cores: int) -> int:
     if asked is None:
-        return max(1, cores // processes)
+        return own_cores
+    cores = available_cores()
     if asked > cores:
         warnings.warn(f"num_workers={asked}, but there are {cores} cores: {cores} threads it is", stacklevel=2)
     return max(1, min(asked, cores))

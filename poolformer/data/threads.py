@@ -1,10 +1,13 @@
 """Work done by threads and handed back in order: work that runs without the interpreter lock nearly all the time."""
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -12,10 +15,32 @@ Result = TypeVar("Result")
 
 def available_cores() -> int:
     """Cores that this process may use."""
+    return len(_usable_cores())
+
+
+def share_of_cores(processes: int) -> int:
+    """Return the number of cores that are this process's own among those that train together; all of them have to ask.
+
+    A launcher may have bound each process to cores of its own, or they share what there is: both show in which cores
+    each of them may use.
+
+    Args:
+        processes: Number of processes on this machine, for where they cannot be asked.
+    """
+    mine = _usable_cores()
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return max(1, available_cores() // processes)
+    of_all: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(of_all, (socket.gethostname(), mine))
+    here = [cores for host, cores in of_all if host == socket.gethostname()]
+    return max(1, round(sum(1 / sum(core in cores for cores in here) for core in mine)))
+
+
+def _usable_cores() -> set[int]:
     try:
-        return len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+        return set(range(os.cpu_count() or 1))
 
 
 def in_order(

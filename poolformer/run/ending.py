@@ -48,6 +48,10 @@ class Ending:
         if not self.run.keeps_a_run:
             return
         if not self._has_trained(trainer):
+            if self.run.is_auto and self.run.resume:
+                epochs = f"{trainer.current_epoch} epochs, {trainer.global_step} steps"
+                print(f"The run in '{self.run.run_dir}' is complete: {epochs}")
+                return
             path = self.run.resume.path if self.run.resume else None
             counts = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
             print(closing.nothing_trained(self.run.options, path, **counts, limit=self._limit(trainer)))

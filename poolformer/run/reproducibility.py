@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-# Options that change neither what is computed nor on what; and, the last two, those that are warned of on their own.
-_OF_NO_ACCOUNT = {
-    *("num_workers", "augment_on", "test", "predict", "pretrained", "compile", "fused", "recompute"),
-    *("backbone", "mixer"),
-}
+WITHOUT_EFFECT = {"num_workers", "augment_on", "test", "predict", "pretrained", "compile", "fused", "recompute"}
+"""Options of model and data that change neither what is computed nor on what."""
+_NAMED_ELSEWHERE = {"backbone", "mixer"}
+"""Options whose changes are warned of on their own."""
 # 1 is one batch, 1.0 all of them.
 _SHARES = {"limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"}
 # What is compared by a digest, which would tell nobody anything.
@@ -65,7 +64,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     Options that only one of them knows, or knew of, are left out: another version added or dropped them.
     """
-    common = [name for name in now if name in before and name not in _OF_NO_ACCOUNT and not name.startswith("_")]
+    left_out = WITHOUT_EFFECT | _NAMED_ELSEWHERE
+    common = [name for name in now if name in before and name not in left_out and not name.startswith("_")]
     changed = [name for name in common if not _same(name, before[name], now[name])]
     for split in ("train", "val"):
         files = f"{split}_files"

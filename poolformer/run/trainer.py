@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import ClusterEnvironment
 
 from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
 from ..errors import ConfigError
@@ -20,8 +20,10 @@ from .dry_save import DrySave
 from .evaluated_data import EvaluatedData
 from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
+from .launch import Launch, cluster_environment, launched, launches_itself
 from .monitors import WatchedMetrics
 from .resume import Resume
+from .same_run import SameRun
 from .stopping import StopAfterSteps, StopOnSignal, WholeSteps
 
 
@@ -33,6 +35,7 @@ class RunOptions:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         options: Of Lightning's trainer, as given; ``default_root_dir`` is the run's directory.
         resume: The checkpoint to start from; None without one.
+        is_auto: Whether the directory is this run's own, with or without a checkpoint.
         save_config: Writes ``config.yaml`` to a path.
         save_every_n_steps: Steps after which ``last.ckpt`` is written inside an epoch too.
         if_saving_fails: What training does when a checkpoint or the log cannot be written.
@@ -44,6 +47,7 @@ class RunOptions:
     save_config: Callable[[Path], None]
     save_every_n_steps: int | None = None
     if_saving_fails: WhenSavingFails = "stop"
+    is_auto: bool = False
 
     @property
     def run_dir(self) -> Path:
@@ -56,8 +60,15 @@ class RunOptions:
 
     @property
     def resumes_here(self) -> bool:
-        """Whether the run in this very directory is resumed."""
-        return self.resume is not None and self.resume.same_run
+        """Whether the run in this very directory is resumed, or begun again before its first checkpoint."""
+        return self.is_auto or (self.resume is not None and self.resume.same_run)
+
+    @property
+    def purge_step(self) -> int | None:
+        """Step after which the curves in the directory are logged anew; None where they are another run's."""
+        if self.resume is not None:
+            return self.resume.purge_step
+        return 0 if self.is_auto else None
 
 
 def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]], pl.Trainer]) -> pl.Trainer:
@@ -71,6 +82,9 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
         ConfigError: A callback cannot keep what it promises, or there are more processes than cores.
     """
     options = dict(run.options)
+    launch = None if launches_itself(options["plugins"]) else launched()
+    if launch is not None:
+        options |= launch.devices(options)
     callback_rules.check(options["callbacks"] or [])
     options["precision"] = options["precision"] or default_precision(options["accelerator"])
     if options["logger"] in (None, True):
@@ -78,9 +92,9 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     if options["barebones"]:
         options |= {"logger": False, "log_every_n_steps": None}
     extra: list[Callback] = [EvaluatedData(), *([PredictionWriter()] if run.verb == "predict" else [])]
+    options["plugins"] = plugins(options["plugins"], run.if_saving_fails if run.keeps_a_run else None, launch)
     if run.keeps_a_run:
         extra += callbacks_of_a_run(run, logs=bool(options["logger"]))
-        options["plugins"] = plugins(options["plugins"], run.if_saving_fails)
         if options["max_steps"] != -1:
             extra.append(StopAfterSteps(options["max_steps"]))
             options["max_steps"] = -1
@@ -111,7 +125,8 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
         save_config=run.save_config,
     )
     saving = [DiskSpace(folder, goes_on=run.resumes_here), DrySave()] if saves else []
-    extra: list[Callback] = [WatchedMetrics(), WholeSteps(), FiniteTraining(folder), *saving, keeper]
+    same = [SameRun(run.resume.step if run.resume else None)] if run.is_auto else []
+    extra: list[Callback] = [WatchedMetrics(), WholeSteps(), FiniteTraining(folder), *saving, *same, keeper]
     if saves:
         extra += directory.checkpoints(run.run_dir, run.save_every_n_steps)
     extra += [Throughput(), RunSummary(), StopOnSignal(folder / "last.ckpt" if saves else None)]
@@ -127,20 +142,24 @@ def _tensorboard(run: RunOptions) -> SafeTensorBoardLogger:
         name="",
         version="",
         default_hp_metric=False,
-        purge_step=run.resume.purge_step if run.resume else None,
+        purge_step=run.purge_step,
     )
 
 
-def plugins(given: Any, if_saving_fails: WhenSavingFails) -> list[Any]:
-    """Return the trainer's plugins: those that are given, and ours where none of theirs does the same."""
+def plugins(given: Any, if_saving_fails: WhenSavingFails | None, launch: Launch | None = None) -> list[Any]:
+    """Return the trainer's plugins: those that are given, and ours where none of theirs does the same.
+
+    Args:
+        given: What the options name.
+        if_saving_fails: What training does when a checkpoint cannot be written; None where nothing is saved.
+        launch: The processes that a launcher has started.
+    """
     found = list(given) if isinstance(given, list) else [given] if given else []
-    if not any(isinstance(plugin, CheckpointIO) for plugin in found):
+    if if_saving_fails is not None and not any(isinstance(plugin, CheckpointIO) for plugin in found):
         found.append(SafeCheckpointIO(if_saving_fails))
-    named = any(isinstance(plugin, ClusterEnvironment) for plugin in found)
-    # torchrun inside a job says itself which rank a process is.
-    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect() and not named:
-        # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
-        found.append(SLURMEnvironment(auto_requeue=False))
+    if not any(isinstance(plugin, ClusterEnvironment) for plugin in found):
+        environment = cluster_environment(launch)
+        found += [environment] if environment else []
     return found
 
 

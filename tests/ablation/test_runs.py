@@ -381,8 +381,8 @@ def made(run: Run, *, finished: bool = True) -> dict:
     [
         (BASE, ["--model.lr", "0.5"], r"\(model.lr 0.006, now 0.5\)"),
         (BASE, ["--model.act", "relu", "--model.mixup", "1"], r"\(model.act gelu, now relu and 1 more\)"),
-        (BASE, ["--data.shift", "0.5"], r"\(data.init_args.shift 0.125, now 0.5\)"),
-        (BASE, ["--model.mixer", "[pooling, pooling, pooling, pooling]"], r"\(model.mixer None, now \["),
+        (BASE, ["--data.shift", "0.5"], r"\(data.shift 0.125, now 0.5\)"),
+        (BASE, ["--model.mixer", "[pooling, pooling, pooling, pooling]"], r'\(model.mixer {"name": "pooling"}, now \['),
     ],
 )
 def test_runs_made_with_other_settings_are_refused(work, finished, row, flags, message):

@@ -20,6 +20,7 @@ from poolformer.checkpoint.reading import read
 from poolformer.cli import dispatch as cli
 from poolformer.cli import training as training_cli
 from poolformer.run import trainer as run_trainer
+from poolformer.run.launch import launched
 
 pytestmark = pytest.mark.filterwarnings("ignore:`_get_value` was deprecated")
 
@@ -231,9 +232,12 @@ def test_a_trainer_can_be_sent_to_processes_that_are_spawned(tmp_path):
 def test_torchrun_in_a_slurm_job_has_the_say_over_ranks(monkeypatch, within):
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_LOCALID", "0")
     if within:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    slurm = [plugin for plugin in run_trainer.plugins(None, "stop") if isinstance(plugin, SLURMEnvironment)]
+        monkeypatch.setenv("WORLD_SIZE", "1")
+    slurm = [each for each in run_trainer.plugins(None, "stop", launched()) if isinstance(each, SLURMEnvironment)]
     assert bool(slurm) is not within
 
 

@@ -1,0 +1,43 @@
+"""Threads hand work back in order; how many there are is a matter of the cores that are a process's own."""
+
+import os
+import socket
+
+import pytest
+import torch
+
+from poolformer.data.threads import available_cores, in_order, share_of_cores
+
+
+def test_results_come_in_order_and_errors_in_their_place():
+    assert list(in_order(lambda n: n * n, range(20), workers=3, ahead=5)) == [n * n for n in range(20)]
+    results = in_order(lambda n: 1 // (n - 3), range(9), workers=2, ahead=2)
+    assert [next(results) for _ in range(3)] == [-1, -1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_alone_all_cores_are_its_own():
+    assert share_of_cores(1) == available_cores()
+    assert share_of_cores(10_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "own"),
+    [
+        ([{0, 1, 2, 3}, {4, 5, 6, 7}], 4),  # each is bound to its own, as srun --cpus-per-task does
+        ([{*range(8)}, {*range(8)}], 4),  # all may use all, as under torchrun
+        ([{*range(8)}, {*range(8)}, {*range(8)}], 3),
+        ([{0}, {0}, {0}], 1),
+    ],
+)
+def test_among_several_processes_shared_cores_are_divided(monkeypatch, cores, own):
+    elsewhere = ("another-host", {*range(64)})
+    answers = [*((socket.gethostname(), each) for each in cores), elsewhere]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores[0])
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: len(answers))
+    monkeypatch.setattr(
+        torch.distributed, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), answers)
+    )
+    assert share_of_cores(len(cores)) == own

@@ -71,7 +71,7 @@ class MisfitError(CheckpointError):
 
 
 class RunError(PoolformerError):
-    """Training that cannot go on: its loss is not finite, or its checkpoints cannot be written."""
+    """Training that cannot continue: its loss is not finite, or its checkpoints cannot be written."""
 
 
 LONGEST_MESSAGE = 1500

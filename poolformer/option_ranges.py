@@ -28,8 +28,8 @@ class Range(NamedTuple):
 FROM_0 = Range("a number from 0 up", 0)
 ABOVE_0 = Range("a number above 0", 0, above=True)
 SHARE = Range("a number from 0 to 1", 0, 1)
-COUNT = Range("a whole number from 1 up", 1)
-COUNT_FROM_0 = Range("a whole number from 0 up", 0)
+COUNT = Range("an integer from 1 up", 1)
+COUNT_FROM_0 = Range("an integer from 0 up", 0)
 SIDE = Range(f"pixels from 1 to {MAX_IMAGE_SIZE}", 1, MAX_IMAGE_SIZE)
 
 MODEL = {
@@ -62,17 +62,17 @@ IMAGES = {
     "ratio": Range("two numbers above 0, the smaller first", 0, above=True),
     "num_workers": COUNT_FROM_0,
 }
-_BATCHES = "a share from 0 to 1 or a whole number of batches"
+_BATCHES = "a share from 0 to 1 or a number of batches"
 TRAINER = {
-    "max_epochs": Range("a whole number from 1 up", 1),
+    "max_epochs": Range("an integer from 1 up", 1),
     "min_epochs": COUNT_FROM_0,
-    "max_steps": Range("a whole number from 1 up, or -1 for no limit", 1),
+    "max_steps": Range("an integer from 1 up, or -1 for no limit", 1),
     "min_steps": COUNT_FROM_0,
     "num_nodes": COUNT,
     "log_every_n_steps": COUNT_FROM_0,
     "check_val_every_n_epoch": COUNT,
     "accumulate_grad_batches": COUNT,
-    "num_sanity_val_steps": Range("a whole number from 0 up, or -1 for all", -1),
+    "num_sanity_val_steps": Range("an integer from 0 up, or -1 for all", -1),
     "reload_dataloaders_every_n_epochs": COUNT_FROM_0,
     "gradient_clip_val": FROM_0,
     "limit_train_batches": Range(_BATCHES, 0),
@@ -94,7 +94,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     check("trainer", options, {name: range_ for name, range_ in TRAINER.items() if name not in no_limit})
     for name, range_ in TRAINER.items():
         if range_.words.startswith(_BATCHES) and isinstance(options.get(name), float) and options[name] > 1:
-            raise ConfigError(f"--trainer.{name} got '{options[name]}', but takes {range_.words}")
+            raise ConfigError(f"--trainer.{name} got '{options[name]}', but expects {range_.words}")
 
 
 def check_seed(seed: int | bool | None) -> None:
@@ -104,7 +104,7 @@ def check_seed(seed: int | bool | None) -> None:
         ConfigError: It is out of range.
     """
     if seed is True or (seed is not None and not 0 <= seed < 2**32):
-        raise ConfigError(f"--seed_everything got '{seed}', but takes a whole number from 0 to {2**32 - 1}")
+        raise ConfigError(f"--seed_everything got '{seed}', but expects an integer from 0 to {2**32 - 1}")
 
 
 def check_images(options: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def check_images(options: Mapping[str, Any]) -> None:
     check("data", options, IMAGES)
     for name in ("scale", "ratio"):
         if list(options[name]) != sorted(options[name]):
-            raise ConfigError(f"--data.{name} got '{list(options[name])}', but takes {IMAGES[name].words}")
+            raise ConfigError(f"--data.{name} got '{list(options[name])}', but expects {IMAGES[name].words}")
 
 
 def check(section: str, options: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
@@ -134,7 +134,7 @@ def check(section: str, options: Mapping[str, Any], ranges: Mapping[str, Range])
         value = options.get(name)
         numbers = value if isinstance(value, list | tuple) else [value]
         if not all(number in range_ for number in numbers if isinstance(number, int | float)):
-            raise ConfigError(f"--{section}.{name} got {_written(value)}, but takes {range_.words}")
+            raise ConfigError(f"--{section}.{name} got {_written(value)}, but expects {range_.words}")
 
 
 def _written(value: Any) -> str:

@@ -80,7 +80,7 @@ class Schedule:
 class EpochScheduler(LRScheduler):
     """Sets the rate of a `Schedule` in all groups; step it once an epoch.
 
-    Its state is the epoch alone, so a run that goes on has the rates that are asked for now.
+    Its state is the epoch alone, so a resumed run has the rates that are asked for now.
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule):

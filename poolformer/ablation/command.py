@@ -147,7 +147,7 @@ def _check(options: argparse.Namespace, flags: list[str]) -> None:
     if options.jobs is not None and options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: at least one run at a time")
     if not all(0 <= seed < 2**32 for seed in options.seeds):
-        raise ConfigError(f"--seeds {' '.join(map(str, options.seeds))}: whole numbers from 0 to {2**32 - 1}")
+        raise ConfigError(f"--seeds {' '.join(map(str, options.seeds))}: integers from 0 to {2**32 - 1}")
     if options.slurm and options.launcher == "local":
         raise ConfigError("--slurm goes with --launcher submitit")
 

@@ -154,7 +154,7 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
     """Check that what lies in the run's directory was made with the settings and packages it would be made with now.
 
     Raises:
-        ConfigError: It was not, so its result is another experiment's and it cannot go on either.
+        ConfigError: It was not, so its result is another experiment's and it cannot be resumed either.
     """
     from ..run.same_run import differences
 
@@ -226,7 +226,7 @@ def train(run: Run) -> str | None:
         except PoolformerError as error:
             print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
             return one_line(error)
-        except Exception as error:  # whatever it is, the other rows go on
+        except Exception as error:  # whatever it is, the other rows are trained
             traceback.print_exc()
             return f"{describe(error)} (see '{run.log}')"
         return None
@@ -265,8 +265,8 @@ def _lock(log: TextIO) -> bool:
 def _fit(run: Run, said: list[str]) -> None:
     from ..cli import training
 
-    goes_on = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
-    arguments = [*run.arguments, *goes_on]
+    resumed = ["--ckpt_path", "last"] if run.last_checkpoint.is_file() else []
+    arguments = [*run.arguments, *resumed]
     # By these Lightning starts the other ranks, where there are several devices.
     sys.argv[1:] = ["fit", *arguments]
     sys.modules["__main__"].__spec__ = find_spec("poolformer.__main__")

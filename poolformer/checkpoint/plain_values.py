@@ -112,7 +112,7 @@ class _Plain:
         else:
             plain = dict(items)
         if len(plain) < len(items):
-            raise NotPlainError(place, "a mapping with keys that become one: a path and its text, or the like")
+            raise NotPlainError(place, "a mapping with keys that become one: a path and its string, or the like")
         return plain
 
     def _leaf(self, value: Any, place: tuple[Any, ...]) -> Any:
@@ -161,7 +161,7 @@ def _reads_back(value: Any) -> bool:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, int):
-        return "a whole number of more than 600 digits"
+        return "an integer of more than 600 digits"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{'the class' if isinstance(value, type) else 'the function'} {value.__qualname__}"
     return _with_article(_name(type(value)))
@@ -245,7 +245,7 @@ def said_of(error: NotPlainError, adder: str = "") -> str:
     place = f" as {keys[0]!r}{''.join(f'[{key!r}]' for key in keys[1:])}"[:200] if keys else ""
     return (
         f"{holder} {error.what}{place}, which could not be read back from a checkpoint: "
-        "keep a number, a text, a list or a tensor in its place"
+        "keep a number, a string, a list or a tensor in its place"
     )
 
 

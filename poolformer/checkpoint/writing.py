@@ -26,7 +26,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     at all: under a checkpoint's name is always one that can be read.
 
     Args:
-        if_saving_fails: Whether training then ends or goes on with a warning; the checkpoint before it is
+        if_saving_fails: Whether training then ends or continues with a warning; the checkpoint before it is
             kept either way.
 
     Attributes:

@@ -39,7 +39,7 @@ def add_process_options(parser: LightningArgumentParser) -> None:
         "--if_saving_fails",
         type=WhenSavingFails,
         default="stop",
-        help="Whether training stops or goes on when a checkpoint or the log cannot be written, as on a full disk; "
+        help="Whether training stops or continues when a checkpoint or the log cannot be written, as on a full disk; "
         "the checkpoint before it is kept.",
     )
 

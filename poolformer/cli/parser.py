@@ -117,7 +117,7 @@ class Parser(LightningArgumentParser):
         if found is None:
             section = re.search(r"Parser key \"(model|trainer)\": Unable to load config '(.*?)'", message)
             meant = section and (_alone(section[2], []) or "an option of it, such as --model.lr")
-            return section and f"--{section[1]} got '{section[2]}', but takes a file. Did you mean {meant}?"
+            return section and f"--{section[1]} got '{section[2]}', but expects a file. Did you mean {meant}?"
         key, value = found["key"], found["value"].strip("'")
         if dashed := re.search(r"NestedArg\(key='([\w.]*-[\w.-]*)',", value):
             return self._unknown_option(f"unrecognized arguments: --{key}.{dashed[1]}")
@@ -179,14 +179,14 @@ def _refused(key: str, value: str, message: str, *, place: str, inside: bool = F
     expected = choices + [kind for kind in _expected(message, inside=inside) if kind not in choices]
     if not expected:
         return None
-    return f"--{key} got '{value}'{place}, but takes {' or '.join(expected)}.{suggestion(value, choices)}"
+    return f"--{key} got '{value}'{place}, but expects {' or '.join(expected)}.{suggestion(value, choices)}"
 
 
 def _expected(message: str, *, inside: bool) -> list[str]:
     """Return the types and limits that jsonargparse names, in words; ``inside`` a data module or the like."""
     if inside:  # what may stand in its place is no news
         message = message.partition("Problem with given class_path")[2].rpartition("- Expected a <class 'NoneType'>")[0]
-    words = {"NoneType": "null", "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+    words = {"NoneType": "null", "int": "an integer", "float": "a number", "str": "a string", "bool": "true or false"}
     types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
     sizes = re.findall(r"Expected a tuple with (\d+) elements", message)
     limits = ["a number >0"] if "PositiveInt" in message else []

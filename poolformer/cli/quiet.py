@@ -49,7 +49,7 @@ def quieten() -> None:
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 with torch >= 2.10
         r".*You have overridden `on_after_batch_transfer`.*",  # on purpose: the model normalises
-        r"Checkpoint directory .* exists and is not empty",  # it does when a run goes on
+        r"Checkpoint directory .* exists and is not empty",  # it does when a run is resumed
         r"Be aware that when using `ckpt_path`, callbacks used to create",  # evaluation keeps no checkpoints
         r"The dirpath has changed from",
         r".*does not have many workers.*",  # the digits load fastest in the training process

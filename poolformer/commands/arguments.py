@@ -61,7 +61,7 @@ def local_folder(text: str) -> Path:
     return Path(local_path(text))
 
 
-threads = number(int, "a whole number from 0 up", least=0)
+threads = number(int, "an integer from 0 up", least=0)
 side = number(int, "pixels from 1 to 16384", least=1, most=16384)
 above_0 = number(float, "a number above 0", least=0, above=True)
 share = number(float, "a number above 0, at most 1", least=0, most=1, above=True)

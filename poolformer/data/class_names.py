@@ -33,11 +33,11 @@ def count_of(module: Any) -> int | None:
     """Return how many classes a data module says that it has, None where it does not say.
 
     Raises:
-        DataError: Its num_classes is no whole number, such as a method.
+        DataError: Its num_classes is no integer, such as a method.
     """
     count = getattr(module, "num_classes", None)
     if count is not None and not isinstance(count, Integral):
-        raise DataError(f"num_classes of {type(module).__name__} is a {type(count).__name__}, not a whole number")
+        raise DataError(f"num_classes of {type(module).__name__} is a {type(count).__name__}, not an integer")
     return None if count is None else int(count)
 
 

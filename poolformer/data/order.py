@@ -11,7 +11,7 @@ from .pixels.keyed import shuffled
 class Order:
     """The batches of one process, by sample number; the base of our loaders, which make them.
 
-    Lightning calls `set_epoch`, saves `state_dict` and restores it, so that a run goes on in mid-epoch with the
+    Lightning calls `set_epoch`, saves `state_dict` and restores it, so that a run is resumed in mid-epoch with the
     sample after the last.
 
     Args:

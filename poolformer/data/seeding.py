@@ -7,7 +7,7 @@ from lightning.fabric.utilities.data import AttributeDict
 
 
 class SeededDataModule(pl.LightningDataModule):
-    """A data module whose draws follow one seed, which a run keeps when it goes on.
+    """A data module whose draws follow one seed, which a run keeps when it is resumed.
 
     Args:
         seed: Of the draws; None for that of ``seed_everything``, 0 where that was not called.
@@ -24,7 +24,7 @@ class SeededDataModule(pl.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
 
     def state_dict(self) -> dict[str, int]:
-        """Return {"seed": ...}, for a run that goes on in a process of another seed."""
+        """Return {"seed": ...}, for a run that is resumed in a process of another seed."""
         return {"seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -54,7 +54,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started_s = time.perf_counter()
-        self._restart()  # a run that goes on inside an epoch does not start one
+        self._restart()  # a run that is resumed inside an epoch does not start one
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._ended_s = time.perf_counter()

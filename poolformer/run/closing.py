@@ -1,4 +1,4 @@
-"""What a run says at its end: what came of it, what lies in its directory, and the commands that go on from there.
+"""What a run says at its end: what came of it, what lies in its directory, and the commands to continue with.
 
 All of it is looked up on the disk: a run may have been without a logger or checkpoints, and where its processes were
 spawned, its callbacks' state stays with them.
@@ -33,7 +33,7 @@ def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps
 
     Args:
         options: Of the trainer.
-        checkpoint: What it was to go on from.
+        checkpoint: What it was to resume from.
         epochs: Where that is.
         steps: Where that is.
         limit: The option of the trainer that has ended the run.

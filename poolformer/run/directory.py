@@ -81,7 +81,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Lightning's, which does not save again at the first batch of a run that goes on.
+    """Lightning's, which does not save again at the first batch of a resumed run.
 
     Where several batches make a step, that would be a checkpoint without the gradients gathered so far.
     """
@@ -102,7 +102,7 @@ class RunDirectory(Callback):
 
     Args:
         run_dir: The run's directory; a run that lies there now is the earlier one.
-        goes_on: Whether this run continues the one that lies there.
+        resumes: Whether this run continues the one that lies there.
         from_last: Whether it does so from ``last.ckpt``; otherwise that one is moved away too, and not overwritten.
         save_config: Writes the configuration to a path.
 
@@ -114,8 +114,8 @@ class RunDirectory(Callback):
             be overwritten.
     """
 
-    def __init__(self, run_dir: Path, *, goes_on: bool, from_last: bool = True, save_config: Callable[[Path], None]):
-        self.run_dir, self.goes_on, self.from_last, self.save_config = run_dir, goes_on, from_last, save_config
+    def __init__(self, run_dir: Path, *, resumes: bool, from_last: bool = True, save_config: Callable[[Path], None]):
+        self.run_dir, self.resumes, self.from_last, self.save_config = run_dir, resumes, from_last, save_config
         self.started = self._is_open = False
         self._lock = RunLock(run_dir)
         self._found = run_files.Found(False, (), ())
@@ -198,8 +198,8 @@ class RunDirectory(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = self.run_dir / "checkpoints" / "last.ckpt"
-        files = () if self.goes_on else self._found.files
-        if self.goes_on and not self.from_last and last.is_file():
+        files = () if self.resumes else self._found.files
+        if self.resumes and not self.from_last and last.is_file():
             files = (last,)
         try:
             target = self._begin(files)
@@ -208,7 +208,7 @@ class RunDirectory(Callback):
                 f"the run cannot be begun in '{self.run_dir}' ({describe(error)}); nothing of what lay there is lost"
             ) from error
         self.started = True
-        if files and self.goes_on:
+        if files and self.resumes:
             rank_zero_info(f"The run is resumed from another checkpoint than last.ckpt, which is now in '{target}'")
         elif files:
             rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
@@ -231,7 +231,7 @@ class RunDirectory(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let a run whose directory was moved know its best epoch still, or the next one would replace it."""
-        if self.goes_on:
+        if self.resumes:
             folder, states = str((self.run_dir / "checkpoints").resolve()), checkpoint["callbacks"]
             before = {state["dirpath"] for key, state in states.items() if key.startswith(BestCheckpoint.__qualname__)}
             for state in states.values():
@@ -241,7 +241,7 @@ class RunDirectory(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Have the curves on the disk up to each checkpoint: they go on from there after a kill."""
+        """Have the curves on the disk up to each checkpoint: they continue from there after a kill."""
         for logger in trainer.loggers:
             logger.save()
 

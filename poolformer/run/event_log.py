@@ -24,7 +24,7 @@ class SafeTensorBoardLogger(TensorBoardLogger):
     error again. Here a new file is begun instead, which TensorBoard shows as the same curves.
 
     Args:
-        if_saving_fails: Whether training then ends or goes on with a warning; what could not be written is lost
+        if_saving_fails: Whether training then ends or continues with a warning; what could not be written is lost
             from the curves.
         kwargs: What `TensorBoardLogger` takes.
 

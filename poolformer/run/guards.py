@@ -24,14 +24,14 @@ class DiskSpace(Callback):
 
     Args:
         checkpoints: The folder of the checkpoints.
-        goes_on: Whether this run writes over those that lie there.
+        resumes: Whether this run writes over those that lie there.
 
     Raises:
         ConfigError: They do not fit, or their folder cannot be written to.
     """
 
-    def __init__(self, checkpoints: Path, *, goes_on: bool):
-        self.checkpoints, self.goes_on = checkpoints, goes_on
+    def __init__(self, checkpoints: Path, *, resumes: bool):
+        self.checkpoints, self.resumes = checkpoints, resumes
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         obstacle = self._obstacle(pl_module) if trainer.is_global_zero else None
@@ -58,7 +58,7 @@ class DiskSpace(Callback):
         # AdamW keeps two averages of each parameter.
         state = 3 * sum(parameter.nbytes for parameter in pl_module.parameters())
         needed, free = _STATES * state, shutil.disk_usage(existing).free
-        replaced = sum(path.stat().st_size for path in self.checkpoints.glob("*.ckpt")) if self.goes_on else 0
+        replaced = sum(path.stat().st_size for path in self.checkpoints.glob("*.ckpt")) if self.resumes else 0
         if free >= max(needed - replaced, state):
             return None
         return (

@@ -1,4 +1,4 @@
-"""A checkpoint of a moment ago, for the time in which the run is not what it will go on as.
+"""A checkpoint of a moment ago, for the time in which the run is not what will be resumed.
 
 Callbacks put other weights into the model for validation and take them out afterwards: whatever saves in between, for
 whatever reason, has to save what was there before.

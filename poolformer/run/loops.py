@@ -1,4 +1,4 @@
-"""Lightning's loops of training, for runs that stop and go on: a stop is a place to resume, whoever asks for it.
+"""Lightning's loops of training, for runs that stop and are resumed: a stop is a place to resume, whoever asks for it.
 
 Theirs take a run that was stopped inside an epoch for one whose epoch is over, lose gradients that are still being
 gathered, and save what callbacks have put into the model for validation only.
@@ -101,7 +101,7 @@ class FitLoop(internals.FitLoop):
 
 
 class EpochLoop(internals.TrainingEpochLoop):
-    """The batches of an epoch. Its state says where to go on, in one of three ways.
+    """The batches of an epoch. Its state says where to resume, in one of three ways.
 
     With the next batch: the last one is processed and not yet completed, which is what Lightning saves when a batch
     ends. With the validation that belongs here: a validation batch is begun and not processed, and the training batch

@@ -1,4 +1,4 @@
-"""What makes a run that goes on the run that it was: draws that repeat, and changes that are said."""
+"""What makes a resumed run the run that it was: draws that repeat, and changes that are said."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def _digest_of_labels(labels: Any) -> str | None:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say which options a run goes on with that it did not have before, as ``name new (was old)``.
+    """Say which options a resumed run has that it did not have before, as ``name new (was old)``.
 
     Options that only one of them knows, or knew of, are left out: another version added or dropped them.
     """

@@ -30,7 +30,7 @@ class Resume:
 
     Attributes:
         path: The checkpoint's file.
-        same_run: Whether it is of the run in this very directory, which then goes on there.
+        same_run: Whether it is of the run in this very directory, which is then resumed there.
         from_last: Whether it is that run's ``last.ckpt``; another one leaves that in ``previous/<n>``.
         step: Optimiser steps that it has behind it.
         trained_on: Class path of its data module, as far as it says so.

@@ -249,7 +249,7 @@ def _let_go_of_the_terminal() -> None:
 class StopAfterSteps(Callback):
     """Ends training after a number of steps, with a last validation.
 
-    In place of ``Trainer(max_steps=...)``, with which Lightning takes every run that goes on for one that was
+    In place of ``Trainer(max_steps=...)``, with which Lightning takes every resumed run for one that was
     stopped in mid-epoch, and then counts an epoch that it does not train.
 
     Args:

@@ -120,11 +120,11 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
     folder, saves = run.run_dir / "checkpoints", run.options["enable_checkpointing"] is not False
     keeper = directory.RunDirectory(
         run.run_dir,
-        goes_on=run.resumes_here,
+        resumes=run.resumes_here,
         from_last=run.resume is not None and run.resume.from_last,
         save_config=run.save_config,
     )
-    saving = [DiskSpace(folder, goes_on=run.resumes_here), DrySave()] if saves else []
+    saving = [DiskSpace(folder, resumes=run.resumes_here), DrySave()] if saves else []
     same = [SameRun(run.resume.step if run.resume else None)] if run.is_auto else []
     extra: list[Callback] = [WatchedMetrics(), WholeSteps(), FiniteTraining(folder), *saving, *same, keeper]
     if saves:

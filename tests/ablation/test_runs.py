@@ -460,7 +460,7 @@ MISTAKES = [
     (["--out", "relu.yaml"], "--out relu.yaml: there is a file of that name"),
     (["--config", "digts"], "there is no file 'digts'"),
     (["--jobs", "0"], "--jobs 0: at least one run at a time"),
-    (["--seeds", "-1"], "--seeds -1: whole numbers from 0 to 4294967295"),
+    (["--seeds", "-1"], "--seeds -1: integers from 0 to 4294967295"),
     (["--slurm", "partition=gpu"], "--slurm goes with --launcher submitit"),
     (["--", "--config", "s12"], "--config is not for every fit; use --config before '--', or a row of your own"),
     (["--", "--seed_everything=1"], "--seed_everything is not for every fit; use --seeds"),
@@ -560,7 +560,7 @@ def test_runs_on_other_numbers_of_devices_are_told(call, finished):
 def test_what_is_wrong_with_the_base_ends_it_in_one_line(call, finished):
     code, out, err = call(*ROWS, "--rows", "base", "--", "--model.act", "gelo")
     assert (code, out) == (2, "")
-    assert err.startswith("poolformer: error: --model.act got 'gelo', but takes gelu or relu or silu")
+    assert err.startswith("poolformer: error: --model.act got 'gelo', but expects gelu or relu or silu")
 
 
 @pytest.mark.slow
@@ -586,7 +586,7 @@ def test_what_is_wrong_with_a_run_is_found_without_starting_it(work):
 def test_a_mistake_in_the_base_is_not_said_of_every_row(call, work):
     code, out, err = call("--rows", "base", "identity", "--", "--model.lr", "-1")
     assert (code, out) == (2, "")
-    assert err == "poolformer: error: --model.lr got '-1.0', but takes a number from 0 up\n"
+    assert err == "poolformer: error: --model.lr got '-1.0', but expects a number from 0 up\n"
 
 
 def test_what_a_run_warned_of_stands_in_its_result_and_under_the_table(call, finished):

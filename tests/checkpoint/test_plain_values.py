@@ -121,7 +121,7 @@ NOT_PLAIN = {
     "the class Colour": Colour,
     "the function test_": lambda: 0,
     "a module": io,
-    "a whole number of more than 600 digits": 10**700,
+    "an integer of more than 600 digits": 10**700,
     "a numpy.longdouble": np.longdouble(1),
     "an array of float128": np.array([1], np.longdouble),
     "a list that holds itself": ENDLESS,

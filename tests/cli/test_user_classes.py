@@ -120,7 +120,7 @@ REASONS = {
     f"{CALLBACK}leaves.X": "--trainer.callbacks got 'leaves.X', which cannot be imported: SystemExit: 3 (leaves.py, ",
     f"{CALLBACK}mine.Writes": "--trainer.callbacks got 'mine.Writes', which needs path: add --trainer.callbacks.path",
     f"{CALLBACK}mine.Every --trainer.callbacks.evry=3": "Every has no option 'evry'. Did you mean 'every'? It takes ",
-    f"{CALLBACK}mine.Every --trainer.callbacks.every=x": "--trainer.callbacks.every got 'x', but takes a whole numbe",
+    f"{CALLBACK}mine.Every --trainer.callbacks.every=x": "--trainer.callbacks.every got 'x', but expects a whole numbe",
     f"{CALLBACK}mine.NoServer": "mine.NoServer cannot be built: RuntimeError: no server at 10.0.0.1 (mine.py, line 2",
     f"{CALLBACK}EarlyStoping": "--trainer.callbacks: there is no callback 'EarlyStoping'. Did you mean 'EarlyStoppin",
     f"{CALLBACK}EarlyStopping": "--trainer.callbacks got 'lightning.pytorch.callbacks.EarlyStopping', which needs mo",
@@ -135,7 +135,7 @@ REASONS = {
     "--data mine.Every": "there is no data module 'mine.Every'. There is DigitsData, FFCVData, FolderData: mine.Ever",
     "--data torn.X": "--data got 'torn.X', which cannot be imported: SyntaxError: invalid syntax (torn.py, line 2)",
     "--data mine.Images --data.root x --data.roott x": "Images has no option 'roott'. Did you mean 'root'? It takes r",
-    "--data mine.Images --data.root x --data.batch_size x": "--data.batch_size got 'x', but takes a whole number.",
+    "--data mine.Images --data.root x --data.batch_size x": "--data.batch_size got 'x', but expects an integer.",
     "--data mine.Missing": "mine.Missing cannot be built: FileNotFoundError: [Errno 2] No such file or directory: 'n",
     "--data mine.Sized --model.image_size 16": "there is no option 'model.image_size'. Did you mean 'data.image_size'",
 }

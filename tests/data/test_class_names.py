@@ -170,7 +170,7 @@ def test_without_names_labels_are_positions(checkpoint):
     ("attributes", "message"),
     [
         ({"num_classes": 5}, "the data has 5 classes and the model 4"),
-        ({"num_classes": lambda: 4}, "num_classes of OwnData is a function, not a whole number"),
+        ({"num_classes": lambda: 4}, "num_classes of OwnData is a function, not an integer"),
         ({"class_names": "antbee"}, "class_names of OwnData is a str, not a list of names"),
         ({"class_names": {0: "ant"}}, "class_names of OwnData is a dict, not a list of names"),
         ({"class_names": ["ant", "bee"], "num_classes": 4}, "OwnData has 2 class_names and num_classes 4"),

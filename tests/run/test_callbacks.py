@@ -212,13 +212,13 @@ def earlier(tmp_path) -> Path:
 NEW = as_text("new", {})
 
 
-def run_directory(folder: Path, *, goes_on: bool = False) -> RunDirectory:
-    return RunDirectory(folder, goes_on=goes_on, save_config=lambda path: path.write_text(NEW))
+def run_directory(folder: Path, *, resumes: bool = False) -> RunDirectory:
+    return RunDirectory(folder, resumes=resumes, save_config=lambda path: path.write_text(NEW))
 
 
-def fit_in(folder: Path, data: pl.LightningDataModule | None = None, *, goes_on: bool = False) -> None:
+def fit_in(folder: Path, data: pl.LightningDataModule | None = None, *, resumes: bool = False) -> None:
     trainer = run(
-        folder, callbacks=[run_directory(folder, goes_on=goes_on)], limit_train_batches=1, limit_val_batches=1
+        folder, callbacks=[run_directory(folder, resumes=resumes)], limit_train_batches=1, limit_val_batches=1
     )
     trainer.fit(tiny(), datamodule=data or DigitsData(batch_size=6))
 
@@ -253,7 +253,7 @@ def test_a_deleted_earlier_run_leaves_the_others_in_place(earlier):
 
 def test_a_run_that_goes_on_moves_nothing(earlier):
     before = files_below(earlier)
-    fit_in(earlier, goes_on=True)
+    fit_in(earlier, resumes=True)
     assert files_below(earlier) == {**before, "config.yaml": NEW}
 
 

@@ -210,7 +210,7 @@ NOT_DATA = {
     "function": "the function <lambda>",
     "itself": "a list that holds itself, or too many within each other",
 }
-REMEDY = "which could not be read back from a checkpoint: keep a number, a text, a list or a tensor in its place"
+REMEDY = "which could not be read back from a checkpoint: keep a number, a string, a list or a tensor in its place"
 
 
 @pytest.mark.parametrize("value", NOT_DATA)

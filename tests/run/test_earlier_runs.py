@@ -52,7 +52,7 @@ def below(folder: Path) -> dict[str, str]:
 
 def begin(run_dir: Path) -> None:
     """Do what a start does with the directory, up to its first batch."""
-    directory = RunDirectory(run_dir, goes_on=False, save_config=lambda path: path.write_text(NEW))
+    directory = RunDirectory(run_dir, resumes=False, save_config=lambda path: path.write_text(NEW))
     directory.open()
     try:
         directory.on_train_start(None, None)
@@ -201,7 +201,7 @@ def test_a_move_that_is_settled_is_not_undone(run_dir):
 
 
 def test_a_live_start_is_not_disturbed(run_dir):
-    directory = RunDirectory(run_dir, goes_on=False, save_config=lambda path: None)
+    directory = RunDirectory(run_dir, resumes=False, save_config=lambda path: None)
     directory.open()
     target = move(run_dir, [run_dir / name for name in FILES])
     before = below(run_dir)

@@ -130,7 +130,7 @@ def test_lightning_alone_trains_on_and_saves_it(tmp_path):
 def start(folder):
     """Begin to train with checkpoints in a folder."""
     silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    guard = DiskSpace(folder, goes_on=False)
+    guard = DiskSpace(folder, resumes=False)
     options = {"accelerator": "cpu", "max_steps": 1, "enable_checkpointing": False, "callbacks": [guard], **silence}
     pl.Trainer(**options).fit(Breaks(1, 1.0), DataLoader(torch.zeros(10, 1)))
 

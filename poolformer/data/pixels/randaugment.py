@@ -31,7 +31,10 @@ OPERATIONS = (
     "TranslateXRel",
     "TranslateYRel",
 )
-"""timm's names; `apply` takes the position."""
+"""timm's names; `apply` takes the position, as the constants below."""
+
+AUTO_CONTRAST, EQUALIZE, INVERT, ROTATE, POSTERIZE, SOLARIZE, SOLARIZE_ADD = range(7)
+COLOR, CONTRAST, BRIGHTNESS, SHARPNESS, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(7, len(OPERATIONS))
 
 NONE = -1
 """The position that says: leave the image as it is."""
@@ -106,12 +109,12 @@ def draws(policy, interpolation, state):
 
 @kernel
 def _draw(policy, interpolation, state):
-    operation = below(state, 15)
+    operation = below(state, TRANSLATE_Y + 1)
     applied = uniform(state, 0.0, 1.0) < policy.rate
     magnitude = min(10.0, max(0.0, normal(state, policy.magnitude, policy.std)))
     sign = 1.0 if uniform(state, 0.0, 1.0) < 0.5 else -1.0
     cubic = below(state, 2) == 1 if interpolation == EITHER else interpolation == BICUBIC
-    geometric = operation == 3 or operation >= 11
+    geometric = operation == ROTATE or operation >= SHEAR_X
     return operation if applied else NONE, argument(operation, magnitude, sign), cubic and geometric
 
 
@@ -122,19 +125,19 @@ def argument(operation, magnitude, sign):
     Degrees, bits, the threshold, the amount, the enhancement factor, the slope, or a share of the side.
     """
     level = magnitude / 10.0
-    if operation == 3:
+    if operation == ROTATE:
         return sign * level * 30.0
-    if operation == 4:
+    if operation == POSTERIZE:
         return 4.0 - int(level * 4)
-    if operation == 5:
+    if operation == SOLARIZE:
         return 256.0 - min(256, int(level * 256))
-    if operation == 6:
+    if operation == SOLARIZE_ADD:
         return float(min(128, int(level * 110)))
-    if 7 <= operation <= 10:
+    if COLOR <= operation <= SHARPNESS:
         return max(0.1, 1.0 + sign * level * 0.9)
-    if operation == 11 or operation == 12:
+    if SHEAR_X <= operation <= SHEAR_Y:
         return sign * level * 0.3
-    if operation >= 13:
+    if operation >= TRANSLATE_X:
         return sign * level * 0.45
     return 0.0
 
@@ -144,33 +147,33 @@ def apply(image, operation, value, cubic):
     """OPERATIONS[operation] in place, with an argument as `argument` gives it."""
     height, width = image.shape
     fill = np.uint32(FILL)
-    if operation == 0:
+    if operation == AUTO_CONTRAST:
         colour.autocontrast(image)
-    elif operation == 1:
+    elif operation == EQUALIZE:
         colour.equalize(image)
-    elif operation == 2:
+    elif operation == INVERT:
         colour.invert(image)
-    elif operation == 3:
+    elif operation == ROTATE:
         affine.rotate(image, value, cubic, fill)
-    elif operation == 4:
+    elif operation == POSTERIZE:
         colour.posterize(image, int(value))
-    elif operation == 5:
+    elif operation == SOLARIZE:
         colour.solarize(image, int(value))
-    elif operation == 6:
+    elif operation == SOLARIZE_ADD:
         colour.solarize_add(image, int(value))
-    elif operation == 7:
+    elif operation == COLOR:
         colour.color(image, value)
-    elif operation == 8:
+    elif operation == CONTRAST:
         colour.contrast(image, value)
-    elif operation == 9:
+    elif operation == BRIGHTNESS:
         colour.brightness(image, value)
-    elif operation == 10:
+    elif operation == SHARPNESS:
         colour.sharpness(image, value)
-    elif operation == 11:
+    elif operation == SHEAR_X:
         affine.along_x(image, value, 0.0, cubic, fill)
-    elif operation == 12:
+    elif operation == SHEAR_Y:
         affine.along_y(image, value, 0.0, cubic, fill)
-    elif operation == 13:
+    elif operation == TRANSLATE_X:
         affine.along_x(image, 0.0, value * width, cubic, fill)
     else:
         affine.along_y(image, 0.0, value * height, cubic, fill)

@@ -1,6 +1,5 @@
 """The wording of mistakes in options and configuration files; each is a line, and none trains."""
 
-import itertools
 
 import pytest
 
@@ -47,29 +46,29 @@ def test_no_verb_has_a_switch_to_load_checkpoints_as_code(mistake, verb, capsys)
 
 
 WRONG = [
-    (["--model.lr", "quick"], "--model.lr got 'quick', but takes a number."),
-    (["--model.num_classes", "ten"], "--model.num_classes got 'ten', but takes a whole number."),
-    (["--model.num_classes", "1.5"], "--model.num_classes got '1.5', but takes a whole number."),
-    (["--model.residual", "maybe"], "--model.residual got 'maybe', but takes true or false or null."),
+    (["--model.lr", "quick"], "--model.lr got 'quick', but expects a number."),
+    (["--model.num_classes", "ten"], "--model.num_classes got 'ten', but expects an integer."),
+    (["--model.num_classes", "1.5"], "--model.num_classes got '1.5', but expects an integer."),
+    (["--model.residual", "maybe"], "--model.residual got 'maybe', but expects true or false or null."),
     (
         ["--model.norm", "grup"],
-        "--model.norm got 'grup', but takes group or layer or batch or none or null. Did you mean 'group'?",
+        "--model.norm got 'grup', but expects group or layer or batch or none or null. Did you mean 'group'?",
     ),
-    (["--model.act", "swish"], "--model.act got 'swish', but takes gelu or relu or silu or star_relu or null."),
-    (["--trainer.max_epochs", "many"], "--trainer.max_epochs got 'many', but takes a whole number or null."),
-    (["--num_threads", "0"], "--num_threads got '0', but takes a number >0 or null."),
+    (["--model.act", "swish"], "--model.act got 'swish', but expects gelu or relu or silu or star_relu or null."),
+    (["--trainer.max_epochs", "many"], "--trainer.max_epochs got 'many', but expects an integer or null."),
+    (["--num_threads", "0"], "--num_threads got '0', but expects a number >0 or null."),
     (["--model.lr"], "argument --model.lr: expected one argument"),
     (
         ["--num_threads", "two"],
-        "--num_threads got 'two', but takes a number >0 or null.",
+        "--num_threads got 'two', but expects a number >0 or null.",
     ),
     (
         ["--data.batch_size", "many"],
-        "--data.batch_size got 'many', but takes a whole number.",
+        "--data.batch_size got 'many', but expects an integer.",
     ),
     (
         ["--model.mean", "[1,2]"],
-        "--model.mean got '[1, 2]', but takes 3 numbers.",
+        "--model.mean got '[1, 2]', but expects 3 numbers.",
     ),
     (
         ["--model.image_size", "16"],
@@ -187,8 +186,8 @@ def test_a_dotted_override_of_a_list_in_a_file_is_refused(mistake, tmp_path, ver
 
 
 FILES = [
-    ("a wrong value", b"model: {lr: quick}\n", "--model.lr got 'quick' in 'own.yaml', but takes a number."),
-    ("a number for a mixer", b"model: {mixer: 3}\n", "--model.mixer got '3' in 'own.yaml', but takes a text or"),
+    ("a wrong value", b"model: {lr: quick}\n", "--model.lr got 'quick' in 'own.yaml', but expects a number."),
+    ("a number for a mixer", b"model: {mixer: 3}\n", "--model.mixer got '3' in 'own.yaml', but expects a string or"),
     (
         "half a list",
         b"model: {mixer: [pooling, pooling]}\n",
@@ -246,17 +245,10 @@ def test_a_key_that_stands_twice_is_refused(mistake, tmp_path, content):
     assert "twice" in mistake(*arguments, "--model.warmup_epochs", "0")
 
 
-LAUGHS = "".join(
-    f"{key}: &{key} [{', '.join([f'*{former}'] * 9)}]\n" for former, key in itertools.pairwise("abcdefghij")
-)
-MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in itertools.pairwise("abcdefghij"))
-HOSTILE = {
-    "a billion laughs": ("a: &a [x, x]\n" + LAUGHS, "'own.yaml' is not a configuration: it has more than 10000 values"),
-    "a billion merges": ("a: &a {k: 1}\n" + MERGES, "'own.yaml' is not a configuration: it has more than 10000 values"),
-    "an anchor in itself": ("model: &m {lr: *m}\n", "'own.yaml' has an anchor that stands in itself"),
+ODD = {
+    "an anchor in itself": ("model: &m {lr: *m}\n", "'own.yaml' has a value that no option takes: "),
     "deep brackets": ("[" * 2000, "'own.yaml' is not a configuration: it is nested too deeply"),
     "deep dashes": ("- " * 100_000, "'own.yaml' is not a configuration: it is nested too deeply"),
-    "many keys": ("".join(f"k{n}: 1\n" for n in range(20_000)), "'own.yaml' is not a configuration: it has more than"),
     "large": ("#" * 1_000_001, "'own.yaml' is not a configuration: it is larger than 1000000 bytes"),
     "NUL": ("model: {lr: \0}\n", "'own.yaml' is not YAML: unacceptable character"),
     "a date": ("model: {lr: 2020-01-01}\n", "'own.yaml' has a value that no option takes: "),
@@ -267,8 +259,8 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("content", "message"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_file_is_a_line(mistake, tmp_path, content, message):
+@pytest.mark.parametrize(("content", "message"), ODD.values(), ids=ODD)
+def test_an_odd_file_is_a_line(mistake, tmp_path, content, message):
     (tmp_path / "own.yaml").write_text(content)
     assert mistake("fit", "--config", "own.yaml").startswith(message)
 

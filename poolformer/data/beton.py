@@ -54,17 +54,17 @@ class Beton:
     """A .beton file of images and labels, checked and open for reading from any number of threads.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Attributes:
         labels: int64 (samples,).
-        class_names: from the notes; None where the file has none.
-        settings: how it was packed; empty where the file does not say.
-        has_checksums: whether damage to image bytes is always found.
-        fingerprint: tells its contents from those of another file; without checksums, where its images lie.
+        class_names: Names from the notes; None where the file has none.
+        settings: How it was packed; empty where the file does not say.
+        has_checksums: Whether damage to image bytes is always found.
+        fingerprint: Tells its contents from those of another file; without checksums, where its images lie.
 
     Raises:
-        DataError: it is missing, no .beton of images and integer labels, unfinished, cut off or damaged.
+        DataError: It is missing, no .beton of images and integer labels, unfinished, cut off or damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -94,14 +94,14 @@ class Beton:
         return len(self.labels)
 
     def name(self, sample: int) -> str:
-        """What to call a sample in a message."""
+        """Return what to call a sample in a message."""
         return f"'{self.path}', sample {sample}"
 
     def read(self, sample: int) -> Stored:
-        """The stored bytes of a sample.
+        """Return the stored bytes of a sample.
 
         Raises:
-            DataError: they cannot be read, or the file has checksums and they are not those that were packed.
+            DataError: They cannot be read, or the file has checksums and they are not those that were packed.
         """
         image, place, size = self._images[sample], int(self._places[sample]), int(self._sizes[sample])
         try:
@@ -205,8 +205,8 @@ class BetonWriter:
     Use it as a context, which gives a `BetonStream`: leaving it by an exception removes what was written.
 
     Args:
-        path: of the file to be.
-        capacity: samples to make room for; fewer may come.
+        path: Path of the file to be.
+        capacity: Samples to make room for; fewer may come.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, capacity: int) -> None:
@@ -225,8 +225,8 @@ class BetonStream:
     """The content of a .beton file on its way into an open file that can seek.
 
     Args:
-        file: an empty file.
-        capacity: samples to make room for; fewer may come.
+        file: An empty file.
+        capacity: Samples to make room for; fewer may come.
     """
 
     def __init__(self, file: IO[bytes], *, capacity: int) -> None:

@@ -18,17 +18,17 @@ class FolderFiles:
     """The image files below a folder of class folders.
 
     Args:
-        root: the folder.
-        split: take only what lies below a folder of this name, such as `train`.
+        root: The folder.
+        split: Take only what lies below a folder of this name, such as `train`.
 
     Attributes:
-        names: paths of the files.
-        labels: the class of each, as its place in class_names.
-        class_names: names of the class folders, sorted.
-        remarks: what is left out or taken in, in a line; empty where there is nothing to say.
+        names: Paths of the files.
+        labels: The class of each, as its place in class_names.
+        class_names: Names of the class folders, sorted.
+        remarks: What is left out or taken in, in a line; empty where there is nothing to say.
 
     Raises:
-        DataError: no such folder, no classes, or a class without images.
+        DataError: No such folder, no classes, or a class without images.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, split: str | None = None) -> None:
@@ -43,7 +43,7 @@ class FolderFiles:
         self.names: list[str] = [image.place for image in classes.images]
 
     def read(self, n: int) -> bytes:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
         return read_file(self.names[n])
 
 
@@ -51,13 +51,13 @@ class TarFiles:
     """The image files in a tar of class folders, or in a tar of one tar a class as ImageNet's.
 
     Args:
-        path: the tar file; a compressed one is unpacked to a temporary file first.
-        split: take only what lies below a folder of this name, such as `train`.
+        path: The tar file; a compressed one is unpacked to a temporary file first.
+        split: Take only what lies below a folder of this name, such as `train`.
 
     Attributes: those of FolderFiles.
 
     Raises:
-        DataError: no such file, no tar file, a damaged one, no classes.
+        DataError: No such file, no tar file, a damaged one, no classes.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, split: str | None = None) -> None:
@@ -72,7 +72,7 @@ class TarFiles:
         self.names = [f"{self.path}:{'/'.join((*image.folders, image.name))}" for image in classes.images]
 
     def read(self, n: int) -> bytes:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
         place, size = self._places[n]
         if size > LARGEST_FILE:
             raise DataError(f"'{self.names[n]}': has {size} bytes, more than an image can have; leave it out")
@@ -83,10 +83,10 @@ class TarFiles:
 
 
 def existing_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder at a path that may begin with ~.
+    """Return the folder at a path that may begin with ~.
 
     Raises:
-        DataError: there is none.
+        DataError: There is none.
     """
     folder = Path(path).expanduser()
     if not os.path.isdir(folder):  # which is false, too, where nobody may look
@@ -98,7 +98,7 @@ def image_listing(folder: str | os.PathLike[str]) -> Listing:
     """Every image below a folder, in classes or not.
 
     Raises:
-        DataError: there is no such folder, it cannot be read, or has no images.
+        DataError: There is no such folder, it cannot be read, or has no images.
     """
     folder = existing_folder(folder)
     listing = list_folder(folder)
@@ -109,10 +109,10 @@ def image_listing(folder: str | os.PathLike[str]) -> Listing:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: It cannot be read.
     """
     try:
         return patiently(Path(path).read_bytes, f"'{path}'")

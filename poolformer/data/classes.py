@@ -32,13 +32,13 @@ def classes_of(listing: Listing, path: Path, *, split: str | None = None, is_arc
     """Find the class folders: the outermost ones, or if there is one alone with folders only in it, those in it.
 
     Args:
-        listing: what was found.
-        path: where, for messages.
-        split: the part of it that was asked for, for messages; the listing is that part.
-        is_archive: whether `path` is one, out of which no folder can be given.
+        listing: What was found.
+        path: Place of it, for messages.
+        split: The part of it that was asked for, for messages; the listing is that part.
+        is_archive: Whether `path` is one, out of which no folder can be given.
 
     Raises:
-        DataError: there are no images in folders, the folders are splits and no classes, or a class has no images.
+        DataError: There are no images in folders, the folders are splits and no classes, or a class has no images.
     """
     where = f"'{path}'{f', split {split}' if split else ''}"
     top = _top(listing, _Source(path, where, is_archive))
@@ -55,15 +55,15 @@ def classes_of(listing: Listing, path: Path, *, split: str | None = None, is_arc
 
 
 def part_of(listing: Listing, split: str, path: Path) -> Listing:
-    """What lies below the outermost folder of a name, or below those in each class.
+    """Return what lies below the outermost folder of a name, or below those in each class.
 
     Args:
-        listing: what was found.
-        split: the name, or a path such as `images/train`.
-        path: where, for messages.
+        listing: What was found.
+        split: The name, or a path such as `images/train`.
+        path: Place of it, for messages.
 
     Raises:
-        DataError: there is no such folder, or there are several.
+        DataError: There is no such folder, or there are several.
     """
     wanted = tuple(part for part in split.split("/") if part not in ("", "."))
     places = {folders: place for folders in listing.all_folders() if (place := _find(wanted, folders)) is not None}
@@ -85,7 +85,7 @@ def part_of(listing: Listing, split: str, path: Path) -> Listing:
 
 
 def _top(listing: Listing, source: _Source) -> Folders:
-    """The folder that the class folders lie in."""
+    """Return the folder that the class folders lie in."""
     occupied = _folders_of_images(listing)
     top: Folders = ()
     while True:
@@ -177,7 +177,7 @@ def _remarks(listing: Listing, images: list[Found], top: Folders) -> str:
 
 
 def _in_order(images: list[Found], top: Folders) -> list[Found]:
-    """Images in class folders, sorted as by torchvision; their folders from the class on."""
+    """Return the images in class folders, sorted as by torchvision; their folders from the class on."""
     below = {image.folders: image.folders[len(top) :] for image in images}
     key = {folders: (inner[0], "/".join(inner)) for folders, inner in below.items() if inner}
     ordered = sorted((image for image in images if image.folders in key), key=lambda image: (key[image[0]], image[1]))
@@ -189,7 +189,7 @@ def _folders_of_images(listing: Listing) -> set[Folders]:
 
 
 def _common(listing: Listing) -> Folders:
-    """The folders that all images lie in."""
+    """Return the folders that all images lie in."""
     all_of_them = sorted(_folders_of_images(listing)) or [()]
     first, last = all_of_them[0], all_of_them[-1]
     same = next((n for n, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))

@@ -25,7 +25,7 @@ class DigitsData(SeededDataModule):
         batch_size: Images a device and step.
         image_size: Side in pixels; the images are 8 by 8 and are enlarged where it is more.
         shift: Training images are moved along each axis by up to this share of their side.
-        seed: Of the order and the moves; null for that of --seed_everything.
+        seed: Seed of the order and the moves; null for that of --seed_everything.
         num_workers: Threads that load; 0 loads in the training thread, which is fastest here.
 
     Attributes:

@@ -19,7 +19,7 @@ class FFCVData(ImageData):
         """Open a .beton file of images and labels, or a folder of images.
 
         Raises:
-            DataError: it is missing, unfinished, cut off or damaged, or not turned as the option asks.
+            DataError: It is missing, unfinished, cut off or damaged, or not turned as the option asks.
         """
         if Path(path).expanduser().is_dir():
             return open_folder(path, labelled=labelled, orient=self.hparams.orient)

@@ -12,10 +12,10 @@ _Identity = tuple[int, int]
 
 
 def list_folder(root: Path) -> Listing:
-    """What lies below a folder; links are followed, to each folder once and never to one that `root` lies in.
+    """Return what lies below a folder; links are followed, to each folder once and never to one that `root` lies in.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: It cannot be read.
     """
     return _Walk(root).listing
 

@@ -19,7 +19,7 @@ class FolderData(ImageData):
         """Index a folder of class folders, or of any images where they need no labels.
 
         Raises:
-            DataError: there is no such folder, or nothing in it.
+            DataError: There is no such folder, or nothing in it.
         """
         return open_folder(path, labelled=labelled, orient=self.hparams.orient)
 
@@ -28,7 +28,7 @@ def open_folder(path: str, *, labelled: bool, orient: bool) -> tuple[FileSource,
     """Index a folder of images: (samples, class names or None).
 
     Raises:
-        DataError: there is no such folder, or nothing in it.
+        DataError: There is no such folder, or nothing in it.
     """
     if labelled:
         files = FolderFiles(path)

@@ -32,7 +32,7 @@ def check_growth(growth: Growth) -> None:
 
 
 def side_at(growth: Growth, epoch: int) -> int:
-    """The side of training images in an epoch, pixels: a straight line between the two, rounded to a multiple."""
+    """Return the side of images in an epoch, pixels: a straight line between the two, rounded to a multiple."""
     span = growth["end_epoch"] - growth["start_epoch"]
     share = min(1.0, max(0.0, (epoch - growth["start_epoch"]) / span))
     return round((growth["first"] + share * (growth["last"] - growth["first"])) / MULTIPLE) * MULTIPLE

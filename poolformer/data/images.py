@@ -47,10 +47,10 @@ class ImageData(SeededDataModule, ABC):
         hflip: Probability of mirroring a training image.
         scale: Smallest and largest share of the image's area in a training crop.
         ratio: Smallest and largest width / height of a training crop.
-        interpolation: Of training crops and geometric augmentation: bilinear, bicubic, or random for either.
+        interpolation: Filter of training crops and geometric augmentation: bilinear, bicubic, or random for either.
         growth: Smaller training images early, such as {first: 160, last: 192, start_epoch: 11, end_epoch: 13};
             evaluation keeps image_size. null: image_size throughout.
-        seed: Of order and augmentation; null for that of --seed_everything.
+        seed: Seed of order and augmentation; null for that of --seed_everything.
         num_workers: Threads that decode and transform; null for all cores of this process.
         on_error: What to do at an image that cannot be read: fail, or skip it, counted. In training the next one by
             number stands in for it, in evaluation it is left out.
@@ -112,8 +112,8 @@ class ImageData(SeededDataModule, ABC):
         """Open what a stage needs.
 
         Raises:
-            DataError: it is not given, missing or damaged, or its classes do not fit together.
-            ConfigError: the device cannot augment.
+            DataError: It is not given, missing or damaged, or its classes do not fit together.
+            ConfigError: The device cannot augment.
         """
         if stage == "fit" and self.hparams.augment_on == "device" and self.trainer is not None:
             check_device(self.trainer.strategy.root_device)
@@ -227,7 +227,7 @@ class ImageData(SeededDataModule, ABC):
 
 
 def _place_among_processes(module: pl.LightningDataModule) -> tuple[int, int]:
-    """(rank, processes)"""
+    """Return (rank, processes)."""
     if module.trainer is not None:
         return module.trainer.global_rank, module.trainer.world_size
     if torch.distributed.is_available() and torch.distributed.is_initialized():

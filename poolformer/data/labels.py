@@ -14,7 +14,7 @@ class Classes:
     """The classes of a data module.
 
     Attributes:
-        names: In the order of the labels; None where it has none.
+        names: Names in the order of the labels; None where it has none.
         count: How many; None where it does not say.
     """
 
@@ -40,7 +40,7 @@ def names_to_learn(classes: Classes, known: list[str] | None, *, logits: int) ->
     """Return what the logits mean after training on these classes.
 
     Args:
-        classes: Of the data.
+        classes: Classes of the data.
         known: What the logits of published weights mean; None without them, or where they do not say.
         logits: Logits K of the network.
 
@@ -60,7 +60,7 @@ def logits_of_labels(
     """Return the number of the logit that each label of data to evaluate means; None where it is the label itself.
 
     Args:
-        classes: Of the data.
+        classes: Classes of the data.
         known: What the logits mean; None where the network does not say.
         logits: Logits K of the network.
         has_published_weights: Whether they are of ImageNet, as far as their number and the data's names say so.

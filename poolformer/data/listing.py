@@ -49,9 +49,9 @@ class Listing:
     """Images and folders, with the names of the folders they lie in.
 
     Attributes:
-        images: what is an image by its name.
-        folders: all that are looked into.
-        links: how many links to folders were followed.
+        images: Files that are images by their names.
+        folders: Folders that are looked into.
+        links: Number of links to folders that were followed.
     """
 
     def __init__(self) -> None:
@@ -93,16 +93,16 @@ class Listing:
         return result
 
     def all_folders(self) -> set[Folders]:
-        """Folders, and those of which something is left out."""
+        """Return the folders, and those of which something is left out."""
         left = {folders for folders, _ in self._endings} | {folders for folders, _ in self._left}
         return self.folders | {image.folders for image in self.images} | left | {()}
 
     def names_of(self, reason: tuple[str, str], folders: Folders) -> list[str]:
-        """What is left out of a folder for a reason."""
+        """Return what is left out of a folder for a reason."""
         return self._left.get((folders, reason), [])
 
     def holds_other_files_only(self, prefix: Folders) -> bool:
-        """Whether a folder without images has files that nobody means as pictures: it is no class that lost them."""
+        """Return whether a folder without images has files that nobody means as pictures: no class lost them."""
         endings = {ending for folders, ending in self._endings if _is_in(folders, prefix)}
         reasons = {reason for folders, reason in self._left if _is_in(folders, prefix)}
         return bool(endings) and endings.isdisjoint(PICTURES) and reasons <= {_HIDDEN, REPLACED}
@@ -135,12 +135,12 @@ class Listing:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is read as an image."""
+    """Return whether a file of this name is read as an image."""
     return name.lower().endswith(EXTENSIONS)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is nobody's data: of the system, of a server, of a notebook."""
+    """Return whether a file or folder of this name is nobody's data: of the system, of a server, of a notebook."""
     return name.startswith((".", "PaxHeader")) or name.lower() in _HIDDEN_NAMES
 
 

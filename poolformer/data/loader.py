@@ -43,9 +43,9 @@ class Loader(Order):
     shorter by it. At the end of the epoch a warning says how many there were.
 
     Args:
-        source: the samples.
-        transforms: from the epoch to the transform of its samples.
-        workers: threads.
+        source: The samples.
+        transforms: Function of the epoch that returns the transform of its samples.
+        workers: Number of threads.
         on_error: `fail` at an unreadable sample, or `skip` it.
         batch_size, shuffle, seed, rank, world: of the `Order`.
     """
@@ -93,7 +93,7 @@ class Loader(Order):
             self._tell_left_out(epoch)
 
     def batch_indices(self, batch: int) -> list[int]:
-        """The samples of a batch that was handed out, by number; those that were skipped are not in it."""
+        """Return the samples of a batch that was handed out, by number; those that were skipped are not in it."""
         if self.shuffle or not self._left_out:
             return super().batch_indices(batch)
         samples = super().batch_indices(self._handed_out[batch])

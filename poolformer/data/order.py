@@ -15,21 +15,21 @@ class Order:
     sample after the last.
 
     Args:
-        samples: how many there are.
-        batch_size: samples of this rank.
-        shuffle: for training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches,
+        samples: Number of samples.
+        batch_size: Samples of this rank.
+        shuffle: For training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches,
             the rest of the samples being left out this epoch. Otherwise samples come in their own order, each to
             exactly one rank. Ranks then differ by at most one sample but never in the number of their batches, since
             DDP waits for all of them at each: so a last batch may hold one sample more than batch_size.
-        seed: of the order.
+        seed: Seed of the order.
         rank, world: which of how many processes this is.
 
     Attributes:
-        repeats: whether every epoch has the order of the first, as `overfit_batches` wants it: its few batches are
+        repeats: Whether every epoch has the order of the first, as `overfit_batches` wants it: its few batches are
             then of the same samples every time.
 
     Raises:
-        DataError: there are fewer samples than processes, so that there would be no batch for all of them.
+        DataError: There are fewer samples than processes, so that there would be no batch for all of them.
     """
 
     batch_sampler = None  # Lightning looks here before it calls sampler.set_epoch
@@ -59,7 +59,7 @@ class Order:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Where the iteration is: {"epoch": ..., "batch": batches handed out}."""
+        """Return where the iteration is: {"epoch": ..., "batch": batches handed out}."""
         return {"epoch": self.epoch, "batch": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -82,7 +82,7 @@ class Order:
         return first
 
     def order(self, epoch: int) -> np.ndarray:
-        """The samples of an epoch on this rank, in order, int64."""
+        """Return the samples of an epoch on this rank, in order, int64."""
         if not self.shuffle:
             return np.arange(self.rank, self.samples, self.world)
         share = len(self) * self.batch_size
@@ -90,10 +90,10 @@ class Order:
         return order[self.rank : share * self.world : self.world]
 
     def batch_indices(self, batch: int) -> list[int]:
-        """The samples of a batch of this epoch, by number."""
+        """Return the samples of a batch of this epoch, by number."""
         return self.batch_of(self.order(self.epoch), batch).tolist()
 
     def batch_of(self, order: np.ndarray, batch: int) -> np.ndarray:
-        """The samples of a batch out of those of an epoch."""
+        """Return the samples of a batch out of those of an epoch."""
         start = batch * self.batch_size
         return order[start:] if batch == len(self) - 1 else order[start : start + self.batch_size]

@@ -39,7 +39,7 @@ class Storage:
     """How images are stored. Without options: as they are, and what is no RGB or grey JPEG as raw pixels.
 
     Raises:
-        ConfigError: options out of range or against each other.
+        ConfigError: Options out of range or against each other.
     """
 
     max_side: int | None = None
@@ -67,10 +67,10 @@ class Storage:
 
 
 def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
-    """An image file in the form in which it is to be stored, once it was decoded without a fault.
+    """Return an image file in the form in which it is to be stored, once it was decoded without a fault.
 
     Raises:
-        DataError: it is damaged, no image, or too large.
+        DataError: It is damaged, no image, or too large.
     """
     header = read_header(data)
     words, turned = decode_upright(data, name) if storage.orient else (decode(data, name), False)
@@ -103,19 +103,19 @@ def pack(
     """Write `path` and, beside it, `path`.json, both when both are whole.
 
     Args:
-        files: the images.
-        path: of the .beton file; it is there only once it is whole.
-        storage: form of the images.
-        on_error: what to do with a file that is no sound image: `fail` at the first, or `skip` all of them.
-        overwrite: whether a file of this name may be replaced.
-        workers: threads.
-        progress: called after each image with the number of images done.
+        files: The images.
+        path: Path of the .beton file; it is there only once it is whole.
+        storage: Form of the images.
+        on_error: What to do with a file that is no sound image: `fail` at the first, or `skip` all of them.
+        overwrite: Whether a file of this name may be replaced.
+        workers: Number of threads.
+        progress: Called after each image with the number of images done.
 
     Returns:
         What was skipped, a line each.
 
     Raises:
-        DataError: a file is no sound image, none is, the disk refuses, or another process writes this file.
+        DataError: A file is no sound image, none is, the disk refuses, or another process writes this file.
     """
     path = Path(os.path.realpath(path))
     beton, description = unfinished_name(path), unfinished_name(sidecar(path))
@@ -137,7 +137,7 @@ def pack(
 def _write(
     files: ImageFiles, beton: Path, storage: Storage, on_error: str, workers: int, progress: Callable[[int], None]
 ) -> tuple[list[int], list[str]]:
-    """(labels of what is packed, what was skipped)"""
+    """Return (labels of what is packed, what was skipped)"""
 
     def load(n: int) -> Stored | DataError:
         try:

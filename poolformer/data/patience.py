@@ -27,13 +27,13 @@ def read_at(descriptor: int, place: int, size: int, name: str) -> bytes:
     """Read bytes of an open file, patiently; fewer where it ends.
 
     Args:
-        descriptor: of the file.
-        place: of the first byte.
-        size: how many.
-        name: of what is read, for the log.
+        descriptor: Descriptor of the file.
+        place: Place of the first byte.
+        size: How many.
+        name: Name of what is read, for the log.
 
     Raises:
-        OSError: of the last attempt.
+        OSError: The last attempt failed.
     """
     data = patiently(lambda: os.pread(descriptor, size, place), name)
     while len(data) < size:  # some file systems hand out less at once
@@ -48,11 +48,11 @@ def patiently(read: Callable[[], Result], name: str) -> Result:
     """Call `read`, and again after a pause where the error may pass.
 
     Args:
-        read: what reads.
-        name: of what is read, for the log.
+        read: What reads.
+        name: Name of what is read, for the log.
 
     Raises:
-        OSError: of the last attempt.
+        OSError: The last attempt failed.
     """
     for pause_s in PAUSES_S:
         try:

@@ -41,10 +41,10 @@ class Preparation:
         """Bring the labels of data that is evaluated to the logits of the same names.
 
         Args:
-            data_module: Of the data; its classes are read again, as some know them when their loaders are made.
+            data_module: Module of the data; its classes are read again, as some know them when their loaders are made.
             known: What the logits mean; None where the network does not say.
             has_published_weights: Whether they may be of ImageNet, whose names need not be said.
-            device: Of the labels.
+            device: Device of the labels.
 
         Raises:
             ConfigError: The network does not know all the classes, or what its logits mean cannot be known.
@@ -61,7 +61,7 @@ class Preparation:
         Args:
             batch: What a data module yielded.
             loader: Number of the loader that it is from.
-            trainer: That evaluates or trains on it.
+            trainer: Trainer that evaluates or trains on it.
             mean: Mean of the levels 0 to 255, (C, 1, 1).
             std: Standard deviation of the levels, (C, 1, 1).
 

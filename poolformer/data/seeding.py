@@ -10,7 +10,7 @@ class SeededDataModule(pl.LightningDataModule):
     """A data module whose draws follow one seed, which a run keeps when it is resumed.
 
     Args:
-        seed: Of the draws; None for that of ``seed_everything``, 0 where that was not called.
+        seed: Seed of the draws; None for that of ``seed_everything``, 0 where that was not called.
 
     Attributes:
         seed: The number that the draws follow.

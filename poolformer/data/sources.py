@@ -29,7 +29,7 @@ class BetonSource:
         """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.
 
         Raises:
-            DataError: its bytes are damaged.
+            DataError: Its bytes are damaged.
         """
         image = self._beton.read(sample)
         plan = transform.plan(image.height, image.width, epoch=epoch, sample=sample)
@@ -50,9 +50,9 @@ class FileSource:
     """Image files.
 
     Args:
-        paths: of the files.
-        labels: the class of each.
-        orient: whether to turn them as EXIF says.
+        paths: Paths of the files.
+        labels: The class of each.
+        orient: Whether to turn them as EXIF says.
     """
 
     def __init__(self, paths: Sequence[str], labels: Sequence[int], *, orient: bool = False) -> None:
@@ -73,7 +73,7 @@ class FileSource:
         """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.
 
         Raises:
-            DataError: the file cannot be read, or is no sound image.
+            DataError: The file cannot be read, or is no sound image.
         """
         data, name = read_file(self.paths[sample]), f"'{printable(str(self.paths[sample]))}'"
         words = decode_upright(data, name)[0] if self._orient else decode(data, name)

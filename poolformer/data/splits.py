@@ -32,7 +32,7 @@ _SPLIT = re.compile(rf"({'|'.join(_KINDS)})(?:{'|'.join(_FILLING)})?")
 
 
 def split_kind(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """What a folder's name says of the part of a data set it holds: (train, val, test or predict; its other words).
+    """Return what a folder's name says of the part of a data set: (train, val, test or predict; its other words).
 
     >>> split_kind("seg_train"), split_kind("Testing"), split_kind("bus")
     (('train', ('seg',)), ('test', ()), None)

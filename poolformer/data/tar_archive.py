@@ -28,10 +28,10 @@ class Archive:
     """A tar archive that any number of threads may read from; a compressed one is unpacked to a temporary file first.
 
     Args:
-        path: of the archive.
+        path: Path of the archive.
 
     Raises:
-        DataError: it cannot be read or unpacked.
+        DataError: It cannot be read or unpacked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,10 +51,10 @@ class Archive:
         self.size = os.fstat(self._descriptor).st_size
 
     def read(self, place: int, size: int) -> bytes:
-        """Bytes of the unpacked archive; fewer where it ends.
+        """Return bytes of the unpacked archive; fewer where it ends.
 
         Raises:
-            DataError: the disk refuses.
+            DataError: The disk refuses.
         """
         try:
             if hasattr(os, "pread"):
@@ -83,12 +83,12 @@ class Archive:
 
 
 def list_tar(archive: Archive) -> Listing:
-    """The images in a tar; a tar in it counts as a folder of its name, one in that as a file.
+    """Return the images in a tar; a tar in it counts as a folder of its name, one in that as a file.
 
     Links are followed inside the archive, and of members of the same name the last counts, as when it is unpacked.
 
     Raises:
-        DataError: the archive, or one in it, is damaged, cut off or none.
+        DataError: The archive, or one in it, is damaged, cut off or none.
     """
     listing, read = Listing(), set()
     table = _table(archive, 0, archive.size, f"'{archive.path}'", listing, ())
@@ -104,7 +104,7 @@ def list_tar(archive: Archive) -> Listing:
 
 
 def is_tar(name: str) -> bool:
-    """Whether a member of this name is an archive of its own."""
+    """Return whether a member of this name is an archive of its own."""
     return name.lower().endswith(".tar")
 
 
@@ -120,7 +120,7 @@ def _list_inner(archive: Archive, path: Folders, member: Member, listing: Listin
 
 
 def _table(archive: Archive, start: int, end: int, where: str, listing: Listing, front: Folders) -> _Table:
-    """The members by their paths, the last of each name; hard links as what they are links to."""
+    """Return the members by their paths, the last of each name; hard links as what they are links to."""
     table: _Table = {}
     for member in members(archive.read, start, end, where):
         path = _path((), member.name)
@@ -152,7 +152,7 @@ def _check_folders(table: _Table, where: str) -> None:
 
 
 def _files(table: _Table, listing: Listing, front: Folders) -> Iterator[tuple[Folders, Member]]:
-    """The files among the members, behind their links; everything else goes into the listing."""
+    """Return the files among the members, behind their links; everything else goes into the listing."""
     hidden: set[Folders] = set()
     folders = {path[:end] for path in table for end in range(1, len(path))}
     folders |= {path for path, member in table.items() if member.kind == FOLDER}
@@ -184,7 +184,7 @@ def _files(table: _Table, listing: Listing, front: Folders) -> Iterator[tuple[Fo
 
 
 def _behind_links(table: _Table, path: Folders) -> Folders | None:
-    """Where a path leads inside the archive; None: nowhere, outside, or round in a circle."""
+    """Return where a path leads inside the archive; None: nowhere, outside, or round in a circle."""
     for _ in range(_HOPS):
         link = next((end for end in range(1, len(path) + 1) if _is_link(table, path[:end])), None)
         if link is None:
@@ -202,7 +202,7 @@ def _is_link(table: _Table, path: Folders) -> bool:
 
 
 def _path(start: Folders, name: str) -> Folders | None:
-    """The parts of a path, without `.` and `..`; None if it leads outside."""
+    """Return the parts of a path, without `.` and `..`; None if it leads outside."""
     parts = list(start)
     for part in name.split("/"):
         if part == ".." and not parts:

@@ -49,19 +49,19 @@ def members(read: Read, start: int, end: int, where: str) -> Iterator[Member]:
     """Yield the members of the archive that lies from byte `start` to byte `end`.
 
     Args:
-        read: of the file.
-        start: of the archive in the file.
-        end: likewise.
-        where: what to call the archive in a message.
+        read: Function that reads the file.
+        start: Start of the archive in the file.
+        end: End of the archive in the file.
+        where: What to call the archive in a message.
 
     Raises:
-        DataError: it is no archive, damaged, cut off, or something follows its end marker.
+        DataError: It is no archive, damaged, cut off, or something follows its end marker.
     """
     return _Reader(read, start, end, where).members()
 
 
 def begins_as_tar(block: bytes) -> bool:
-    """Whether a file whose first bytes these are can be a tar archive that is not compressed."""
+    """Return whether a file whose first bytes these are can be a tar archive that is not compressed."""
     return len(block) == BLOCK and (not block.strip(b"\0") or _has_checksum(block))
 
 
@@ -88,7 +88,7 @@ class _Reader:
         self._check_end()
 
     def _block(self) -> bytes | None:
-        """The next header, None at the end marker."""
+        """Return the next header, None at the end marker."""
         block = self._read(self._place, max(0, min(BLOCK, self._end - self._place)))
         if len(block) == BLOCK and not block.strip(b"\0"):
             return None

@@ -15,15 +15,15 @@ from ..signals import handling
 
 
 def sidecar(path: Path) -> Path:
-    """Where the description of a .beton file stands."""
+    """Return where the description of a .beton file stands."""
     return path.with_name(path.name + ".json")
 
 
 def checked_target(text: str, *, overwrite: bool) -> Path:
-    """The file that DST means, behind links, once it is known that it may be written.
+    """Return the file that DST means, behind links, once it is known that it may be written.
 
     Raises:
-        DataError: it is a folder, a device, already there, in no folder, or another process is writing it.
+        DataError: It is a folder, a device, already there, in no folder, or another process is writing it.
     """
     given = Path(text).expanduser()
     try:
@@ -48,7 +48,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Refuse a target that holds what must not be replaced.
 
     Raises:
-        DataError: the name or that of its description is taken, by something that is no file or without `overwrite`.
+        DataError: The name or that of its description is taken, by something that is no file or without `overwrite`.
     """
     for taken in (path, sidecar(path)):
         if taken.exists() and not taken.is_file():
@@ -69,8 +69,8 @@ def locked(path: Path) -> Iterator[None]:
     On a file system without locks nothing is locked and nothing removed.
 
     Raises:
-        DataError: another process holds it.
-        OSError: nothing can be written beside it.
+        DataError: Another process holds it.
+        OSError: Nothing can be written beside it.
     """
     name = path.with_name(f".{beginning(path.name)}.lock")
     descriptor, is_ours = None, False
@@ -91,12 +91,12 @@ def publish_pair(beton: Path, description: Path, path: Path) -> None:
     """Give a finished file and its description their names; at no moment does a description stand beside another file.
 
     Args:
-        beton: finished and flushed to the disk.
-        description: likewise.
-        path: of the .beton file to be.
+        beton: File, finished and flushed to the disk.
+        description: Its description, likewise flushed.
+        path: Path of the .beton file to be.
 
     Raises:
-        OSError: the disk refuses; what was there is still there, or all of the new.
+        OSError: The disk refuses; what was there is still there, or all of the new.
     """
     aside = unfinished_name(sidecar(path))
     with _signals_later():

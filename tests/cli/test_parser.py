@@ -1,6 +1,5 @@
 """The wording of mistakes in options and configuration files; each is a line, and none trains."""
 
-
 import pytest
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds

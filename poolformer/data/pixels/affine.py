@@ -77,7 +77,7 @@ def rotate(image, degrees, cubic, fill):
 
 @kernel
 def rotation(degrees, height, width):
-    """(a, b, c, d, e, f) of `rotate`."""
+    """Return (a, b, c, d, e, f) of `rotate`."""
     angle = -(degrees % 360.0) * math.pi / 180.0
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)  # Pillow rounds them, too
     mid_x, mid_y = width / 2.0, height / 2.0
@@ -86,7 +86,7 @@ def rotation(degrees, height, width):
 
 @kernel
 def _line_scratch(width):
-    """(coordinates, their fractions, their whole parts, four neighbours a pixel, a line of pixels)"""
+    """Return (coordinates, their fractions, their whole parts, four neighbours a pixel, a line of pixels)"""
     near, line = np.empty((4, width), np.uint32), np.empty(width, np.uint32)
     return np.empty(width, np.float64), np.empty(width, np.float64), np.empty(width, np.int32), near, line
 

@@ -145,7 +145,7 @@ def _blend(first: Tensor, second: Tensor, factor: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Pillow's conversion, int32 (n, 1, H, W)."""
+    """Return Pillow's conversion, int32 (n, 1, H, W)."""
     red, green, blue = images.int().split(1, 1)
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
 
@@ -182,7 +182,7 @@ def _transform(images: Tensor, matrices: np.ndarray, cubic: bool) -> Tensor:
 
 
 def _neighbours(u: Tensor, size: int, taps: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Pixels next to coordinates (n, H, W) along an axis: (their numbers (n, taps, H, W), how far u is past tap 0)"""
+    """Return pixels next to coordinates (n, H, W) on an axis: (numbers (n, taps, H, W), how far u is past tap 0)"""
     u = u - 0.5
     first = u.floor()
     numbers = first[:, None] + torch.arange(*taps, dtype=u.dtype, device=u.device)[:, None, None]

@@ -51,7 +51,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes | np.ndarray) -> Header | None:
-    """The header of a JPEG that libjpeg-turbo can turn into RGB, None for everything else."""
+    """Return the header of a JPEG that libjpeg-turbo can turn into RGB, None for everything else."""
     header = _read_header(data)
     return header if header is not None and header.color in _AS_RGB else None
 
@@ -63,7 +63,7 @@ def decode_upright(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         (words, whether they had to be turned), as `decode`.
 
     Raises:
-        DataError: as `decode`.
+        DataError: As `decode`.
     """
     words, turned = decode(data, name), orientation(data, _readable())
     return upright(words, turned), turned != 1
@@ -73,14 +73,14 @@ def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
     """Decode a whole image file.
 
     Args:
-        data: the bytes of the file.
-        name: what to call it in an error.
+        data: The bytes of the file.
+        name: What to call it in an error.
 
     Returns:
         uint32 (H, W), each pixel the bytes red, green, blue and one of padding.
 
     Raises:
-        DataError: no image, a damaged one, or one of more than MAX_PIXELS.
+        DataError: No image, a damaged one, or one of more than MAX_PIXELS.
     """
     header = _read_header(data)
     if header is None:
@@ -102,16 +102,16 @@ def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, b
     the image ends there, a block further down than needed, because chroma is interpolated across block borders.
 
     Args:
-        data: the bytes of the file.
-        name: what to call it in an error.
-        height, width: its size in pixels, as the file it is packed in says.
-        bottom: of the rows that are needed, at most `height`.
+        data: The bytes of the file.
+        name: What to call it in an error.
+        height, width: Its size in pixels, as the file it is packed in says.
+        bottom: End of the rows that are needed, at most `height`.
 
     Returns:
         uint32 (H', width) with bottom <= H' <= height.
 
     Raises:
-        DataError: it is no JPEG of that size: kernels would read memory that is not the image's.
+        DataError: It is no JPEG of that size: kernels would read memory that is not the image's.
     """
     header = read_header(data)
     if header is None or (header.height, header.width) != (height, width):
@@ -133,20 +133,20 @@ def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, b
 
 
 def encode(words: np.ndarray, quality: int) -> bytes:
-    """A JPEG of uint32 (H, W), with halved chroma as is usual; quality 1 to 100."""
+    """Return a JPEG of uint32 (H, W), with halved chroma as is usual; quality 1 to 100."""
     pixels = words.view(np.uint8).reshape(*words.shape, 4)
     return simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGBX", colorsubsampling="420", fastdct=False)
 
 
 def to_words(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> uint32 (H, W)."""
+    """Turn uint8 (H, W, 3) into uint32 (H, W)."""
     padded = np.empty((*pixels.shape[:2], 4), np.uint8)
     padded[..., :3] = pixels
     return _as_words(padded)
 
 
 def to_pixels(words: np.ndarray) -> np.ndarray:
-    """uint32 (H, W) -> uint8 (H, W, 3)."""
+    """Turn uint32 (H, W) into uint8 (H, W, 3)."""
     return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4)[..., :3])
 
 
@@ -204,7 +204,7 @@ def _readable() -> tuple[str, ...]:
 
 
 def _kind(head: bytes) -> str:
-    """What a file is that is none of FORMATS."""
+    """Return what a file is that is none of FORMATS."""
     found = (kind for magic, kind in _OTHERS.items() if magic in head)
     return next((f"{kind}, which is not read here" for kind in found), "not an image")
 
@@ -242,7 +242,7 @@ class _Frame(NamedTuple):
 
 
 def _frame_of_single_scan(head: bytes) -> _Frame | None:
-    """The frame of a JPEG whose rows stand in the file from top to bottom, else None."""
+    """Return the frame of a JPEG whose rows stand in the file from top to bottom, else None."""
     place, frame = 2, -1
     while place + 10 < len(head) and head[place] == 0xFF != head[place + 1]:
         marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")

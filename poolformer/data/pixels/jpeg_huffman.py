@@ -29,13 +29,13 @@ class Coding(NamedTuple):
 
 
 def ends_well(data: bytes, coding: Coding, mcus: int, *, only_dc: bool = False) -> bool:
-    """Whether coded pixels, up to a marker, end as an encoder ends them, and what follows is something else.
+    """Return whether coded pixels, up to a marker, end as an encoder ends them, and what follows is something else.
 
     Args:
-        data: what stands between two markers.
-        coding: of the scan.
-        mcus: how many there are.
-        only_dc: whether it is the first scan of a progressive JPEG.
+        data: What stands between two markers.
+        coding: Coding of the scan.
+        mcus: How many there are.
+        only_dc: Whether it is the first scan of a progressive JPEG.
     """
     bits = np.frombuffer(data.replace(b"\xff\x00", b"\xff"), np.uint8)
     end = _walk(bits, 0, *coding, mcus, only_dc)
@@ -47,17 +47,17 @@ def ends_well(data: bytes, coding: Coding, mcus: int, *, only_dc: bool = False) 
 
 
 def _fill(bits: np.ndarray, place: int) -> str:
-    """The kinds of bits from a place to the end of its byte."""
+    """Return the kinds of bits from a place to the end of its byte."""
     unused = -place % 8
     return "".join(sorted({*format(int(bits[place // 8]), "08b")[8 - unused :]})) if unused else ""
 
 
 def coding_of(tables: dict[int, bytes], blocks: list[tuple[int, int]]) -> Coding:
-    """The coding of a scan.
+    """Return the coding of a scan.
 
     Args:
         tables: Huffman tables as they stand in a file, by class and number: 16 counts, then the values.
-        blocks: of each block of an MCU, the numbers of its tables.
+        blocks: Numbers of the tables of each block of an MCU.
     """
     rows, values = np.zeros((len(tables), _LONGEST + 1, 3), np.int64), np.zeros((len(tables), 256), np.uint8)
     for row, table in enumerate(tables.values()):
@@ -74,7 +74,7 @@ def coding_of(tables: dict[int, bytes], blocks: list[tuple[int, int]]) -> Coding
 
 @kernel
 def _walk(data, start, tables, values, blocks, mcus, only_dc):
-    """The bit behind `mcus` MCUs, -1 where the data ends before them; where mcus is -1, behind the last whole MCU."""
+    """Return the bit behind `mcus` MCUs, -1 where the data ends before; if mcus is -1, behind the last whole MCU."""
     place = whole = start
     last = 8 * len(data)
     while mcus != 0:
@@ -98,7 +98,7 @@ def _walk(data, start, tables, values, blocks, mcus, only_dc):
 
 @kernel
 def _decode(data, place, last, table, values):
-    """(place behind a code, what it stands for); a place behind `last` where there is no such code."""
+    """Return (place behind a code, what it stands for); a place behind `last` where there is no such code."""
     code = 0
     for length in range(1, 17):
         if place >= last:
@@ -122,13 +122,13 @@ class Refinement(NamedTuple):
 
 
 def refines_well(data: bytes, coding: Coding, scan: Refinement, known: np.ndarray) -> bool:
-    """Whether a scan without DC in a progressive JPEG ends as an encoder ends it.
+    """Return whether a scan without DC in a progressive JPEG ends as an encoder ends it.
 
     Args:
-        data: what stands between two markers.
-        coding: with the one table of the scan.
-        scan: what it holds.
-        known: uint64 a block, a bit for each coefficient that is not zero; added to.
+        data: What stands between two markers.
+        coding: With the one table of the scan.
+        scan: What it holds.
+        known: Uint64 a block, a bit for each coefficient that is not zero; added to.
     """
     bits = np.frombuffer(data.replace(b"\xff\x00", b"\xff"), np.uint8)
     end = _refine(bits, 0, coding.tables[0], coding.values[0], *scan, known)
@@ -138,7 +138,7 @@ def refines_well(data: bytes, coding: Coding, scan: Refinement, known: np.ndarra
 
 @kernel
 def _refine(data, start, table, values, first, final, is_first, known):
-    """The bit behind the blocks, -1 where the data ends before them."""
+    """Return the bit behind the blocks, -1 where the data ends before them."""
     place, run, last = start, 0, 8 * len(data)
     for block in range(len(known)):
         place, run, known[block] = _refine_block(
@@ -151,7 +151,7 @@ def _refine(data, start, table, values, first, final, is_first, known):
 
 @kernel
 def _refine_block(data, place, last, table, values, first, final, is_first, mask, run):
-    """(place behind a block, blocks of nothing new that follow, its coefficients that are not zero)"""
+    """Return (place behind a block, blocks of nothing new that follow, its coefficients that are not zero)"""
     one, k = np.uint64(1), first
     if run == 0:
         while k <= final and place <= last:

@@ -26,7 +26,7 @@ class Segment(NamedTuple):
 
 
 def segments(jpeg: bytes) -> Iterator[Segment]:
-    """The segments of a JPEG up to its end marker, as libjpeg finds them: what lies between two of them is skipped."""
+    """Return the segments of a JPEG up to its end, as libjpeg finds them: what lies between two of them is skipped."""
     place = 0
     while found := _MARKER.search(jpeg, place):
         start, place, marker = found.start(), found.end(), found[0][1]
@@ -41,7 +41,7 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
 
 
 def tidied(jpeg: bytes) -> bytes:
-    """The same pixels without what is odd and harmless in the markers, and without what only describes the image."""
+    """Return the same pixels without what is odd and harmless in the markers, or only describes the image."""
     parts = [(part.marker, bytearray(jpeg[part.start : part.end])) for part in segments(jpeg)]
     components, is_sequential = 0, False
     for marker, part in parts:
@@ -60,7 +60,7 @@ def tidied(jpeg: bytes) -> bytes:
 
 
 def unsampled(jpeg: bytes) -> bytes:
-    """The same header with no colour subsampled."""
+    """Return the same header with no colour subsampled."""
     head = bytearray(jpeg)
     for part in segments(jpeg):
         if part.marker in FRAMES:

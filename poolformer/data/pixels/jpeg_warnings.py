@@ -52,7 +52,7 @@ def decode_despite_warnings(jpeg: bytes) -> np.ndarray:
         uint8 (H, W, 4): red, green, blue and padding; the pixels that libjpeg makes of the file as it is.
 
     Raises:
-        ValueError: pixels are lost; the message is libjpeg's.
+        ValueError: Pixels are lost; the message is libjpeg's.
     """
     tidy = tidied(jpeg)
     try:
@@ -65,7 +65,7 @@ def decode_despite_warnings(jpeg: bytes) -> np.ndarray:
 
 
 def _loss(jpeg: bytes, first_warning: str) -> str | None:
-    """The first warning that means lost pixels."""
+    """Return the first warning that means lost pixels."""
     if not _EXTRANEOUS.fullmatch(first_warning):
         return first_warning
     parts = list(segments(jpeg))

@@ -28,7 +28,7 @@ def mix(x):
 
 @kernel
 def stream(seed, epoch, sample):
-    """The stream of draws of one sample in one epoch, an array of one word that the draws below step."""
+    """Return the stream of draws of one sample in one epoch, an array of one word that the draws below step."""
     state = np.empty(1, np.uint64)
     state[0] = mix(mix(mix(seed) ^ np.uint64(epoch)) ^ np.uint64(sample))
     return state
@@ -36,20 +36,20 @@ def stream(seed, epoch, sample):
 
 @kernel
 def uniform(state, low, high):
-    """A number in [low, high), with 53 random bits."""
+    """Return a number in [low, high), with 53 random bits."""
     state[0] = mix(state[0])
     return low + (high - low) * (np.float64(state[0] >> np.uint64(11)) * 2.0**-53)
 
 
 @kernel
 def below(state, count):
-    """A whole number in [0, count)."""
+    """Return an integer in [0, count)."""
     return min(int(uniform(state, 0.0, 1.0) * count), count - 1)
 
 
 @kernel
 def normal(state, mean, std):
-    """A Gaussian number (Box and Muller)."""
+    """Return a Gaussian number (Box and Muller)."""
     radius = math.sqrt(-2.0 * math.log(1.0 - uniform(state, 0.0, 1.0)))
     return mean + std * radius * math.cos(2.0 * math.pi * uniform(state, 0.0, 1.0))
 
@@ -60,7 +60,7 @@ def word(seed: int) -> np.uint64:
 
 
 def shuffled(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The numbers 0 .. count-1 in the order of an epoch, int64; numpy's own generators may change with its version."""
+    """Return 0 .. count-1 in the order of an epoch, int64; numpy's own generators may change with its version."""
     return np.argsort(_ranks(count, word(seed), epoch), kind="stable")
 
 
@@ -73,7 +73,7 @@ def _ranks(count, seed, epoch):
 
 
 def uniforms(samples: np.ndarray, count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The first numbers in [-1, 1) of the streams of samples, float64 (samples, count)."""
+    """Return the first numbers in [-1, 1) of the streams of samples, float64 (samples, count)."""
     return _uniforms(samples, count, word(seed), epoch)
 
 

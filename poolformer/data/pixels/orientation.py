@@ -20,11 +20,11 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def orientation(data: bytes, formats: tuple[str, ...]) -> int:
-    """The orientation of an image file, 1 to 8; 1 where it states none that can be read.
+    """Return the orientation of an image file, 1 to 8; 1 where it states none that can be read.
 
     Args:
-        data: the bytes of the file.
-        formats: what Pillow may take it for.
+        data: The bytes of the file.
+        formats: What Pillow may take it for.
     """
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -37,6 +37,6 @@ def orientation(data: bytes, formats: tuple[str, ...]) -> int:
 
 
 def upright(words: np.ndarray, orientation: int) -> np.ndarray:
-    """An image, uint32 (H, W), as it is to be seen."""
+    """Return an image, uint32 (H, W), as it is to be seen."""
     turn = _UPRIGHT.get(orientation)
     return words if turn is None else np.ascontiguousarray(turn(words))

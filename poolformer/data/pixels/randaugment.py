@@ -69,7 +69,7 @@ def parse_policy(text: str | None) -> Policy:
             magnitude are here. None augments nothing.
 
     Raises:
-        ConfigError: the spelling is another one.
+        ConfigError: The spelling is another one.
     """
     if text is None:
         return Policy(0, 0.0, 0.0, 0.0)
@@ -100,7 +100,7 @@ def augment(image, policy, interpolation, state):
 
 @kernel
 def draws(policy, interpolation, state):
-    """What `augment` would do, float64 (operations, 3): operation or NONE, its argument, 1 for bicubic."""
+    """Return what `augment` would do, float64 (operations, 3): operation or NONE, its argument, 1 for bicubic."""
     out = np.empty((policy.operations, 3), np.float64)
     for n in range(policy.operations):
         out[n, 0], out[n, 1], out[n, 2] = _draw(policy, interpolation, state)
@@ -120,7 +120,7 @@ def _draw(policy, interpolation, state):
 
 @kernel
 def argument(operation, magnitude, sign):
-    """What OPERATIONS[operation] takes at a magnitude of 0 to 10; sign is 1 or -1.
+    """Return what OPERATIONS[operation] takes at a magnitude of 0 to 10; sign is 1 or -1.
 
     Degrees, bits, the threshold, the amount, the enhancement factor, the slope, or a share of the side.
     """

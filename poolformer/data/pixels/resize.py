@@ -30,7 +30,7 @@ def resize(source, top, left, height, width, full, window, flip, kind, out):
         top, left, height, width: the crop, pixels of the source.
         full: (height, width) to which the crop is resized.
         window: (top, left) of the part of that which is wanted; its size is out's.
-        flip: mirror the window left to right.
+        flip: Mirror the window left to right.
         kind: BILINEAR or BICUBIC.
         out: uint32 (h, w), written.
     """
@@ -52,7 +52,7 @@ def resize(source, top, left, height, width, full, window, flip, kind, out):
 
 @kernel
 def _weight(t, kind):
-    """The triangle, or Keys' cubic with a = -1/2 (Pillow's Image.transform uses a = -1: another kernel)."""
+    """Return the triangle, or Keys' cubic with a = -1/2 (Pillow's Image.transform uses a = -1: another kernel)."""
     t = abs(t)
     if kind == BILINEAR:
         return max(0.0, 1.0 - t)
@@ -65,7 +65,7 @@ def _weight(t, kind):
 
 @kernel
 def _taps(size, full, first, count, kind):
-    """How outputs first .. first+count-1 of `full` read a line of `size` pixels: (weights, start, length)."""
+    """Return how outputs first .. first+count-1 of `full` read a line of `size` pixels: (weights, start, length)."""
     step = size / full
     stretch = max(1.0, step)
     reach = stretch * (1.0 + kind)

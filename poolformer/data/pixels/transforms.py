@@ -43,13 +43,13 @@ class TrainTransform:
     """RandomResizedCrop, horizontal flip and RandAugment as timm's, with draws keyed by (seed, epoch, sample id).
 
     Args:
-        image_size: side of the result, pixels.
-        seed: of the run.
-        scale: smallest and largest share of the image's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        hflip: probability of mirroring.
+        image_size: Side of the result, pixels.
+        seed: Seed of the run.
+        scale: Smallest and largest share of the image's area that a crop takes.
+        ratio: Smallest and largest width / height of a crop.
+        hflip: Probability of mirroring.
         interpolation: `bilinear`, `bicubic`, or `random`: one of them for each resize and geometric operation.
-        auto_augment: see `parse_policy`; None for crops and flips only.
+        auto_augment: See `parse_policy`; None for crops and flips only.
         augment_on: `host`, or `device` to draw RandAugment without applying it.
     """
 
@@ -107,8 +107,8 @@ class EvalTransform:
     """timm's evaluation transform: the short side to floor(image_size / crop_pct), bicubic, then the centre.
 
     Args:
-        image_size: side of the result, pixels.
-        crop_pct: image_size over the short side before the crop, in (0, 1].
+        image_size: Side of the result, pixels.
+        crop_pct: Image_size over the short side before the crop, in (0, 1].
     """
 
     def __init__(self, *, image_size: int, crop_pct: float) -> None:
@@ -118,7 +118,7 @@ class EvalTransform:
         self._short = math.floor(image_size / crop_pct)
 
     def plan(self, height: int, width: int, *, epoch: int = 0, sample: int = 0) -> Plan:
-        """The window of an image of this size; the same for every epoch and sample."""
+        """Return the window of an image of this size; the same for every epoch and sample."""
         full = (
             (int(self._short * height / width), self._short)
             if width <= height
@@ -140,7 +140,7 @@ Transform = TrainTransform | EvalTransform
 
 @kernel
 def rgb_to_words(pixels, out):
-    """The first rows of pixels, uint8 (3 H W,), -> out, uint32 (H', W)."""
+    """Turn the first rows of pixels, uint8 (3 H W,), into words, `out`, uint32 (H', W)."""
     height, width = out.shape
     for y in range(height):
         row, line = pixels[3 * width * y : 3 * width * (y + 1)], out[y]
@@ -154,7 +154,7 @@ def rgb_to_words(pixels, out):
 
 @kernel
 def _draw_box(height, width, seed, epoch, sample, crop):
-    """(stream of draws, (top, left, height, width)) of timm's RandomResizedCropAndInterpolation."""
+    """Return (stream of draws, (top, left, height, width)) of timm's RandomResizedCropAndInterpolation."""
     state = stream(seed, epoch, sample)
     for _ in range(10):
         area = height * width * uniform(state, crop.scale_min, crop.scale_max)
@@ -191,7 +191,7 @@ def _evaluate(pixels, height, width, full, window, out):
 
 @kernel
 def _to_planes(image, out):
-    """Words (H, W) -> uint8 (3, H, W)."""
+    """Turn words (H, W) into uint8 (3, H, W)."""
     for y in range(image.shape[0]):
         row, red, green, blue = image[y], out[0, y], out[1, y], out[2, y]
         for x in range(image.shape[1]):

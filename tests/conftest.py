@@ -9,20 +9,17 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # comes with hatchling
 
-if not torch.cuda.is_available():
-    # Triton's kernels run in its interpreter, on the CPU; it asks when it is imported, which Lightning does.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
-from command_line import ONE_EPOCH, Done, process_left_as_it_was
+if TYPE_CHECKING:
+    from command_line import Done
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -31,9 +28,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="run what takes long too")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the process that hands the tests out runs none: it need not wait for these imports
+    import torch
+
+    if not torch.cuda.is_available():
+        # Triton's kernels run in its interpreter, on the CPU; it asks when it is imported, which Lightning does.
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+    import command_line  # noqa: F401
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if parameters.get("way") == "kernels" and os.environ.get("TRITON_INTERPRET") == "1":
+            item.add_marker(pytest.mark.slow)  # seconds for a map of a few tokens
         if item.get_closest_marker("exhaustive"):
             item.add_marker(pytest.mark.slow)
             if not config.getoption("--exhaustive"):
@@ -43,12 +54,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def seed():
     """Start each test from the same random numbers."""
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Keep PyTorch to one thread: handing out work costs more than the small tensors of the tests."""
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -60,6 +75,35 @@ def cpp(monkeypatch) -> None:
     if not cpu.load():
         pytest.skip("no C++ for CPUs here")
     monkeypatch.setattr(availability, "_INTERPRETS", False)
+
+
+@pytest.fixture
+def exact_products(monkeypatch) -> None:
+    """No TF32 where a GPU has it."""
+    import torch
+
+    if torch.cuda.is_available():
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture(params=["kernels", "cpp", "plain"])
+def way(request, monkeypatch, exact_products) -> str:
+    """Triton's kernels, C++ for CPUs, or the same closed form in PyTorch, which others have."""
+    import torch
+
+    from poolformer.kernels import availability
+
+    if request.param == "kernels":
+        pytest.importorskip("triton")
+        return request.param
+    if request.param == "cpp":
+        if torch.cuda.is_available():
+            pytest.skip("the tensors are on a GPU")
+        request.getfixturevalue("cpp")
+        return request.param
+    monkeypatch.setattr(availability, "_INTERPRETS", False)
+    monkeypatch.setattr(availability, "_cpp_types", frozenset())
+    return request.param
 
 
 @pytest.fixture
@@ -213,8 +257,9 @@ def work(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def call(work, capsys) -> Callable[..., Done]:
+def call(work, capsys) -> "Callable[..., Done]":
     """Call the command in this process, in an empty directory."""
+    from command_line import Done, process_left_as_it_was
 
     def call(*arguments: str | Path) -> Done:
         from poolformer import cli
@@ -232,6 +277,8 @@ def call(work, capsys) -> Callable[..., Done]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A run of one epoch, of depthwise mixers with unusual options; copy it before changing it."""
+    from command_line import ONE_EPOCH, process_left_as_it_was
+
     run_dir = tmp_path_factory.mktemp("trained") / "run"
     options = ["--model.mixer", "depthwise", "--model.lr", "0.003", "--model.label_smoothing", "0.2"]
     options += ["--data.batch_size", "32", "--trainer.default_root_dir", str(run_dir)]

@@ -42,7 +42,12 @@ def test_there_are_configurations():
     assert "digits" in NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+def slow(name: str) -> list[pytest.MarkDecorator]:
+    """Of the many files that differ in a number alone, and of networks that take a second to build."""
+    return [pytest.mark.slow] if name.startswith(("baselines/", "long/", "short/")) else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow(name)) for name in NAMES])
 def test_every_file_parses_reaches_the_configuration_and_its_model_builds(printed, name):
     base = ["--config", "s12"] if "/" in name else []  # files in folders lie over a size
     config = printed(*base, "--config", name)
@@ -100,6 +105,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_a_size_is_trained_by_the_papers_recipe(printed, name):
     config = printed("--config", name)
@@ -266,7 +272,7 @@ def test_the_readme_has_a_row_for_each_ablation_and_baseline():
     assert sorted(name for name, *_ in README_ROWS) == names
 
 
-@pytest.mark.parametrize("row", README_ROWS, ids=lambda row: row[0])
+@pytest.mark.parametrize("row", [pytest.param(row, id=row[0], marks=slow(row[0])) for row in README_ROWS])
 def test_a_row_of_the_readme_says_what_the_network_costs(row):
     name, top1, *figures = row
     options = {"backbone": "poolformer_s12"} | yaml.safe_load(TEXTS[name])["model"]

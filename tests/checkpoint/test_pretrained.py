@@ -147,6 +147,7 @@ def test_weights_of_torch_before_1_6_are_read(tmp_path):
     assert golden_difference(backbone) <= 1e-12
 
 
+@pytest.mark.slow
 def test_the_whole_s12_loads_by_its_name(tmp_path):
     with torch.device("meta"):
         shapes = create_backbone("poolformer_s12")

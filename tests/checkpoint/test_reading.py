@@ -261,6 +261,7 @@ def test_what_a_callback_may_well_keep_is_read(tmp_path, value):
     assert read_run(saved(tmp_path / "last.ckpt", content))["callbacks"]["Mine"]["value"] == value
 
 
+@pytest.mark.slow
 def test_the_names_of_very_many_classes_are_read(tmp_path):
     names = tuple(f"class {number}" for number in range(100_001))  # a data module may well have a tuple
     made = record(backbone="poolformer_tiny", mixer="pooling", class_names=names)

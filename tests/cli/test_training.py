@@ -196,6 +196,7 @@ def test_help_has_the_options_of_the_chosen_data_and_says_whose_defaults_it_show
     assert all(text in out for text in shown)
 
 
+@pytest.mark.slow
 def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, trained):
     folders = {"_class_path": "poolformer.data.FolderData", "batch_size": 17}
     elsewhere = changed(trained, work / "folders.ckpt", datamodule_hyper_parameters=folders)
@@ -229,12 +230,14 @@ def test_what_is_printed_at_the_end_is_what_was_measured(call, work):
     )
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_said_beside_the_last(call, work):
     done = call("fit", *SHORT, "--trainer.max_epochs", "3", "--model.cooldown_epochs", "0")
     curve = [value for _, value in scalars(work / "runs/digits")["val/top1"]]
     assert f"val/top1 {curve[-1]:.4f} after 3 epochs, best {max(curve):.4f}\n" in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "other"),
     [
@@ -279,6 +282,7 @@ def test_checkpoints_are_data_and_say_what_they_are(trained):
         assert saved["hyper_parameters"]["mixer"] == "depthwise"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("configs", "name"),
     [(["digits"], "digits"), (["digits", "a.yaml"], "digits-a"), (["digits", "sub/b.yaml", "a.yaml"], "digits-b-a")],
@@ -292,6 +296,7 @@ def test_a_run_is_named_after_its_configurations(call, work, configs, name):
     assert [path.name for path in (work / "runs").iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_runs_again_to_the_same(call, run_dir):
     before = (run_dir / "config.yaml").read_bytes()
     assert call("fit", "--config", run_dir / "config.yaml").code == 0
@@ -300,6 +305,7 @@ def test_the_saved_configuration_runs_again_to_the_same(call, run_dir):
     assert all(torch.equal(again["state_dict"][name], weight) for name, weight in first["state_dict"].items())
 
 
+@pytest.mark.slow
 def test_a_second_run_moves_the_first_and_overwrites_nothing(call, run_dir):
     kept: dict[str, str] = {}
     for number in (1, 2):
@@ -312,6 +318,7 @@ def test_a_second_run_moves_the_first_and_overwrites_nothing(call, run_dir):
     assert settings(run_dir)["model"]["lr"] != settings(run_dir / "previous/1")["model"]["lr"]
 
 
+@pytest.mark.slow
 def test_files_that_are_no_run_stay_where_they_are(call, work):
     (work / "mine").mkdir()
     (work / "mine" / "notes.txt").write_text("kept")
@@ -332,6 +339,7 @@ def test_fast_dev_run_leaves_an_earlier_run_alone(call, run_dir):
     assert contents(run_dir) == before
 
 
+@pytest.mark.slow
 def test_a_run_without_a_logger_keeps_its_checkpoints(call, work):
     assert call("fit", *ONE_EPOCH, "--trainer.logger", "false").code == 0
     assert files(work / "runs/digits") == {"config.yaml", LAST, BEST}
@@ -351,6 +359,7 @@ def test_a_start_that_fails_leaves_the_earlier_run_as_it_was(call, run_dir, opti
 # ---- going on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["last", "best", "file"])
 def test_a_run_goes_on_in_its_directory(call, run_dir, which):
     before, loss = contents(run_dir), scalars(run_dir)["train/loss"]
@@ -366,6 +375,7 @@ def test_a_run_goes_on_in_its_directory(call, run_dir, which):
     assert [step for step, _ in scalars(run_dir)["train/loss"]] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_to_go_on_with(call, run_dir):
     before = contents(run_dir)
     done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
@@ -402,6 +412,7 @@ def test_a_torn_last_checkpoint_ends_it_and_is_kept(call, run_dir, content):
     assert contents(run_dir) == before
 
 
+@pytest.mark.slow
 def test_going_on_from_another_run_does_not_overwrite_the_one_here(call, run_dir, trained):
     options = ["--config", run_dir / "config.yaml", *TWO_EPOCHS, "--trainer.default_root_dir", "runs/other"]
     assert call("fit", *options, "--model.mixer", "identity").code == 0
@@ -412,6 +423,7 @@ def test_going_on_from_another_run_does_not_overwrite_the_one_here(call, run_dir
     assert before["config.yaml"] in kept
 
 
+@pytest.mark.slow
 def test_going_on_from_an_archived_run_moves_the_present_one(call, run_dir):
     again = ["--config", run_dir / "config.yaml", *ONE_EPOCH]
     assert call("fit", *again).code == 0
@@ -421,6 +433,7 @@ def test_going_on_from_an_archived_run_moves_the_present_one(call, run_dir):
     assert contents(run_dir)[f"previous/2/{LAST}"] == present
 
 
+@pytest.mark.slow
 def test_the_configuration_of_a_run_that_went_on_runs_again(call, run_dir):
     config = ["--config", run_dir / "config.yaml"]
     assert call("fit", *config, "--ckpt_path", "last", "--trainer.max_epochs", "2").code == 0
@@ -452,6 +465,7 @@ def test_going_on_from_a_stranger_s_checkpoint_deletes_nothing(call, work, run_d
 # ---- flags, configurations, the checkpoint, defaults
 
 
+@pytest.mark.slow
 def test_what_is_not_said_is_taken_from_the_checkpoint(call, trained):
     done = call("validate", "--ckpt_path", trained / LAST, "--trainer.limit_val_batches", "2")
     assert done.code == 0, done.err
@@ -468,6 +482,7 @@ EDGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the run is resumed with other options")
 @pytest.mark.parametrize(("said", "expected"), EDGES)
 def test_flags_beat_configurations_beat_the_checkpoint_beats_defaults(call, work, trained, said, expected):
@@ -485,6 +500,7 @@ def test_flags_beat_configurations_beat_the_checkpoint_beats_defaults(call, work
     assert read(work / "on" / LAST)["hyper_parameters"]["lr"] == expected[0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
 def test_the_default_configuration_does_not_beat_the_checkpoint(call, work, trained):
     done = call("fit", "--ckpt_path", trained / LAST, *TWO_EPOCHS, "--trainer.default_root_dir", "on")
@@ -497,6 +513,7 @@ def test_a_printed_configuration_includes_the_checkpoint(call, trained):
     assert (config["model"]["backbone"], config["model"]["mixer"]) == ("poolformer_tiny", "depthwise")
 
 
+@pytest.mark.slow
 def test_another_mixer_without_parameters_is_warned_of_and_used(call, run_dir):
     config = ["--config", run_dir / "config.yaml"]
     assert call("fit", *config, "--model.mixer", "pooling").code == 0
@@ -506,6 +523,7 @@ def test_another_mixer_without_parameters_is_warned_of_and_used(call, run_dir):
     assert metric(done, "val/loss") != pytest.approx(scalars(run_dir)["val/loss"][-1][1], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the checkpoint was trained with")
 @pytest.mark.filterwarnings("ignore:the data has 10 classes and the model 11")
 @pytest.mark.parametrize(

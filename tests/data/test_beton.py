@@ -70,6 +70,7 @@ def test_an_image_larger_than_a_page_lies_within_one(tmp_path):
         assert place // page == (place + size - 1) // page
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 @pytest.mark.parametrize("os_cache", [True, False])
 def test_ffcv_reads_what_we_write(path, os_cache):
@@ -157,6 +158,7 @@ def test_zero_images_are_refused(path):
         Beton(path)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_header_and_index_is_found(path):
     content = path.read_bytes()
     beton = Beton(path)

@@ -62,6 +62,7 @@ def test_impossible_schedules_are_refused(change, message):
 
 
 # A plugin, timm's, one by its mixer, one whose mixer is no option, and one whose fixed part is no mixer.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

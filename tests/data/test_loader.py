@@ -167,6 +167,7 @@ def test_kept_batches_are_not_overwritten(beton):
     assert_same(kept, copies)
 
 
+@pytest.mark.slow
 def test_forty_abandoned_epochs_leave_nothing(beton):
     gc.collect()  # trainers of other tests hold their loaders in cycles
     loader = module(beton, batch_size=8, image_size=160).train_dataloader()

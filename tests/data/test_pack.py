@@ -268,6 +268,7 @@ def in_the_middle(tmp_path, target):
     process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_pack_leaves_no_file_under_the_final_name(in_the_middle, target):
     process, source = in_the_middle

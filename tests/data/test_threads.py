@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 
 import pytest
 import torch
@@ -41,3 +42,27 @@ def test_among_several_processes_shared_cores_are_divided(monkeypatch, cores, ow
         torch.distributed, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), answers)
     )
     assert share_of_cores(len(cores)) == own
+
+
+def test_no_more_are_under_way_than_asked_for():
+    begun: list[int] = []
+    results = in_order(lambda number: begun.append(number) or number, iter(range(100)), workers=2, ahead=3)
+    assert next(results) == 0
+    assert len(begun) <= 3
+    results.close()
+
+
+def test_a_closed_iterator_drops_what_has_not_begun():
+    go, begun = threading.Event(), []
+
+    def wait(number: int) -> int:
+        begun.append(number)
+        if number:
+            go.wait(10)
+        return number
+
+    results = in_order(wait, range(50), workers=1, ahead=20)
+    assert next(results) == 0
+    results.close()
+    go.set()
+    assert len(begun) <= 2

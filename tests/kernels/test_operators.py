@@ -6,11 +6,7 @@ CPUs is compiled when it was not yet; where it cannot be, its tests are skipped.
 
 import functools
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -19,16 +15,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
-from poolformer import create_backbone
 from poolformer.bench.measure import saved_bytes
 from poolformer.kernels import availability, cpu
 from poolformer.kernels import channel_mix as channel_mix_module
 from poolformer.kernels import pool_mix as pool_mix_module
 from poolformer.kernels.channel_mix import channel_mix
 from poolformer.kernels.pool_mix import pool_mix
-from poolformer.network.folding import fold
-from poolformer.network.fused import Fused, fuse
 
+pytestmark = pytest.mark.usefixtures("exact_products")
 EXHAUSTIVE = pytest.mark.exhaustive
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Samples, channels, height, width: whole and ragged tiles, one token.
@@ -64,29 +58,6 @@ OPERATORS = {
     "mlp_again": _mlp(recompute=True),
 }
 each_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
-
-
-@pytest.fixture(autouse=True)
-def exact_products(monkeypatch):
-    """No TF32 where a GPU has it."""
-    if DEVICE == "cuda":
-        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
-@pytest.fixture(params=["kernels", "cpp", "plain"])
-def way(request, monkeypatch) -> str:
-    """Triton's kernels, C++ for CPUs, or the same closed form in PyTorch, which others have."""
-    if request.param == "kernels":
-        pytest.importorskip("triton")
-        return request.param
-    if request.param == "cpp":
-        if DEVICE != "cpu":
-            pytest.skip("the tensors are on a GPU")
-        request.getfixturevalue("cpp")
-        return request.param
-    monkeypatch.setattr(availability, "_INTERPRETS", False)
-    monkeypatch.setattr(availability, "_cpp_types", frozenset())
-    return request.param
 
 
 def inputs(operator: Operator, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -363,66 +334,6 @@ def test_operations_are_counted_as_those_of_the_definition():
     assert counts[2] == counts[0] * 7 / 6
 
 
-# ---- in a network
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "again", [pytest.param(False, id="kept", marks=EXHAUSTIVE), pytest.param(True, id="recomputed")]
-)
-@pytest.mark.parametrize(
-    ("mixer", "fused"), [("pooling", Fused(5, 5)), ("attention", Fused(0, 5))], ids=["pooling", "attention"]
-)
-def test_a_fused_network_trains_like_another(way, mixer, fused, again):
-    plain, other = (create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.2, mixer=mixer) for _ in "ab")
-    for name, parameter in plain.named_parameters():
-        if "scale" in name:
-            torch.nn.init.uniform_(parameter, 0.2, 0.6)
-    other.load_state_dict(plain.state_dict())
-    assert fuse(other) == fused
-    other.set_grad_checkpointing(again)
-    images, logits = torch.randn(2, 3, 16, 16), []
-    for network in (plain, other):
-        torch.manual_seed(3)  # of stochastic depth
-        logits.append(network.to(DEVICE)(images.to(DEVICE)))
-        logits[-1].square().sum().backward()
-    torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-5)
-    for (name, ours), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
-        if not (mixer == "pooling" and name.endswith("norm1.bias")):  # zero but for rounding
-            torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-3, atol=1e-4, msg=name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "again", [pytest.param(False, id="kept"), pytest.param(True, id="recomputed", marks=EXHAUSTIVE)]
-)
-def test_a_fused_network_is_compiled_in_one_graph(way, again):
-    network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0).to(DEVICE)
-    images = torch.randn(2, 3, 16, 16, device=DEVICE)
-    fuse(network)
-    network.set_grad_checkpointing(again)
-    gradients = []
-    torch._dynamo.reset()
-    for called in (network, torch.compile(network, backend="aot_eager", fullgraph=True)):
-        network.zero_grad()
-        called(images).square().sum().backward()
-        gradients.append([parameter.grad for parameter in network.parameters()])
-    for compiled, plain in zip(*gradients, strict=True):
-        torch.testing.assert_close(compiled, plain)
-
-
-@pytest.mark.slow
-def test_a_fused_network_is_compiled_in_one_graph_for_evaluation(way):
-    """torch 2.9 takes another path through an autograd.Function without gradients."""
-    network = create_backbone("poolformer_tiny", num_classes=10).to(DEVICE).eval()
-    images = torch.randn(2, 3, 16, 16, device=DEVICE)
-    fuse(network)
-    torch._dynamo.reset()
-    with torch.no_grad():
-        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)(images)
-        torch.testing.assert_close(compiled, network(images), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("dtype", "share", "slope"), [(torch.float32, 3e-7, 1e-6), (torch.bfloat16, 1e-5, 5e-5)], ids=str
 )
@@ -488,245 +399,3 @@ def test_an_odd_number_of_channels_is_left_to_pytorch_in_bf16(cpp, channels):
     in_bf16 = channels == 40 and torch.bfloat16 in cpu.load()
     assert availability.runs_cpp(torch.ones(1), torch.bfloat16, channels) == in_bf16
     assert not availability.runs_cpp(torch.ones(1).double(), torch.float64, channels)
-
-
-def test_without_a_compiler_there_is_no_cpp_and_the_log_says_why(monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not cpu.load.__wrapped__()
-    assert "no-such-compiler" in caplog.text
-    assert not list(tmp_path.rglob("*.so"))
-
-
-def test_a_library_that_is_not_whole_is_compiled_again(monkeypatch, tmp_path):
-    asked = []
-
-    def load_library(path: str) -> None:
-        asked.append(Path(path).read_bytes())
-        if asked[-1] != b"whole":
-            raise OSError("file too short")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cpu, "_compile", lambda compiler, sources, library: None)
-    for content in (b"torn", b"whole"):
-        monkeypatch.setattr(cpu, "_run", lambda command, content=content: _output(command).write_bytes(content))
-        if content == b"torn":
-            cpu._library()
-    monkeypatch.setattr(torch.ops, "load_library", load_library)
-    cpu._load()
-    assert asked == [b"torn", b"whole"]
-
-
-@pytest.fixture
-def compiled(monkeypatch, tmp_path) -> Path:
-    """A library in a cache, compiled by nobody."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cpu, "_compile", lambda compiler, sources, library: None)
-    monkeypatch.setattr(cpu, "_run", lambda command: _output(command).write_bytes(b"whole"))
-    library = cpu._library()
-    monkeypatch.setattr(cpu, "_run", lambda command: _output(command).write_bytes(b"compiled again"))
-    assert cpu._library().read_bytes() == b"whole"
-    return library
-
-
-def _cut(library: Path) -> None:
-    library.write_bytes(b"who")
-
-
-def _flipped(library: Path) -> None:
-    library.write_bytes(b"wholf")
-
-
-def _without_digest(library: Path) -> None:
-    cpu._digest_file(library).unlink()
-
-
-def _digest_is_no_text(library: Path) -> None:
-    cpu._digest_file(library).write_bytes(b"\xff")
-
-
-def _writable_by_others(library: Path) -> None:
-    library.chmod(0o666)
-
-
-def _digest_writable_by_others(library: Path) -> None:
-    cpu._digest_file(library).chmod(0o666)
-
-
-def _of_another_user(library: Path) -> None:
-    if os.getuid() != 0:
-        pytest.skip("only root can give files away")
-    os.chown(library, 12345, -1)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
-@pytest.mark.parametrize(
-    "change",
-    [
-        _cut,
-        _flipped,
-        _without_digest,
-        _digest_is_no_text,
-        _writable_by_others,
-        _digest_writable_by_others,
-        _of_another_user,
-    ],
-)
-def test_a_library_that_is_not_as_it_was_compiled_is_not_loaded(compiled, change):
-    change(compiled)
-    assert cpu._library().read_bytes() == b"compiled again"
-    assert cpu._is_as_compiled(compiled)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
-def test_a_library_is_compiled_once_also_where_new_files_are_the_groups_too(compiled, request):
-    request.addfinalizer(functools.partial(os.umask, os.umask(0o002)))  # as Red Hat and Ubuntu set it
-    compiled.unlink()
-    assert cpu._library().read_bytes() == b"compiled again"
-    assert cpu._is_as_compiled(compiled)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="of owners as POSIX has them")
-def test_a_folder_that_others_can_write_is_not_used(compiled, monkeypatch, tmp_path, caplog):
-    private = tmp_path / "private"
-    private.mkdir(mode=0o700)
-    monkeypatch.setattr(cpu.caches, "private_cache", lambda: private)
-    compiled.parent.chmod(0o777)
-    assert cpu._library() == private / "poolformer" / compiled.name
-    assert "is not used: others can write it" in caplog.text
-    assert "chmod go-w" in caplog.text
-
-
-def test_a_mount_from_which_nothing_can_be_run_is_said_and_nothing_compiled_again(compiled, monkeypatch, caplog):
-    def load_library(path: str) -> None:
-        raise OSError(f"{path}: failed to map segment from shared object")
-
-    monkeypatch.setattr(torch.ops, "load_library", load_library)
-    assert not cpu.load.__wrapped__()
-    assert caplog.text.count("noexec") == 1
-    assert compiled.read_bytes() == b"whole"
-
-
-def _output(command: list[str]) -> Path:
-    return Path(command[command.index("-o") + 1])
-
-
-def test_what_a_compiler_refuses_is_quoted_in_the_log_and_not_kept(monkeypatch, tmp_path, caplog):
-    compiler = tmp_path / "refuses"
-    compiler.write_text("#!/bin/sh\necho 'error: no such standard' >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CXX", str(compiler))
-    assert not cpu.load.__wrapped__()
-    assert "error: no such standard" in caplog.text
-    assert not list(tmp_path.rglob("*.so"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", [torch.float32, pytest.param(torch.bfloat16, marks=EXHAUSTIVE)], ids=str)
-def test_inductor_leaves_cpp_as_it_is(cpp, precision):
-    network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0)
-    images, gradients = torch.randn(4, 3, 32, 32), []
-    fuse(network.to(memory_format=torch.channels_last))
-    torch._dynamo.reset()
-    for called in (network, torch.compile(network, fullgraph=True)):
-        network.zero_grad()
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            called(images).square().sum().backward()
-        gradients.append([parameter.grad for parameter in network.parameters()])
-    rounding = 1e-4 if precision == torch.float32 else 5e-2
-    for compiled, plain in zip(*gradients, strict=True):
-        assert (compiled - plain).abs().max() <= rounding * plain.abs().max().clamp(min=1e-3)
-
-
-@pytest.mark.slow
-def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
-    network, images = create_backbone("poolformer_tiny", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
-    fuse(network)
-    program = torch.export.export(network, (images,))
-    assert "poolformer_cpu.channel_mix.default" in str(program)
-    torch.export.save(program, tmp_path / "fused.pt2")
-    torch.save((images, network(images).detach()), tmp_path / "expected.pt")
-    code = """if True:
-        import torch, poolformer.network.fused
-        images, expected = torch.load("expected.pt")
-        found = torch.export.load("fused.pt2").module()(images).detach()
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    """
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-
-
-def test_a_fused_network_is_exported_for_any_batch():
-    pytest.importorskip("triton")
-    network = create_backbone("poolformer_tiny", num_classes=10).eval().to(DEVICE)
-    images = torch.randn(2, 3, 16, 16, device=DEVICE)
-    expected = network(images[:1]).detach()
-    fuse(network)
-    program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    assert all(f"poolformer.{operator}.default" in str(program) for operator in ("pool_mix", "channel_mix"))
-    torch.testing.assert_close(program.module()(images[:1]).detach(), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_a_fused_network_keeps_less_than_half_and_recomputed_a_quarter(way, precision):
-    if way == "kernels" and DEVICE == "cpu":
-        pytest.skip("Triton's interpreter would take a quarter of a minute")
-    network = create_backbone("poolformer_xs12", num_classes=10).to(DEVICE, memory_format=torch.channels_last)
-    images, kept = torch.randn(4, 3, 48, 48, device=DEVICE), []
-
-    def forward() -> Tensor:
-        with torch.autocast(DEVICE, precision, enabled=precision != torch.float32):
-            return network(images)
-
-    for change in (lambda: None, lambda: fuse(network), network.set_grad_checkpointing):
-        change()
-        kept.append(saved_bytes(forward, network))
-    assert kept[1] < 0.47 * kept[0]
-    assert kept[2] < 0.27 * kept[0]
-    if (
-        way == "cpp" and precision == torch.bfloat16 and precision in cpu.load()
-    ):  # in which fc1 is always computed again
-        assert kept[1] == kept[2]
-
-
-@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
-def test_a_fused_network_has_shapes_on_meta(way, again):
-    """Where sizes and operations are counted without computing anything."""
-    with torch.device("meta"):
-        network, images = create_backbone("poolformer_tiny", num_classes=10), torch.empty(2, 3, 16, 16)
-    fuse(network)
-    network.set_grad_checkpointing(again)
-    logits = network(images)
-    assert (logits.shape, logits.device.type) == ((2, 10), "meta")
-    logits.sum().backward()
-    assert all(parameter.grad.shape == parameter.shape for parameter in network.parameters())
-
-
-def test_a_fused_network_can_be_folded():
-    network, images = create_backbone("poolformer_tiny", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
-    expected = network(images)
-    fuse(network)
-    torch.testing.assert_close(fold(network)(images), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "fused"),
-    [
-        ({}, Fused(12, 12)),
-        ({"mixer": "identity"}, Fused(0, 12)),
-        ({"norm": "layer"}, Fused(0, 0)),
-        ({"residual": False}, Fused(0, 0)),
-        ({"act": "relu"}, Fused(12, 0)),
-        ({"channel_mlp": False}, Fused(12, 0)),
-        ({"mixer": ["pooling", "pooling", "attention", "attention"]}, Fused(4, 12)),
-        ({"layer_scale_init": 0.0}, Fused(12, 12)),
-    ],
-    ids=str,
-)
-def test_halves_that_are_made_otherwise_stay_as_they_are(options, fused):
-    with torch.device("meta"):
-        assert fuse(create_backbone("poolformer_s12", **options)) == fused

@@ -157,6 +157,7 @@ def summarised(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_is_trained(summarised):
     (event,) = events(summarised).Tensors("model/text_summary")
     text = event.tensor_proto.string_val[0].decode()

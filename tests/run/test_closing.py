@@ -33,6 +33,7 @@ def closing_of(done) -> dict[str, str]:
     return {"": headline, **{line[:13].strip(): line[13:] for line in rest}}
 
 
+@pytest.mark.slow
 def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, work):
     (work / "callbacks.yaml").write_text(CALLBACKS)
     three = [*SHORT, "--trainer.max_epochs", "3", "--model.cooldown_epochs", "0", "--trainer.default_root_dir", "r"]
@@ -49,6 +50,7 @@ def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):
     assert said["evaluate"].endswith("--ckpt_path last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["false", "CSVLogger"])
 def test_no_events_are_announced_where_there_are_none(call, work, logger):
     more = ["--trainer.logger.save_dir", "my logs"] if logger == "CSVLogger" else []
@@ -71,6 +73,7 @@ def test_a_run_that_has_not_begun_announces_nothing(call, work, options, why):
     assert not (work / "runs/digits" / LAST).exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_there_before_is_not_taken_for_this_one(call, work):
     assert call("fit", *ONE_EPOCH).code == 0
     before = files(work / "runs/digits")
@@ -87,6 +90,7 @@ def test_what_a_run_is_at_already_names_the_limit_it_has_reached():
     assert said == "Nothing was trained: --trainer.max_steps is 0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["my runs/a (1)", "it's a & b"])
 def test_the_printed_commands_can_be_pasted(call, work, name):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.default_root_dir", name))
@@ -97,6 +101,7 @@ def test_the_printed_commands_can_be_pasted(call, work, name):
     assert shlex.split(said["another mix"])[-1] == f"{name}-identity"
 
 
+@pytest.mark.slow
 def test_checkpoints_beside_the_usual_ones_are_counted(call, work):
     (work / "runs/digits/checkpoints").mkdir(parents=True)
     torch.save({}, work / "runs/digits/checkpoints/other.ckpt")

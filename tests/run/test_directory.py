@@ -91,6 +91,7 @@ def write(folder: Path | str, files: dict[str, str]) -> dict[str, bytes]:
 # ---- what is no run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", [[], ["--trainer.logger", "false"]], ids=["logger", "no logger"])
 def test_a_project_is_trained_in_beside_what_is_there_however_often(call, logger):
     before = write(".", PROJECT)
@@ -129,6 +130,7 @@ def test_a_file_of_somebody_else_is_not_overwritten(call, name, content):
     assert contents(".") == before
 
 
+@pytest.mark.slow
 def test_a_run_s_configuration_in_a_project_is_the_project_s(call, runs):
     write("project", {"src/net.py": "import torch\n"})
     shutil.copy("k1/config.yaml", "project/config.yaml")
@@ -138,6 +140,7 @@ def test_a_run_s_configuration_in_a_project_is_the_project_s(call, runs):
     assert contents("project") == before
 
 
+@pytest.mark.slow
 def test_only_the_files_of_a_run_are_moved(call, runs):
     write("k1", {**PROJECT, "checkpoints/epoch=7.ckpt": "of others"})
     run = {"config.yaml", "hparams.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"}
@@ -172,6 +175,7 @@ def test_predictions_and_results_of_a_run_go_with_it(call, runs):
     assert not {"predictions.csv", "result.json"} & contents("k1").keys()
 
 
+@pytest.mark.slow
 def test_a_run_of_the_version_before_is_a_run(call, runs):
     config = Path("k1/config.yaml")
     lines = config.read_text().splitlines(keepends=True)
@@ -200,6 +204,7 @@ class StartAnother(Callback):
             self.unchanged = before == (contents(self.run_dir), os.stat(self.run_dir).st_mtime_ns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [[], ["--trainer.logger", "false"]], ids=["logger", "no logger"])
 @pytest.mark.parametrize("second", [[], ["--trainer.logger", "false"], ["--ckpt_path", "last"]], ids=" ".join)
 def test_a_second_start_is_refused_and_changes_nothing(call, runs, monkeypatch, first, second):
@@ -225,6 +230,7 @@ def test_a_start_that_fails_leaves_no_folder_behind(call):
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")
 def test_the_lock_is_taken_before_a_logger_of_the_user_s_writes(call, runs):
     Path("csv.yaml").write_text(
@@ -287,6 +293,7 @@ def test_fit_with_a_copied_run_s_configuration_trains_there(call, runs):
 # ---- an interrupted move
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["validate", "fit"])
 def test_a_run_whose_move_was_interrupted_is_found_by_the_printed_command(call, runs, command):
     before = contents("k1")

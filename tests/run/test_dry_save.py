@@ -248,6 +248,7 @@ def test_what_resuming_would_refuse_is_found_when_training_starts(fit):
     assert (code, said) == (2, f"poolformer: error: no checkpoint of this run could be used to resume it: {what}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", [False, True])
 def test_what_is_no_data_only_later_leaves_the_checkpoint_before(fit, hook):
     code, said = fit(callbacks=[("Keeps", {"value": "datetime", "epoch": 1, "hook": hook})], epochs=3)

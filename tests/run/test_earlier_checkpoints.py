@@ -24,6 +24,7 @@ def run_dir(work) -> Path:
     return Path("runs/digits")
 
 
+@pytest.mark.slow
 def test_it_is_resumed(call, run_dir):
     options = ["--ckpt_path", "last", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"]
     done = call("fit", "--config", run_dir / "config.yaml", *options)
@@ -40,6 +41,7 @@ def test_it_is_evaluated(call, run_dir):
     assert "val/top1" in done.out
 
 
+@pytest.mark.slow
 def test_its_configuration_trains_again(call, run_dir):
     done = call("fit", "--config", run_dir / "config.yaml", *ONE_EPOCH)
     assert done.code == 0, done.err

@@ -22,6 +22,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
 def test_a_step_takes_no_new_pages_from_the_system():
     """A fresh piece of memory costs a page fault every 4 KiB, or 2 MiB where pages are huge."""

@@ -88,6 +88,7 @@ def test_a_data_module_of_one_s_own_takes_no_options_of_the_digits(own, call):
     assert (config["trainer"]["max_epochs"], config["num_threads"]) == (310, None)
 
 
+@pytest.mark.slow
 def test_a_run_on_other_data_is_not_called_digits(own_run):
     assert (own_run / BEST).is_file()
     assert not Path("runs/digits").exists()
@@ -97,6 +98,7 @@ def test_a_run_records_its_data_module(own_run):
     assert read(own_run / LAST)[RUN][FACT] == "of_mine.Data"
 
 
+@pytest.mark.slow
 def test_resuming_on_another_data_module_is_said(own_run, call, own):
     (own / "of_mine_too.py").write_text(MODULE.replace("class Data", "class Other"))
     more = ["--config", own_run / "config.yaml", "--data", "of_mine_too.Other", "--data.batch_size", "6"]
@@ -116,6 +118,7 @@ def test_a_checkpoint_of_one_s_own_data_is_not_evaluated_on_the_digits(own_run, 
     )
 
 
+@pytest.mark.slow
 def test_what_is_asked_is_enough(own_run, call):
     for said in (["--data", "of_mine.Data"], ["--config", own_run / "config.yaml"]):
         done = call("validate", *said, "--ckpt_path", own_run / BEST)
@@ -124,6 +127,7 @@ def test_what_is_asked_is_enough(own_run, call):
         assert re.search(r"^data  of_mine\.Data: 12 images, 4 classes$", done.out, re.M) or "root" in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"--data.val": "images"}], ids=["nothing", "a path"])
 def test_a_module_that_remembers_its_options_is_asked_for_too(own, call, options):
     said = ["--data", "of_mine.Data", "--data.remembers", "true", "--trainer.default_root_dir", "a b"]
@@ -133,6 +137,7 @@ def test_a_module_that_remembers_its_options_is_asked_for_too(own, call, options
     assert message.endswith("add --data of_mine.Data, or --config 'a b/config.yaml'")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_say_its_data_is_asked_for(call, work, trained):
     saved = read(trained / LAST)
     for part in ("datamodule_hyper_parameters", RUN, "DigitsData"):
@@ -145,6 +150,7 @@ def test_a_checkpoint_that_does_not_say_its_data_is_asked_for(call, work, traine
     assert call("validate", "--ckpt_path", "old.ckpt", "--data", "DigitsData", "--data.image_size", "8").code == 0
 
 
+@pytest.mark.slow
 def test_a_run_of_python_is_evaluated_on_its_data(call, work, trained):
     """Without the command line, a data module's options do not say its class."""
     saved = read(trained / LAST)
@@ -175,6 +181,7 @@ def lines_of_data(out: str) -> list[str]:
     return re.findall(r"^data  .*$", out, re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the data has 3 classes and the model 10")
 def test_the_data_is_named_beside_the_numbers(call, work, trained):
     digits = "data  poolformer.data.DigitsData: 360 images, 10 classes"

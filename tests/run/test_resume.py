@@ -12,6 +12,7 @@ from poolformer.errors import CheckpointError
 from poolformer.run.resume import plan
 
 
+@pytest.mark.slow
 def test_last_of_the_same_directory_is_the_same_run(trained):
     resume = plan("last", trained)
     assert (resume.path, resume.same_run, resume.from_last) == (trained / LAST, True, True)

@@ -25,6 +25,7 @@ def by_pillow(pixels, box, full, window, size, *, flip=False, kind=BICUBIC):
     return np.asarray(image)[:, ::-1] if flip else np.asarray(image)
 
 
+@pytest.mark.slow
 @as_pillow_13
 def test_random_sizes_crops_and_windows_equal_pillow():
     rng = np.random.default_rng(0)

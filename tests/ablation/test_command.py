@@ -1,0 +1,283 @@
+"""`poolformer ablate` from end to end on two batches of the digits."""
+
+import csv
+import json
+import re
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from ablations import ONE_EPOCH, SHORT, made, planned, scalars, write_files
+from forked import Started
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.ablation.rows import BASE
+from poolformer.ablation.runs import Result
+from poolformer.cli import dispatch as cli
+from poolformer.cli.training import check_start
+from poolformer.errors import PoolformerError
+
+MISTAKES = [
+    (["--rows", "bass"], "there is no row, file or mixer 'bass'. Did you mean 'base'?"),
+    (["--rows", "base", "base"], "--rows: base more than once"),
+    (["--rows", "relu", "base"], "there is no row, file or mixer 'relu'. Did you mean 'act-relu' or 'relu.yaml'?"),
+    (["--rows", "idenity"], "there is no row, file or mixer 'idenity'. Did you mean 'identity' or 'identity.yaml'?"),
+    (["--rows", "identity", "identity.yaml"], "--rows: identity more than once (a file's row has its name without"),
+    (
+        ["--rows", "base", "--trainer.max_epochs", "2"],
+        "there is no --trainer.max_epochs; flags for every fit stand behi",
+    ),
+    (["--row", "base"], "there is no --row; flags"),
+    (["--out", "relu.yaml"], "--out relu.yaml: there is a file of that name"),
+    (["--config", "digts"], "there is no file 'digts'"),
+    (["--jobs", "0"], "--jobs 0: at least one run at a time"),
+    (["--seeds", "-1"], "--seeds -1: integers from 0 to 4294967295"),
+    (["--slurm", "partition=gpu"], "--slurm goes with --launcher submitit"),
+    (["--", "--config", "s12"], "--config is not for every fit; use --config before '--', or a row of your own"),
+    (["--", "--seed_everything=1"], "--seed_everything is not for every fit; use --seeds"),
+    (["--", "--trainer.default_root_dir", "x"], "--trainer.default_root_dir is not for every fit; use --out"),
+    (["--", "--model.mixer=attention"], "--model.mixer replaces what the row depthwise changes; name the rows it goes"),
+    (["--rows", "relu.yaml", "--", "--model", "{act: silu}"], "--model replaces what the row relu changes"),
+    (["--rows", "identity.yaml", "--", "--model.mixer.name", "pooling"], "--model.mixer.name replaces what the row"),
+    (["--rows", "attention", "--", "--model.mixer.head_dim", "8"], "--model.mixer.head_dim replaces what the row"),
+    (["--", "--trainer.fast_dev_run", "true"], "--trainer.fast_dev_run is not for every fit; use --trainer.max_ep"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line_before_anything_starts(call, work, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"poolformer: error: {message}")
+    assert err.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_slurm_parameters_are_pairs(work, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["ablate", "--launcher", "submitit", "--slurm", "gpu"])
+    assert "'gpu' is not KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.fixture
+def finished(work) -> Path:
+    """Runs of two rows and two seeds that are finished with made-up results, in ``out``."""
+    for row, scores in {"base": (0.70, 0.72), "identity.yaml": (0.80, 0.84), "relu.yaml": (0.6, 0.6)}.items():
+        for seed, top1 in enumerate(scores):
+            run = planned(row, seed=seed)
+            made(run)
+            run.save(Result(**{**json.loads((run.directory / "result.json").read_text()), "top1": top1}))
+    return Path("out")
+
+
+ROWS = ["--rows", "base", "identity.yaml", "relu.yaml", "--out", "out", "--seeds", "0", "1"]
+
+
+def test_finished_runs_are_not_run_again_but_shown(call, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    code, out, err = call(*ROWS)
+    assert (code, err) == (0, "")
+    assert out.startswith("runs in out: 6, finished before: 6\n")
+    table = (finished / "table.md").read_text()
+    assert table in out + "\n"
+    assert "| base | 77.2 | 71.00 ± 1.41 (n=2) | 309,178 | 0.93 M | 100 | 2 s |" in table
+    assert "| identity | 74.3 | 82.00 ± 2.83 (n=2) |" in table
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    rows = list(csv.DictReader((finished / "table.csv").read_text().splitlines()))
+    assert [row["row"] for row in rows] == ["base", "identity", "relu"]
+
+
+def test_figures_are_drawn_or_how_to_get_them_is_said(call, finished, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, _ = call(*ROWS)
+    assert code == 0
+    assert "the figures need another package: pip install 'poolformer[plots]'" in out
+    assert not (finished / "top1-macs.png").exists()
+
+
+def test_finished_runs_of_other_settings_end_it_in_one_line(call, finished):
+    code, out, err = call(*ROWS, "--", "--trainer.max_epochs", "3")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "poolformer: error: 'out/base/seed-0' was trained with other settings (trainer.max_epochs 80,"
+    )
+    assert err.count("\n") == 1
+
+
+def test_a_row_that_was_asked_for_and_cannot_be_built_is_a_failure_beside_the_others(call, finished):
+    code, out, _ = call(*ROWS, "--rows", "base", "even.yaml")
+    assert code == 1
+    assert "| base | 77.2 |" in out
+    failed = out[out.index("failed:") :]
+    assert failed.splitlines()[1].startswith("  even: token mixer 'pooling' cannot be built")
+
+
+def test_no_row_that_fits_is_a_failure(call, work):
+    code, out, err = call("--rows", "even.yaml")
+    assert code == 2
+    assert err == "poolformer: error: no row fits\n"
+    assert "even: token mixer 'pooling' cannot be built" in out
+
+
+@pytest.mark.exhaustive
+def test_runs_on_other_numbers_of_devices_are_told(call, finished):
+    run = planned("identity.yaml")
+    run.save(replace(run.result(), devices=4))
+    _, out, _ = call(*ROWS)
+    assert "not under equal conditions: runs on 1 and 4 devices" in out
+    assert "not under" not in call(*ROWS, "--rows", "base", "relu.yaml")[1]
+
+
+def test_what_is_wrong_with_the_base_ends_it_in_one_line(call, finished):
+    code, out, err = call(*ROWS, "--rows", "base", "--", "--model.act", "gelo")
+    assert (code, out) == (2, "")
+    assert err.startswith("poolformer: error: --model.act got 'gelo', but expects gelu or relu or silu")
+
+
+@pytest.mark.slow
+def test_what_every_run_would_fail_by_is_said_once_before_any_starts(call, work):
+    code, out, err = call("--rows", "base", "identity", "--out", "out", "--", "--data.batch_size", "2000")
+    assert (code, out) == (2, "")
+    assert err.startswith("poolformer: error: there are 1437 digits to train on, fewer than one batch of 2000")
+    assert err.count("\n") == 1
+    assert not (work / "out").exists()
+
+
+def test_what_is_wrong_with_a_run_is_found_without_starting_it(work):
+    for option, value, message in (
+        ("--model.num_classes", "3", "the data has 10 classes and the model 3: pass --model.num_classes 10"),
+        ("--data", "FolderData", "FolderData has no train images: pass --data.train PATH"),
+        ("--trainer.strategy", "ddpp", "--trainer.strategy: You selected an invalid strategy name"),
+    ):
+        with pytest.raises(PoolformerError, match=re.escape(message)):
+            check_start("fit", [*planned(BASE, *ONE_EPOCH).arguments, option, value])
+    assert not (work / "out").exists()
+
+
+def test_a_mistake_in_the_base_is_not_said_of_every_row(call, work):
+    code, out, err = call("--rows", "base", "identity", "--", "--model.lr", "-1")
+    assert (code, out) == (2, "")
+    assert err == "poolformer: error: --model.lr got '-1.0', but expects a number from 0 up\n"
+
+
+def test_what_a_run_warned_of_stands_in_its_result_and_under_the_table(call, finished):
+    for row in ("base", "identity.yaml"):
+        run = planned(row)
+        run.save(replace(run.result(), warnings=["of all rows", f"of {run.row}"]))
+    _, out, _ = call(*ROWS, "--rows", "base", "identity.yaml")
+    assert "warned of:\n- all rows: of all rows\n- base: of base\n- identity: of identity\n" in out
+    assert "- base: of base\n" in (finished / "table.md").read_text()
+
+
+@pytest.mark.filterwarnings("always:of 1 epochs")
+def test_a_run_notes_its_warnings(train, work):
+    run = planned(BASE, *SHORT[:6], "--trainer.max_epochs", "1")
+    assert train(run) is None
+    assert any("none is left for the cosine" in text for text in run.result().warnings)
+
+
+def command(*arguments: str, folder: Path) -> Started:
+    return Started("-m", "poolformer", "ablate", *arguments, cwd=folder)
+
+
+@pytest.mark.slow
+def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
+    folder = write_files(tmp_path / "work")
+    rows = ["base", "identity.yaml", "even.yaml", "diverging.yaml", "crashing.yaml", "killed.yaml"]
+    arguments = ["--rows", *rows, "--seeds", "0", "1", "--jobs", "2", "--out", "out", "--", *ONE_EPOCH]
+    process = command(*arguments, folder=folder)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (1, "")
+    for row in ("base", "identity"):
+        top1 = [scalars(folder / f"out/{row}/seed-{seed}", "val/top1")[-1][1] for seed in (0, 1)]
+        shown = re.search(rf"\| {row} \| [\d.]+ \| ([\d.]+) ± ([\d.]+) \(n=2\)", out)
+        assert float(shown[1]) == pytest.approx(50 * sum(top1), abs=0.006)
+        assert float(shown[2]) == pytest.approx(100 * abs(top1[0] - top1[1]) / 2**0.5, abs=0.006)
+    assert "| diverging | - | - | - | - | - | - |" in out
+    failed = out[out.index("failed:\n") :].splitlines()[1:]
+    names = sorted(line.split(":")[0].strip() for line in failed)
+    assert names == sorted(
+        ["even", *(f"{row} seed {n}" for row in ("diverging", "crashing", "killed") for n in (0, 1))]
+    )
+    assert any(line.endswith("its process was killed by signal 9") for line in failed)
+    for name in ("table.md", "table.csv", "top1-macs.png", "top1-params.png"):
+        assert (folder / "out" / name).stat().st_size > 100
+
+
+@pytest.mark.exhaustive
+def test_runs_on_several_devices_are_trained_and_have_their_result_after_a_kill(tmp_path):
+    folder = write_files(tmp_path / "work")
+    devices = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--num_threads", "1"]
+    arguments = ["--out", "out", "--rows", "base", "--", *ONE_EPOCH, *devices]
+    file = folder / "out/base/seed-0/result.json"
+    results = []
+    for _ in range(2):
+        process = command(*arguments, folder=folder)
+        _, err = process.communicate(timeout=200)
+        assert (process.returncode, err) == (0, "")
+        results.append(json.loads(file.read_text()))
+        file.unlink()  # as if killed before it was written
+    assert results[0]["devices"] == 2
+    again = {
+        "train_s": pytest.approx(results[0]["train_s"], rel=0.5),
+        "warnings": [],
+    }  # nothing was trained that warned
+    assert results[1] == {**results[0], **again}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sign", [pytest.param(signal.SIGKILL, marks=pytest.mark.exhaustive), signal.SIGINT], ids=lambda sign: sign.name
+)
+def test_an_ablation_that_is_ended_leaves_no_process_and_goes_on(tmp_path, sign):
+    folder = write_files(tmp_path / "work")
+    epochs = 40
+    arguments = ["--out", "out", "--rows", "base", "--", *SHORT, "--trainer.max_epochs", str(epochs)]
+    last = folder / "out/base/seed-0/checkpoints/last.ckpt"
+    process = command(*arguments, folder=folder)
+    deadline = time.monotonic() + 200
+    while not last.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.send_signal(sign)
+    _, err = process.communicate(timeout=60)
+    if sign == signal.SIGINT:
+        assert process.returncode == 130
+        assert err == "\npoolformer ablate: interrupted; the same command resumes it\n"
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert not (folder / "out/base/seed-0/result.json").exists()
+    if sign == signal.SIGINT:
+        return  # and goes on in the same way
+
+    again = command(*arguments, folder=folder)
+    _, err = again.communicate(timeout=300)
+    assert (again.returncode, err) == (0, "")
+    result = json.loads((folder / "out/base/seed-0/result.json").read_text())
+    assert result["epochs"] == epochs
+    assert not (folder / "out/base/seed-0/previous").exists()
+    events = sorted((folder / "out/base/seed-0").glob("events*"), key=lambda path: path.stat().st_mtime)
+    assert len(events) == 2
+    second = EventAccumulator(str(events[1]))
+    second.Reload()
+    assert second.Scalars("train/loss")[0].step > 0  # not from scratch
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_trains_them_too(tmp_path):
+    pytest.importorskip("submitit")
+    folder = write_files(tmp_path / "work")
+    cluster = ["--launcher", "submitit", "--slurm", "cluster=local", "timeout_min=10"]
+    process = command(*cluster, "--rows", "base", "identity.yaml", "--out", "out", "--", *ONE_EPOCH, folder=folder)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    assert re.search(r"\| identity \| 74.3 \| [\d.]+ \(n=1\)", out)
+    assert (folder / "out/identity/seed-0/checkpoints/last.ckpt").is_file()

@@ -1,0 +1,52 @@
+"""Which logit a label of the data means."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from poolformer.data.labels import Classes, classes_of, logits_of_labels, names_to_learn
+from poolformer.errors import ConfigError
+
+KNOWN = ["ant", "bee", "cat"]
+
+
+def logits(names: list[str] | None, known: list[str] | None = KNOWN, *, count: int = 3, published: bool = False):
+    classes = Classes(names, len(names) if names else count)
+    return logits_of_labels(classes, known, logits=3, has_published_weights=published)
+
+
+def test_the_same_classes_need_no_numbers():
+    assert logits(KNOWN) is None
+    assert logits(["ant", "bee"]) is None  # the first ones
+
+
+def test_another_order_is_compared_by_name():
+    assert logits(["cat", "ant"]) == [2, 0]
+
+
+def test_classes_that_the_network_does_not_know_are_refused():
+    with pytest.raises(ConfigError, match="dog"):
+        logits(["ant", "dog"])
+
+
+def test_without_names_labels_are_positions():
+    assert logits(None) is None
+    assert logits(KNOWN, None) is None
+
+
+def test_a_part_of_the_classes_of_published_weights_is_not_taken_by_position():
+    with pytest.raises(ConfigError, match="Evaluate on all its classes"):
+        logits(["ant", "bee"], None, published=True)
+
+
+def test_the_logits_learn_the_classes_of_the_data_or_keep_what_they_mean():
+    assert names_to_learn(Classes(["b", "a"], 2), ["a", "b"], logits=2) == ["b", "a"]
+    assert names_to_learn(Classes(None, 2), ["a", "b"], logits=2) == ["a", "b"]
+    with pytest.raises(ConfigError, match=r"--model\.num_classes 3"):
+        names_to_learn(Classes(KNOWN, 3), None, logits=2)
+
+
+def test_classes_are_those_that_the_data_module_names():
+    assert classes_of(SimpleNamespace(class_names=KNOWN), logits=3) == Classes(KNOWN, 3)
+    assert classes_of(None, logits=3) == Classes(None, None)
+    assert classes_of(None, logits=0) == Classes(None, 1)

@@ -1,0 +1,188 @@
+"""A network of fused operators is the network that it was."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from poolformer import create_backbone
+from poolformer.bench.measure import saved_bytes
+from poolformer.kernels import cpu
+from poolformer.network.folding import fold
+from poolformer.network.fused import Fused, fuse
+
+pytestmark = pytest.mark.usefixtures("exact_products")
+EXHAUSTIVE = pytest.mark.exhaustive
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "again", [pytest.param(False, id="kept", marks=EXHAUSTIVE), pytest.param(True, id="recomputed")]
+)
+@pytest.mark.parametrize(
+    ("mixer", "fused"), [("pooling", Fused(5, 5)), ("attention", Fused(0, 5))], ids=["pooling", "attention"]
+)
+def test_a_fused_network_trains_like_another(way, mixer, fused, again):
+    plain, other = (create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.2, mixer=mixer) for _ in "ab")
+    for name, parameter in plain.named_parameters():
+        if "scale" in name:
+            torch.nn.init.uniform_(parameter, 0.2, 0.6)
+    other.load_state_dict(plain.state_dict())
+    assert fuse(other) == fused
+    other.set_grad_checkpointing(again)
+    images, logits = torch.randn(2, 3, 16, 16), []
+    for network in (plain, other):
+        torch.manual_seed(3)  # of stochastic depth
+        logits.append(network.to(DEVICE)(images.to(DEVICE)))
+        logits[-1].square().sum().backward()
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-5)
+    for (name, ours), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
+        if not (mixer == "pooling" and name.endswith("norm1.bias")):  # zero but for rounding
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "again", [pytest.param(False, id="kept"), pytest.param(True, id="recomputed", marks=EXHAUSTIVE)]
+)
+def test_a_fused_network_is_compiled_in_one_graph(way, again):
+    network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0).to(DEVICE)
+    images = torch.randn(2, 3, 16, 16, device=DEVICE)
+    fuse(network)
+    network.set_grad_checkpointing(again)
+    gradients = []
+    torch._dynamo.reset()
+    for called in (network, torch.compile(network, backend="aot_eager", fullgraph=True)):
+        network.zero_grad()
+        called(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for compiled, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain)
+
+
+@pytest.mark.slow
+def test_a_fused_network_is_compiled_in_one_graph_for_evaluation(way):
+    """torch 2.9 takes another path through an autograd.Function without gradients."""
+    network = create_backbone("poolformer_tiny", num_classes=10).to(DEVICE).eval()
+    images = torch.randn(2, 3, 16, 16, device=DEVICE)
+    fuse(network)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)(images)
+        torch.testing.assert_close(compiled, network(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [torch.float32, pytest.param(torch.bfloat16, marks=EXHAUSTIVE)], ids=str)
+def test_inductor_leaves_cpp_as_it_is(cpp, precision):
+    network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0)
+    images, gradients = torch.randn(4, 3, 32, 32), []
+    fuse(network.to(memory_format=torch.channels_last))
+    torch._dynamo.reset()
+    for called in (network, torch.compile(network, fullgraph=True)):
+        network.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            called(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    rounding = 1e-4 if precision == torch.float32 else 5e-2
+    for compiled, plain in zip(*gradients, strict=True):
+        assert (compiled - plain).abs().max() <= rounding * plain.abs().max().clamp(min=1e-3)
+
+
+@pytest.mark.slow
+def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
+    network, images = create_backbone("poolformer_tiny", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    fuse(network)
+    program = torch.export.export(network, (images,))
+    assert "poolformer_cpu.channel_mix.default" in str(program)
+    torch.export.save(program, tmp_path / "fused.pt2")
+    torch.save((images, network(images).detach()), tmp_path / "expected.pt")
+    code = """if True:
+        import torch, poolformer.network.fused
+        images, expected = torch.load("expected.pt")
+        found = torch.export.load("fused.pt2").module()(images).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    """
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_fused_network_is_exported_for_any_batch():
+    pytest.importorskip("triton")
+    network = create_backbone("poolformer_tiny", num_classes=10).eval().to(DEVICE)
+    images = torch.randn(2, 3, 16, 16, device=DEVICE)
+    expected = network(images[:1]).detach()
+    fuse(network)
+    program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    assert all(f"poolformer.{operator}.default" in str(program) for operator in ("pool_mix", "channel_mix"))
+    torch.testing.assert_close(program.module()(images[:1]).detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_a_fused_network_keeps_less_than_half_and_recomputed_a_quarter(way, precision):
+    if way == "kernels" and DEVICE == "cpu":
+        pytest.skip("Triton's interpreter would take a quarter of a minute")
+    network = create_backbone("poolformer_xs12", num_classes=10).to(DEVICE, memory_format=torch.channels_last)
+    images, kept = torch.randn(4, 3, 48, 48, device=DEVICE), []
+
+    def forward() -> Tensor:
+        with torch.autocast(DEVICE, precision, enabled=precision != torch.float32):
+            return network(images)
+
+    for change in (lambda: None, lambda: fuse(network), network.set_grad_checkpointing):
+        change()
+        kept.append(saved_bytes(forward, network))
+    assert kept[1] < 0.47 * kept[0]
+    assert kept[2] < 0.27 * kept[0]
+    if (
+        way == "cpp" and precision == torch.bfloat16 and precision in cpu.load()
+    ):  # in which fc1 is always computed again
+        assert kept[1] == kept[2]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+def test_a_fused_network_has_shapes_on_meta(way, again):
+    """Where sizes and operations are counted without computing anything."""
+    with torch.device("meta"):
+        network, images = create_backbone("poolformer_tiny", num_classes=10), torch.empty(2, 3, 16, 16)
+    fuse(network)
+    network.set_grad_checkpointing(again)
+    logits = network(images)
+    assert (logits.shape, logits.device.type) == ((2, 10), "meta")
+    logits.sum().backward()
+    assert all(parameter.grad.shape == parameter.shape for parameter in network.parameters())
+
+
+def test_a_fused_network_can_be_folded():
+    network, images = create_backbone("poolformer_tiny", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    expected = network(images)
+    fuse(network)
+    torch.testing.assert_close(fold(network)(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "fused"),
+    [
+        ({}, Fused(12, 12)),
+        ({"mixer": "identity"}, Fused(0, 12)),
+        ({"norm": "layer"}, Fused(0, 0)),
+        ({"residual": False}, Fused(0, 0)),
+        ({"act": "relu"}, Fused(12, 0)),
+        ({"channel_mlp": False}, Fused(12, 0)),
+        ({"mixer": ["pooling", "pooling", "attention", "attention"]}, Fused(4, 12)),
+        ({"layer_scale_init": 0.0}, Fused(12, 12)),
+    ],
+    ids=str,
+)
+def test_halves_that_are_made_otherwise_stay_as_they_are(options, fused):
+    with torch.device("meta"):
+        assert fuse(create_backbone("poolformer_s12", **options)) == fused

@@ -1,0 +1,73 @@
+"""A mistake is one line that can be printed anywhere."""
+
+import errno
+
+import pytest
+
+from poolformer.errors import (
+    LONGEST_MESSAGE,
+    ConfigError,
+    PoolformerError,
+    describe,
+    of_memory,
+    of_the_system,
+    one_line,
+    printable,
+    printable_lines,
+    suggestion,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"), "'a.jpg': No such file or directory"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", b"a.jpg"), "'a.jpg': No such file or directory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.ENOTCONN, "not connected"), None),  # of a library's own making
+        (OSError("no number"), None),
+    ],
+)
+def test_what_the_system_refuses_is_said_with_its_file(error, said):
+    found = of_the_system(error)
+    assert (str(found) if found else None) == said
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_memory_that_is_not_there_is_a_mistake_of_size(error):
+    assert str(of_memory(error)).startswith("out of memory: take smaller batches or images")
+    assert of_memory(RuntimeError("shapes differ")) is None
+
+
+def test_a_long_message_loses_its_middle():
+    line = one_line(ConfigError("a" * 2000 + "b" * 2000))
+    assert len(line) <= LONGEST_MESSAGE + 5
+    assert (line[0], line[-1]) == ("a", "b")
+    assert " ... " in line
+
+
+def test_what_no_terminal_should_get_is_escaped():
+    assert printable("a\x1b[31m") == "a\\x1b[31m"
+    assert printable_lines("a\x1b\nb") == "a\\x1b\nb"
+
+
+@pytest.mark.parametrize(("error", "said"), [(ValueError("a\nb"), "ValueError: a"), (KeyError(), "KeyError")])
+def test_an_exception_is_its_type_and_first_line(error, said):
+    assert describe(error) == said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("poling", " Did you mean 'pooling'?"),
+        ("s12", " Did you mean 'poolformer_s12'?"),
+        ("xyz", ""),
+    ],
+)
+def test_the_nearest_word_is_suggested(word, said):
+    assert suggestion(word, ["pooling", "identity", "poolformer_s12"]) == said
+
+
+def test_each_mistake_is_one_of_ours():
+    assert issubclass(ConfigError, PoolformerError)
+    assert issubclass(PoolformerError, ValueError)

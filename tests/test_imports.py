@@ -59,6 +59,31 @@ LIGHT = [
     "configs",
     "signals",
 ]
+# Modules without a test file of their name: those that are one thing for a user, and tested as that, each with the
+# file of tests that would fail.
+TESTED_AS_ONE = {
+    "bench/test_data.py": ["bench.baselines"],
+    "bench/test_networks.py": ["bench.engines"],
+    "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
+    "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
+    "data/pixels/test_jpeg_warnings.py": ["data.pixels.jpeg_huffman"],
+    "data/pixels/test_randaugment.py": ["data.pixels.affine", "data.pixels.colour"],  # an operation each, by its name
+    "data/test_batches.py": ["data.preparation"],
+    "data/test_classes.py": ["data.class_folders"],
+    "data/test_loader.py": ["data.ffcv", "data.images", "data.sources"],
+    "data/test_pack.py": ["commands.pack"],
+    "files/test_caches.py": ["data.pixels.jit", "files.folders"],
+    "kernels/test_operators.py": [
+        *("kernels.channel_mix", "kernels.channel_mix_plain", "kernels.channel_mix_triton"),
+        *("kernels.pool_mix", "kernels.pool_mix_plain", "kernels.pool_mix_triton"),
+    ],
+    "run/test_closing.py": ["run.ending"],
+    "run/test_lightning_internals.py": ["cli.lightning_internals"],
+    "run/test_loops.py": ["run.held_checkpoint"],
+    "run/test_signals.py": ["run.waiting"],
+    "test_classifier.py": ["run.machine"],
+    "testing/test_contract.py": ["testing.rules"],
+}
 SLOW_TO_IMPORT = {"torch", "jsonargparse", *HEAVY}
 
 
@@ -174,6 +199,19 @@ def _reachable(module: str, *, at_top: bool = False) -> set[str]:
         seen |= new
         todo.extend(new)
     return seen
+
+
+def test_each_module_has_tests_of_its_name_or_of_the_whole_that_it_is_part_of():
+    tests = Path(__file__).parent
+    elsewhere = [module for modules in TESTED_AS_ONE.values() for module in modules]
+    missing = [
+        module
+        for module in MODULES
+        if not module.endswith(("__init__", "__main__"))
+        and not (tests / FILES[module].relative_to(ROOT)).with_name(f"test_{FILES[module].name}").is_file()
+    ]
+    assert sorted(missing) == sorted(elsewhere)
+    assert [file for file in TESTED_AS_ONE if not (tests / file).is_file()] == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Which samples a process sees in which batch: a function of (seed, epoch), so that none is seen twice or missed."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from .pixels.keyed import shuffled
 class Order:
     """The batches of one process, by sample number; the base of our loaders, which make them.
 
-    Lightning calls `set_epoch`, saves `state_dict` and restores it, so that a run is resumed in mid-epoch with the
-    sample after the last.
+    Lightning calls `set_epoch`, saves `state_dict` and restores it, so that a run resumes in mid-epoch with the sample
+    after the last. In training that is a sample of all processes, so their number and the batch size may be others than
+    before: each sample is then still seen once in the epoch, whose further batches are those that the rest makes.
 
     Args:
         samples: Number of samples.
@@ -48,6 +50,7 @@ class Order:
         self.repeats = False
         self._done = 0
         self._resume: tuple[int, int] | None = None
+        self._origin = _Origin(-1, 0, 0)
 
     @property
     def sampler(self) -> "Order":
@@ -59,41 +62,67 @@ class Order:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Return where the iteration is: {"epoch": ..., "batch": batches handed out}."""
-        return {"epoch": self.epoch, "batch": self._done}
+        """Return where the iteration is: its epoch, and what is handed out of it in batches and in samples of all."""
+        origin = self._origin_of(self.epoch)
+        samples = origin.samples + (self._done - origin.batch) * self._global_batch_size
+        return {"epoch": self.epoch, "batch": self._done, "samples": samples}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after `state`: the next iteration of that epoch leaves out the batches already handed out."""
+        """Resume after `state`: the next iteration of that epoch leaves out what was already handed out."""
         self.epoch, self._done = state["epoch"], state["batch"]
         self._resume = (state["epoch"], state["batch"])
+        # Of a run before samples were counted, the batch size and the number of processes have to be those of now.
+        samples = state.get("samples", state["batch"] * self._global_batch_size)
+        is_of_others = self.shuffle and samples != state["batch"] * self._global_batch_size
+        self._origin = _Origin(state["epoch"], state["batch"], samples) if is_of_others else _Origin(-1, 0, 0)
+
+    @property
+    def _global_batch_size(self) -> int:
+        """Samples in a batch of all processes."""
+        return self.batch_size * self.world
+
+    def _origin_of(self, epoch: int) -> "_Origin":
+        return self._origin if self._origin.epoch == epoch else _Origin(epoch, 0, 0)
 
     def __len__(self) -> int:
-        everywhere = self.samples // self.world
-        return everywhere // self.batch_size if self.shuffle else math.ceil(everywhere / self.batch_size)
+        if not self.shuffle:
+            return math.ceil(self.samples // self.world / self.batch_size)
+        origin = self._origin_of(self.epoch)
+        return origin.batch + (self.samples - origin.samples) // self._global_batch_size
 
     def begin(self) -> int:
         """Start an iteration of the epoch and return its first batch; to be called when that is asked for."""
         first = 0
         if self._resume is not None:
-            if self._resume[0] == self.epoch and self._resume[1] < len(self):
-                first = self._resume[1]
+            epoch, batch = self._resume
+            if epoch == self.epoch and (batch < len(self) or epoch == self._origin.epoch):
+                first = batch
             self._resume = None
         self._done = first
         return first
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the samples of an epoch on this rank, in order, int64."""
+        """Return the samples of an epoch on this rank, in order, int64; of a resumed one, those that were left."""
         if not self.shuffle:
             return np.arange(self.rank, self.samples, self.world)
-        share = len(self) * self.batch_size
+        first = self._origin_of(epoch).samples
+        whole = (self.samples - first) // self._global_batch_size * self._global_batch_size
         order = shuffled(self.samples, seed=self.seed, epoch=0 if self.repeats else epoch)
-        return order[self.rank : share * self.world : self.world]
+        return order[first : first + whole][self.rank :: self.world]
 
     def batch_indices(self, batch: int) -> list[int]:
         """Return the samples of a batch of this epoch, by number."""
         return self.batch_of(self.order(self.epoch), batch).tolist()
 
     def batch_of(self, order: np.ndarray, batch: int) -> np.ndarray:
-        """Return the samples of a batch out of those of an epoch."""
-        start = batch * self.batch_size
+        """Return the samples of a batch of this epoch, out of what `order` has returned."""
+        start = (batch - self._origin_of(self.epoch).batch) * self.batch_size
         return order[start:] if batch == len(self) - 1 else order[start : start + self.batch_size]
+
+
+class _Origin(NamedTuple):
+    """Where in an epoch batches of this size, by this number of processes, begin."""
+
+    epoch: int
+    batch: int
+    samples: int

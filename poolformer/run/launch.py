@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ import torch
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
+    LSFEnvironment,
     MPIEnvironment,
     SLURMEnvironment,
+    TorchElasticEnvironment,
 )
 from torch.distributed import TCPStore
 
@@ -207,19 +209,24 @@ def _number(devices: Any) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def cluster_environment(launch: Launch | None) -> ClusterEnvironment | None:
-    """Return how Lightning is to find the other processes, where it would not choose rightly by itself."""
-    if launch is not None and launch.launcher == "mpirun":
-        return MPIEnvironment()  # inside of a SLURM job Lightning would take that for the launcher
-    if launch is None and SLURMEnvironment.detect():
-        return LightningEnvironment()  # in a batch script: nobody but Lightning starts further processes
-    if launch is None or launch.launcher != "srun":
-        return None
-    if launch.per_node:
-        # Lightning insists on it, also where --ntasks alone is clear.
-        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(launch.per_node))
-    # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
-    return SLURMEnvironment(auto_requeue=False)
+def cluster_environment(launch: Launch | None) -> ClusterEnvironment:
+    """Return how Lightning is to find the other processes.
+
+    Its own choice takes SLURM for the launcher of mpirun's processes and of a batch script, and warns wherever there is
+    an srun.
+    """
+    if launch is not None and launch.launcher == "srun":
+        if launch.per_node:
+            # Lightning insists on it, also where --ntasks alone is clear.
+            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(launch.per_node))
+        # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
+        return SLURMEnvironment(auto_requeue=False)
+    environments: dict[str, Callable[[], ClusterEnvironment]] = {
+        "torchrun": TorchElasticEnvironment,
+        "jsrun": LSFEnvironment,
+        "mpirun": MPIEnvironment,
+    }
+    return environments[launch.launcher]() if launch else LightningEnvironment()
 
 
 def leave_agents_store(environment: MutableMapping[str, str] | None = None) -> None:

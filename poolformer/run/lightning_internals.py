@@ -13,6 +13,8 @@ from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
+from ..data.order import Order
+
 EvaluationLoop = _EvaluationLoop
 FitLoop = _FitLoop
 TrainingEpochLoop = _TrainingEpochLoop
@@ -26,6 +28,21 @@ def checkpoint_connector(trainer: pl.Trainer) -> Any:
 def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:
     """Return a module's trainer; None where it has none, of which the public name makes an error."""
     return module._trainer
+
+
+def take_length(fit_loop: _FitLoop) -> None:
+    """Have an epoch end where its loader does, whose length is another in an epoch that is resumed by other batches."""
+    trainer, combined, fetcher = fit_loop.trainer, fit_loop._combined_loader, fit_loop._data_fetcher
+    limit = trainer.limit_train_batches
+    if combined is None or fetcher is None or not (isinstance(limit, float) and limit == 1):
+        return
+    lengths = [len(loader) for loader in combined.flattened if isinstance(loader, Order)]
+    if len(combined.flattened) != 1 or lengths in ([], [fit_loop.max_batches]):
+        return
+    combined.limits, fit_loop.max_batches = list(lengths), lengths[0]
+    if isinstance(trainer.val_check_interval, float) and trainer.val_check_batch is not None:
+        trainer.val_check_batch = max(1, int(lengths[0] * trainer.val_check_interval))
+    iter(fetcher)
 
 
 def forget_last_validation(trainer: pl.Trainer) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 
+from ..errors import ConfigError
 from . import lightning_internals as internals
 from .held_checkpoint import EPOCH_END, VALIDATION, HeldCheckpoint, may_change
 from .waiting import StuckLoader, Waiting
@@ -81,6 +82,10 @@ class FitLoop(internals.FitLoop):
             self.trainer.should_stop = False
             self.epoch_loop.only_validates = True
 
+    def on_advance_start(self) -> None:
+        super().on_advance_start()
+        internals.take_length(self)
+
     def on_advance_end(self) -> None:
         if self.epoch_loop.is_whole or not (self.trainer.should_stop and internals.can_stop_early(self)):
             super().on_advance_end()
@@ -127,6 +132,12 @@ class EpochLoop(internals.TrainingEpochLoop):
     def reset(self) -> None:
         super().reset()
         resumes = self.restarting and self.batch_progress.current.ready > 0
+        done, together = self.batch_progress.current.ready, self.trainer.accumulate_grad_batches
+        if resumes and done % together:
+            raise ConfigError(
+                f"the checkpoint is {done} batches into an epoch, which are no whole steps of {together}: pass another "
+                "--trainer.accumulate_grad_batches, or resume from the end of an epoch"
+            )
         self._place = Place.BETWEEN_BATCHES if resumes else Place.ELSEWHERE
         if resumes or self.batch_progress.total.ready == 0:
             self.last_step = self._loops_state()

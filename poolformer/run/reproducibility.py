@@ -67,6 +67,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     left_out = WITHOUT_EFFECT | _NAMED_ELSEWHERE
     common = [name for name in now if name in before and name not in left_out and not name.startswith("_")]
     changed = [name for name in common if not _same(name, before[name], now[name])]
+    if {"batch_size", "devices"} & {*changed} and "batches_per_epoch" in changed:
+        changed.remove("batches_per_epoch")  # follows from them
     for split in ("train", "val"):
         files = f"{split}_files"
         if split in changed and files in common and files not in changed:

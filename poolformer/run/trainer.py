@@ -158,8 +158,7 @@ def plugins(given: Any, if_saving_fails: WhenSavingFails | None, launch: Launch 
     if if_saving_fails is not None and not any(isinstance(plugin, CheckpointIO) for plugin in found):
         found.append(SafeCheckpointIO(if_saving_fails))
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in found):
-        environment = cluster_environment(launch)
-        found += [environment] if environment else []
+        found.append(cluster_environment(launch))
     return found
 
 

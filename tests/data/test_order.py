@@ -45,7 +45,7 @@ def test_an_iteration_goes_on_after_the_last_batch_once():
     order = Order(20, batch_size=4, shuffle=True)
     whole = batches(order)
     order.load_state_dict({"epoch": 0, "batch": 2})
-    assert order.state_dict() == {"epoch": 0, "batch": 2}
+    assert order.state_dict() == {"epoch": 0, "batch": 2, "samples": 8}
     assert batches(order) == whole[2:]
     assert batches(order) == whole
 
@@ -64,3 +64,62 @@ def test_fewer_samples_than_devices_are_refused():
             Order(3, batch_size=1, shuffle=shuffle, world=4)
     with pytest.raises(DataError, match="3 images to evaluate for 4 devices"):
         Order(3, batch_size=1, world=4)
+
+
+def _stopped(samples: int, *, world: int, batch_size: int, steps: int) -> tuple[list[int], dict[str, int]]:
+    """Samples that all ranks have seen in an epoch after some steps, and what a checkpoint keeps of it."""
+    ranks = [Order(samples, batch_size=batch_size, shuffle=True, seed=3, rank=r, world=world) for r in range(world)]
+    for order in ranks:
+        order.set_epoch(2)
+        order.begin()
+        order._done = steps
+    return [sample for order in ranks for batch in range(steps) for sample in order.batch_indices(batch)], ranks[
+        0
+    ].state_dict()
+
+
+def _rest(
+    samples: int, state: dict[str, int], *, world: int, batch_size: int, steps: int | None = None
+) -> tuple[list[int], dict]:
+    seen, states = [], []
+    for rank in range(world):
+        order = Order(samples, batch_size=batch_size, shuffle=True, seed=3, rank=rank, world=world)
+        order.load_state_dict(state)
+        order.set_epoch(2)
+        first = order.begin()
+        last = len(order) if steps is None else first + steps
+        assert first == state["batch"]
+        seen += [sample for batch in range(first, last) for sample in order.batch_indices(batch)]
+        order._done = last
+        states.append(order.state_dict())
+        order.set_epoch(3)
+        assert len(order) == samples // (world * batch_size)  # the next epoch is a whole one
+    assert all(each == states[0] for each in states)
+    return seen, states[0]
+
+
+@pytest.mark.parametrize(("world", "batch_size"), [(4, 16), (2, 16), (8, 16), (1, 64), (3, 7), (1, 1000)])
+def test_an_epoch_is_resumed_by_other_processes_with_each_sample_once(world, batch_size):
+    before, state = _stopped(1000, world=4, batch_size=16, steps=5)
+    after, _ = _rest(1000, state, world=world, batch_size=batch_size)
+    together = before + after
+    assert len(set(together)) == len(together)
+    assert 1000 - len(together) < world * batch_size
+
+
+def test_an_epoch_may_change_hands_more_than_once():
+    before, state = _stopped(1000, world=4, batch_size=16, steps=5)
+    between, state = _rest(1000, state, world=1, batch_size=32, steps=3)
+    after, _ = _rest(1000, state, world=4, batch_size=16)
+    together = before + between + after
+    assert len(before) + len(between) == 5 * 64 + 3 * 32
+    assert len(set(together)) == len(together) > 1000 - 64
+
+
+def test_a_state_of_before_samples_were_counted_is_one_of_the_same_batches():
+    _, state = _stopped(1000, world=4, batch_size=16, steps=5)
+    del state["samples"]
+    after, _ = _rest(1000, state, world=4, batch_size=16)
+    whole, _ = _stopped(1000, world=4, batch_size=16, steps=15)
+    assert len(after) == 10 * 64
+    assert {*after} < {*whole}

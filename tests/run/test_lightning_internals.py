@@ -54,7 +54,7 @@ def test_a_private_function_is_called_as_it_is_defined(function, parameters):
 
 
 OVERRIDDEN = [
-    (_FitLoop, ("run", "on_run_start", "on_advance_end", "state_dict")),
+    (_FitLoop, ("run", "on_run_start", "on_advance_start", "on_advance_end", "state_dict")),
     (
         _TrainingEpochLoop,
         ("reset", "advance", "on_advance_end", "state_dict", "restarted_on_train_batch_end", "update_restart_stage"),

@@ -197,3 +197,37 @@ def test_early_stopping_in_mid_epoch_is_a_place_to_resume(fit):
     assert 0 < last("run")["global_step"] < 3 * QUICK_STEPS
     assert fit("run", *options, "--ckpt_path", "last", base=QUICK) == 0
     assert_same_state("whole", "run")
+
+
+class Seen(Callback):
+    """Notes the samples of each training batch."""
+
+    def __init__(self):
+        self.samples: list[tuple[int, list[int]]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.samples.append((trainer.current_epoch, trainer.train_dataloader.batch_indices(batch_idx)))
+
+    def of_epoch(self, epoch: int) -> list[int]:
+        return [sample for when, samples in self.samples if when == epoch for sample in samples]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options. batch_size")
+@pytest.mark.parametrize("batch_size", [64, 512])
+def test_another_batch_size_in_mid_epoch_shows_each_image_once(fit, batch_size):
+    before, after = Seen(), Seen()
+    assert fit("run", callbacks=[before, SignalAt("training", 7)]) == 143  # 5 steps of 256 an epoch
+    assert fit("run", "--ckpt_path", "last", "--data.batch_size", batch_size, callbacks=[after]) == 0
+    together = before.of_epoch(1) + after.of_epoch(1)
+    assert len(set(together)) == len(together) > 1437 - batch_size
+    assert len(after.of_epoch(2)) == 1437 // batch_size * batch_size
+    assert len(curves("run")["val/top1"]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options. accumulate")
+def test_steps_that_would_begin_in_their_middle_are_refused(fit, capsys):
+    assert fit("run", callbacks=[SignalAt("training", 7)]) == 143
+    assert fit("run", "--ckpt_path", "last", "--trainer.accumulate_grad_batches", "2") == 2
+    assert "the checkpoint is 3 batches into an epoch, which are no whole steps of 2" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from poolformer.checkpoint.writing import SafeCheckpointIO
@@ -77,8 +78,9 @@ def test_a_run_may_keep_no_checkpoints(tmp_path):
 
 
 def test_a_checkpoint_io_of_the_user_stays_the_only_one():
-    assert [type(each) for each in plugins(TorchCheckpointIO(), "stop")] == [TorchCheckpointIO]
-    assert [type(each) for each in plugins([], "stop")] == [SafeCheckpointIO]
+    assert [type(each) for each in plugins(TorchCheckpointIO(), "stop")] == [TorchCheckpointIO, LightningEnvironment]
+    assert [type(each) for each in plugins([], "stop")] == [SafeCheckpointIO, LightningEnvironment]
+    assert [type(each) for each in plugins(SLURMEnvironment(), None)] == [SLURMEnvironment]
 
 
 def test_more_processes_than_cores_are_refused(tmp_path):

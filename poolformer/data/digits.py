@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import option_ranges
 from ..errors import DataError
+from .copies import pinned
 from .order import Order
 from .pixels.keyed import uniforms
 from .seeding import SeededDataModule
@@ -121,7 +122,7 @@ class Digits:
         if self.shift or self.image_size != images.shape[-1]:
             moves = uniforms(samples, 2, seed=seed, epoch=epoch)
             images = _resampled(images, self.image_size, self.shift * torch.from_numpy(moves).float())
-        return images.expand(-1, 3, -1, -1).contiguous(), self.labels[indices]
+        return pinned(images.expand(-1, 3, -1, -1).contiguous()), pinned(self.labels[indices])
 
 
 class DigitsLoader(Order):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .copies import has_gpu, pinned
 from .order import Order
 from .pixels.transforms import Transform
 from .sources import Source
@@ -70,7 +71,6 @@ class Loader(Order):
         self._handed_out: list[int] = []
         self._left_out: dict[int, str] = {}
         self._in_a_row = 0
-        self._pin = torch.cuda.is_available()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | UnaugmentedBatch]:
         # The body runs at the first batch, not here: Lightning calls iter() before it says which epoch it is.
@@ -120,8 +120,8 @@ class Loader(Order):
         size = transform.image_size
         for batch in range(first, len(self)):
             samples = self.batch_of(order, batch)
-            images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin)
-            labels = torch.from_numpy(self.source.labels[samples])
+            images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=has_gpu())
+            labels = pinned(torch.from_numpy(self.source.labels[samples]))
             draws: list[np.ndarray | None] = [None] * len(samples)
             whole = _Chunk(epoch, transform, batch, samples, images, labels, draws, {}, 0, len(samples))
             for place in range(0, len(samples), CHUNK):

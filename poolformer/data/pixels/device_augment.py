@@ -35,7 +35,7 @@ def augment(images: Tensor, draws: np.ndarray) -> Tensor:
         for kind, is_cubic in {*zip(kinds, cubic, strict=True)}:
             if kind != NONE:
                 chosen = np.flatnonzero((kinds == kind) & (cubic == is_cubic))
-                rows = torch.from_numpy(chosen).to(images.device, non_blocking=True)
+                rows = _on_device(chosen, images.device)
                 names = [OPERATIONS[int(n)] for n in operations[chosen]]
                 images.index_copy_(0, rows, _apply(names, images[rows], arguments[chosen], bool(is_cubic)))
     return images
@@ -61,8 +61,17 @@ def _apply(names: list[str], images: Tensor, arguments: np.ndarray, cubic: bool)
         size = images.shape[2:]
         matrices = [_MATRICES[name](argument, *size) for name, argument in zip(names, arguments, strict=True)]
         return _transform(images, np.array(matrices), cubic)
-    values = torch.from_numpy(arguments).to(images.device, non_blocking=True)
+    values = _on_device(arguments, images.device)
     return _COLOURS[names[0]](images, values[:, None, None, None])
+
+
+def _on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device.
+
+    On a GPU from pinned memory: a copy out of any other waits until the device has done all that it was told.
+    """
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _autocontrast(images: Tensor, _: Tensor) -> Tensor:
@@ -163,7 +172,7 @@ _MATRICES: dict[str, Callable[[float, int, int], tuple[float, ...]]] = {
 def _transform(images: Tensor, matrices: np.ndarray, cubic: bool) -> Tensor:
     """Pillow's Image.transform(AFFINE) by matrices, float64 (n, 6)."""
     height, width = images.shape[2:]
-    a, b, c, d, e, f = torch.from_numpy(matrices).to(images.device, non_blocking=True).T[:, :, None, None]
+    a, b, c, d, e, f = _on_device(matrices, images.device).T[:, :, None, None]
     x = torch.arange(0.5, width, dtype=torch.float64, device=images.device)
     y = torch.arange(0.5, height, dtype=torch.float64, device=images.device)[:, None]
     u, v = a * x + b * y + c, d * x + e * y + f  # (n, H, W)
@@ -177,8 +186,8 @@ def _transform(images: Tensor, matrices: np.ndarray, cubic: bool) -> Tensor:
     lines = _interpolate(near.unbind(3), across[:, None, None])
     new = _interpolate(lines.unbind(2), down[:, None]).clamp(0, 255).to(torch.uint8)
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    fill = torch.tensor([FILL >> shift & 255 for shift in (0, 8, 16)], dtype=torch.uint8)
-    return torch.where(inside[:, None], new, fill.to(images.device, non_blocking=True)[:, None, None])
+    fill = _on_device(np.array([FILL >> shift & 255 for shift in (0, 8, 16)], np.uint8), images.device)
+    return torch.where(inside[:, None], new, fill[:, None, None])
 
 
 def _neighbours(u: Tensor, size: int, taps: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 An upgrade that changes one fails in `tests/run/test_lightning_internals.py`, by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.strategies import DDPStrategy
 
 from ..data.order import Order
 
@@ -81,6 +82,41 @@ def should_validate(epoch_loop: _TrainingEpochLoop, data_fetcher: Any = None) ->
 def skips_validation(epoch_loop: _TrainingEpochLoop) -> bool:
     """Return whether the validation that belongs here was had before the run was stopped."""
     return epoch_loop._skip_next_val
+
+
+def is_logging_point(trainer: pl.Trainer) -> bool:
+    """Return whether this step of training is written to the log: every ``log_every_n_steps``, and the last one."""
+    if gathers_gradients(trainer.fit_loop.epoch_loop):
+        return False
+    return trainer._logger_connector.should_update_logs or bool(trainer.fast_dev_run)
+
+
+def forget_logged(trainer: pl.Trainer, hook: str, names: Iterable[str]) -> None:
+    """Have values that a hook of training logged not be looked at again before it logs them again.
+
+    Not by ``reset``, which copies numbers to the device.
+    """
+    results = trainer.fit_loop.epoch_loop._results
+    for name in names:
+        if (logged := results.get(f"{hook}.{name}")) is not None:
+            logged.has_reset = True
+
+
+def leave_out_sigterm_broadcast(epoch_loop: _TrainingEpochLoop) -> None:
+    """Have a loop not ask before each batch whether Lightning's handler of SIGTERM, which is replaced, was called.
+
+    It can still be sent to a process that is spawned.
+    """
+    epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass
+
+
+def leave_buffers_alone(strategy: DDPStrategy) -> None:
+    """Have a strategy not send the first process's buffers to the others before each step, unless it was told to."""
+    strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
 
 
 def around_fetches(loop: Any, begin: Callable[..., None], end: Callable[..., None]) -> None:

@@ -22,6 +22,8 @@ from ..checkpoint.writing import has_saved
 from ..errors import ConfigError, DataError
 from ..signals import end_after
 from . import loops
+from .lightning_internals import leave_out_sigterm_broadcast
+from .votes import Votes
 from .waiting import Waiting
 
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)
@@ -41,7 +43,8 @@ class StopOnSignal(Callback):
     """Stops on a signal after the step, with a checkpoint of it while training.
 
     Lightning's own handling ends with exit code 0, and Ctrl-C may come in the middle of a step. A second SIGTERM or
-    SIGINT ends the process at once. With several processes, one of them being asked stops all. Signals that are
+    SIGINT ends the process at once. With several processes, one of them being asked stops all, after the step that
+    follows: they agree while it runs, so that none waits for another. Signals that are
     ignored, as nohup has it, or that somebody else listens to are left alone.
 
     A step is one of the optimiser: ``accumulate_grad_batches`` batches, whose gradients no checkpoint holds. Waiting
@@ -54,6 +57,7 @@ class StopOnSignal(Callback):
     def __init__(self, checkpoint: Path | None = None):
         self.checkpoint = checkpoint
         self.waiting = Waiting()
+        self._votes = Votes()
         self._signal = 0
         self._process = 0
 
@@ -62,10 +66,12 @@ class StopOnSignal(Callback):
         if self.checkpoint is not None:
             loops.install(trainer, self)
         epoch_loop = trainer.fit_loop.epoch_loop
+        leave_out_sigterm_broadcast(epoch_loop)
         for loop in (epoch_loop, epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop, trainer.predict_loop):
             self.waiting.watch(loop)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._votes = Votes()  # the groups of processes may be others
         # Until something is trained there is nothing to save. Lightning's handler alone would end with code 0.
         if threading.current_thread() is threading.main_thread() and not self._signal and _is_free(signal.SIGTERM):
             signal.signal(signal.SIGTERM, _leave_at_once)
@@ -95,11 +101,11 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._listen()
-        if self.is_asked(trainer):
+        if self._is_asked_now(trainer):
             self.save_and_leave(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.is_asked(trainer):
+        if self._is_asked_now(trainer):
             self._leave(trainer)  # the epoch's end has just been saved; before the first there is nothing to save
 
     def on_validation_batch_start(
@@ -157,9 +163,13 @@ class StopOnSignal(Callback):
                 os.write(2, f"\n{name}: stopping after this step; SIGTERM or Ctrl-C ends it at once\n".encode())
 
     def is_asked(self, trainer: pl.Trainer) -> bool:
-        """Return whether a signal has come, to any of the ranks; all have to ask."""
+        """Return whether a signal has come, to any of several ranks before it was asked last; all have to ask."""
         asked = bool(self._signal)
-        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+        return self._votes.call(trainer, asked) if trainer.world_size > 1 else asked
+
+    def _is_asked_now(self, trainer: pl.Trainer) -> bool:
+        asked = bool(self._signal)
+        return self._votes.call_and_wait(trainer, asked) if trainer.world_size > 1 else asked
 
     def save_and_leave(self, trainer: pl.Trainer) -> None:
         """Save where something is trained, and raise `Stopped`."""

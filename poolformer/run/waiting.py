@@ -30,6 +30,7 @@ class Waiting:
     def __init__(self) -> None:
         self._is_on = False
         self._is_watched = False
+        self._since_s = self._patience_s = 0.0
         self._code = 0
         self.was_stuck = False
 
@@ -39,6 +40,7 @@ class Waiting:
 
     def _begin(self, on_before_fetch: Callable[[Any], None], loop: Any) -> None:
         on_before_fetch(loop)
+        self._since_s = time.monotonic()
         self._is_on = True
 
     def _end(self, on_after_fetch: Callable[[Any], None], loop: Any) -> None:
@@ -46,10 +48,10 @@ class Waiting:
         on_after_fetch(loop)
 
     def end_after(self, seconds: float, code: int) -> None:
-        """Raise `StuckLoader` in the main thread as soon as it waits for a batch, but not within the first seconds."""
+        """Raise `StuckLoader` in the main thread when it has waited so long for a batch, but not within that time."""
         if _WAKE is None or self._is_watched:
             return
-        self._is_watched, self._code = True, code
+        self._is_watched, self._code, self._patience_s = True, code, seconds
         signal.signal(_WAKE, self._wake)
         # Not `threading.Thread`: this is called by signal handlers, which may have interrupted the start of another.
         _thread.start_new_thread(self._keep_waking, (seconds, threading.main_thread().ident, _WAKE))
@@ -66,6 +68,7 @@ class Waiting:
             time.sleep(_AGAIN_S)
 
     def _wake(self, signum: int, frame: FrameType | None) -> None:
-        if self._is_on and self._is_watched:
+        # Several processes have one more step to go: a batch that comes is not to be taken for one that does not.
+        if self._is_on and self._is_watched and time.monotonic() - self._since_s >= self._patience_s:
             self._is_on, self.was_stuck = False, True
             raise StuckLoader(self._code)

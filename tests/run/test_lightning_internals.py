@@ -18,6 +18,7 @@ from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 
 import poolformer
@@ -38,6 +39,7 @@ SIGNATURES = [
     (_TrainingEpochLoop.on_advance_end, ["self", "data_fetcher"]),
     (_TrainingEpochLoop._should_check_val_fx, ["self", "data_fetcher"]),
     (_TrainingEpochLoop._should_accumulate, ["self"]),
+    (_TrainingEpochLoop._broadcast_sigterm_tensor, ["self"]),
     (_TrainingEpochLoop._num_ready_batches_reached, ["self"]),
     (_TrainingEpochLoop._on_before_fetch, ["self"]),
     (_TrainingEpochLoop._on_after_fetch, ["self"]),
@@ -82,6 +84,9 @@ def test_private_attributes_are_there(tmp_path):
     assert loop._data_fetcher is None
     assert loop.epoch_loop._skip_next_val is False
     assert loop.epoch_loop._batches_that_stepped == 0
+    assert loop.epoch_loop._results == {}
+    assert isinstance(type(trainer._logger_connector).should_update_logs, property)
+    assert DDPStrategy(static_graph=True)._ddp_kwargs == {"static_graph": True}
     assert pl.LightningModule()._trainer is None
     logger = TensorBoardLogger(tmp_path, purge_step=3)
     assert (logger._experiment, logger._kwargs) == (None, {"purge_step": 3})

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.data import AttributeDict
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -37,10 +38,11 @@ from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, par
 from .run import resumed
 from .run.facts import RUN
 from .run.lightning_internals import trainer_of
-from .run.machine import compute_as_asked
+from .run.machine import compute_as_asked, fuses_adamw
 from .run.metrics import metrics_of
 from .run.reproducibility import seed_draws
 from .run.schedule import check_end, schedule_of
+from .run.training_curve import TrainingCurve
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -164,6 +166,7 @@ class ImageClassifier(pl.LightningModule):
         self.loaded = Saved()
         self._before: dict[str, Any] = {}
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._curve = TrainingCurve()
         self.val_metrics = metrics_of(num_classes, prefix="val/")
         self.test_metrics = metrics_of(num_classes, prefix="test/")
 
@@ -176,9 +179,11 @@ class ImageClassifier(pl.LightningModule):
         assert targets is not None
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
-        self.log("train/loss", loss, prog_bar=True)
+        values = {"train/loss": loss.detach()}
         if not self.augment.mixes:
-            self.log("train/top1", (logits.argmax(1) == targets.argmax(1)).float().mean())
+            values["train/top1"] = (logits.argmax(1) == targets.argmax(1)).float().mean()
+        if (trainer := trainer_of(self)) is not None:
+            self._curve.note(trainer, batch_idx, values)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -219,11 +224,15 @@ class ImageClassifier(pl.LightningModule):
         """Return the name of a class, its number where the data had no name for it."""
         return self._preparation.name_of(label, self.class_names)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what logs the values of the steps."""
+        return [] if self._curve in self.trainer.callbacks else [self._curve]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
         schedule = schedule_of(self.trainer, self.hparams)
         groups = parameter_groups(self.backbone, self.hparams.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=schedule.peak_lr)
+        optimizer = torch.optim.AdamW(groups, lr=schedule.peak_lr, fused=fuses_adamw(self.trainer))
         # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
         return {
             "optimizer": optimizer,
@@ -310,6 +319,7 @@ class ImageClassifier(pl.LightningModule):
             self._before = resumed.before(checkpoint)
             self.seed = resumed.seed_of(checkpoint, asked=self.seed)
             resumed.set_weight_decay(checkpoint, self.hparams.weight_decay)
+            resumed.set_fused(checkpoint, fuses_adamw(trainer))
         self.class_names = self.loaded.class_names or self.class_names
 
 

@@ -80,8 +80,7 @@ TESTED_AS_ONE = {
     "run/test_closing.py": ["run.ending"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],
-    "run/test_signals.py": ["run.waiting"],
-    "test_classifier.py": ["run.machine"],
+    "run/test_steps.py": ["run.profiling", "run.votes"],
     "testing/test_contract.py": ["testing.rules"],
 }
 SLOW_TO_IMPORT = {"torch", "jsonargparse", *HEAVY}

@@ -1,7 +1,6 @@
 """What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
 
 import csv
-import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -17,12 +17,13 @@ from torch import Tensor
 from ..files.atomic_write import atomic_write
 from ..network.complexity import Complexity, count
 from .directory import HEADLINE
+from .lightning_internals import is_logging_point
 
 
 class Throughput(Callback):
     """Logs ``throughput/images_per_s``: training images of all devices a second, loading included.
 
-    Taken over windows of ``log_every_n_steps`` batches inside an epoch; evaluation does not count.
+    Taken over the steps since the last point in the same epoch; evaluation does not count.
 
     Attributes:
         images: Training images of the whole run, restarts included: checkpoints keep the count.
@@ -69,17 +70,18 @@ class Throughput(Callback):
         self.images += images
         self.steps_s += now_s - self._last_s
         self._last_s = now_s
-        self._batches += 1
         self._window += images
-        pl_module.log("throughput/images_per_s", self._window / (now_s - self._window_s), batch_size=len(batch[0]))
-        if self._batches >= (trainer.log_every_n_steps or math.inf):  # 0 is never, in Lightning
+        if is_logging_point(trainer):
+            # As a tensor of the host: of a number Lightning makes one on the device, for which the host would wait.
+            rate = torch.tensor(self._window / (now_s - self._window_s))
+            pl_module.log("throughput/images_per_s", rate, batch_size=len(batch[0]))
             self._restart()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()
 
     def _restart(self) -> None:
-        self._batches, self._window = 0, 0
+        self._window = 0
         self._window_s = self._last_s = time.perf_counter()
 
 

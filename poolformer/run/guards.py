@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoint.writing import remove_unfinished
 from ..errors import ConfigError, RunError
 from ..files.folders import existing_folder, probe
+from .lightning_internals import is_logging_point
 
 _STATES = 3  # best, last, and the one that is being written
 _MIB = 2**20
@@ -81,7 +82,7 @@ class FiniteTraining(Callback):
 
     def __init__(self, checkpoints: Path):
         self.checkpoints = checkpoints
-        self._broken: Tensor | None = None
+        self._sum: Tensor | None = None
         self._infinite_by_design: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,15 +91,15 @@ class FiniteTraining(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Kept on the device: asking at every batch would make the host wait for it.
-        broken = ~torch.isfinite(outputs["loss"].detach())
-        self._broken = broken if self._broken is None else self._broken | broken
-        if (batch_idx + 1) % (trainer.log_every_n_steps or 50) == 0:  # 0 is never, in Lightning
-            self._check(trainer, self._broken, "the loss is")
+        # Kept on the device, 0 until a loss is not finite: asking at every batch would make the host wait for it.
+        loss = outputs["loss"].detach()
+        self._sum = torch.add(torch.zeros_like(loss) if self._sum is None else self._sum, loss, alpha=0)
+        # log_every_n_steps 0 is never, in Lightning.
+        if is_logging_point(trainer) if trainer.log_every_n_steps else (batch_idx + 1) % 50 == 0:
+            self._check_losses(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._broken is not None:
-            self._check(trainer, self._broken, "the loss is")
+        self._check_losses(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -107,6 +108,10 @@ class FiniteTraining(Callback):
         tensors = ((name, each) for name, each in state if name not in self._infinite_by_design)
         broken = _not_finite(chain(tensors, _optimizer_states(trainer, pl_module)), pl_module.device)
         self._check(trainer, bool(broken), f"{broken[0] if broken else 'a tensor of another device'} is")
+
+    def _check_losses(self, trainer: pl.Trainer) -> None:
+        if self._sum is not None:
+            self._check(trainer, ~torch.isfinite(self._sum), "the loss is")
 
     def _check(self, trainer: pl.Trainer, broken: Tensor | bool, what: str) -> None:
         found = bool(broken)

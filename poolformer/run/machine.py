@@ -4,12 +4,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from ..errors import ConfigError, describe
 from ..network.fused import fuse, fusing_pays
 from ..network.recomputing import recompute
+from .lightning_internals import leave_buffers_alone
 
 
 def compute_as_asked(backbone: nn.Module, options: Any, trainer: pl.Trainer) -> None:
@@ -31,6 +33,8 @@ def compute_as_asked(backbone: nn.Module, options: Any, trainer: pl.Trainer) -> 
         recompute(backbone)
     if options.compile:
         compile_in_place(backbone, device=device)
+    if trainer.state.fn == "fit":
+        keep_buffers_apart(trainer.strategy, backbone)
 
 
 def fuse_blocks(backbone: nn.Module, *, device: torch.device, precision: str) -> None:
@@ -52,6 +56,25 @@ def fuse_blocks(backbone: nn.Module, *, device: torch.device, precision: str) ->
         rank_zero_info(f"fused operators mix the tokens of {tokens} blocks and the channels of {channels}")
     else:
         rank_zero_warn("--model.fused changes nothing: there is no fused operator for the blocks of this backbone")
+
+
+def keep_buffers_apart(strategy: Strategy, backbone: nn.Module) -> None:
+    """Have DDP not send buffers from process to process before each step where the backbone has none that may change.
+
+    The classifier's own are constants. A backbone's may be running statistics, such as those of a BatchNorm: with DDP's
+    default all processes have those of the first one, which are the ones that are saved, and so evaluate one network.
+    """
+    if isinstance(strategy, DDPStrategy) and next(backbone.buffers(), None) is None:
+        leave_buffers_alone(strategy)
+
+
+def fuses_adamw(trainer: pl.Trainer) -> bool | None:
+    """Return whether AdamW is to run in one fused kernel, which asks nothing of the host for each parameter.
+
+    On GPUs. On a CPU it would change the digits of a run for no wait less; None is PyTorch's default. Nor with fp16:
+    Lightning clips no gradients of an optimiser that takes the loss scale off by itself.
+    """
+    return True if trainer.strategy.root_device.type == "cuda" and trainer.precision != "16-mixed" else None
 
 
 def compile_in_place(backbone: nn.Module, *, device: torch.device) -> None:

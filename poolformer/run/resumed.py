@@ -43,6 +43,12 @@ def set_weight_decay(checkpoint: Mapping[str, Any], weight_decay: float) -> None
             group["weight_decay"] = weight_decay
 
 
+def set_fused(checkpoint: Mapping[str, Any], fused: bool | None) -> None:
+    """Write into a checkpoint whether its optimiser runs in one kernel, which is a matter of the device of now."""
+    for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
+        group["fused"] = fused
+
+
 def say_changes(trainer: pl.Trainer, before: dict[str, Any], options: Mapping[str, Any], *, seed: int) -> None:
     """Say which options of a resumed run are others than it had before, and give the optimiser those of now.
 

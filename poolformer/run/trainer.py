@@ -8,9 +8,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import ClusterEnvironment
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
 from ..errors import ConfigError
@@ -22,6 +23,7 @@ from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
 from .monitors import WatchedMetrics
+from .profiling import NoProfiler
 from .resume import Resume
 from .same_run import SameRun
 from .stopping import StopAfterSteps, StopOnSignal, WholeSteps
@@ -86,7 +88,8 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     if launch is not None:
         options |= launch.devices(options)
     callback_rules.check(options["callbacks"] or [])
-    options["precision"] = options["precision"] or default_precision(options["accelerator"])
+    asked = options["precision"]
+    options["precision"] = asked or default_precision(options["accelerator"])
     if options["logger"] in (None, True):
         options["logger"] = run.keeps_a_run and _tensorboard(run)
     if options["barebones"]:
@@ -96,11 +99,14 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     if run.keeps_a_run:
         extra += callbacks_of_a_run(run, logs=bool(options["logger"]))
         if options["max_steps"] != -1:
-            extra.append(StopAfterSteps(options["max_steps"]))
+            extra.insert(0, StopAfterSteps(options["max_steps"]))
             options["max_steps"] = -1
     else:
         extra.append(StopOnSignal())
     trainer = instantiate(options, extra)
+    _tune(trainer)
+    if trainer.strategy.root_device.type == "cuda":
+        _use_tf32(asked)
     cores = os.cpu_count() or 1
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > max(8, 2 * cores):
         raise ConfigError(
@@ -160,6 +166,21 @@ def plugins(given: Any, if_saving_fails: WhenSavingFails | None, launch: Launch 
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in found):
         found.append(cluster_environment(launch))
     return found
+
+
+def _tune(trainer: Any) -> None:  # its attributes are declared nowhere
+    # Behind all that may end training with a step, of which there is a point too; Lightning adds a Timer by itself.
+    trainer.callbacks.sort(key=lambda each: 2 * isinstance(each, Checkpoint) + isinstance(each, Throughput))
+    if type(trainer.profiler) is PassThroughProfiler:
+        trainer.profiler = NoProfiler()
+
+
+def _use_tf32(precision: Any) -> None:
+    """Have a GPU multiply in TF32 what is left in fp32, unless that or more is what was asked for."""
+    if precision is not None and str(precision).split("-")[0] in ("32", "64"):
+        return
+    if torch.get_float32_matmul_precision() == "highest":  # PyTorch's default
+        torch.set_float32_matmul_precision("high")
 
 
 def default_precision(accelerator: Any) -> str:

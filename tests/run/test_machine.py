@@ -1,0 +1,38 @@
+"""What the machine does with a network: what DDP sends, and how AdamW runs."""
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from poolformer.backbones import create_backbone
+from poolformer.run.machine import keep_buffers_apart
+from poolformer.run.resumed import set_fused
+
+
+def test_buffers_that_may_change_are_those_of_the_first_process():
+    """Running statistics are saved by the first one, and all have to evaluate with them."""
+    of_constants, of_statistics, told = DDPStrategy(), DDPStrategy(), DDPStrategy(broadcast_buffers=True)
+    keep_buffers_apart(of_constants, create_backbone("poolformer_tiny", num_classes=10))
+    keep_buffers_apart(of_statistics, create_backbone("poolformer_tiny", num_classes=10, norm="batch"))
+    keep_buffers_apart(told, create_backbone("poolformer_tiny", num_classes=10))
+    found = [each._ddp_kwargs for each in (of_constants, of_statistics, told)]
+    assert found == [{"broadcast_buffers": False}, {}, {"broadcast_buffers": True}]
+
+
+def test_a_run_of_a_gpu_is_resumed_on_a_cpu_as_the_cpu_does_it():
+    """Its AdamW is one kernel there, and here PyTorch's default, whose digits do not change."""
+    weights = {name: nn.Linear(3, 3) for name in ("fused", "plain")}
+    weights["plain"].load_state_dict(weights["fused"].state_dict())
+    optimisers = {
+        name: torch.optim.AdamW(layer.parameters(), fused=True if name == "fused" else None)
+        for name, layer in weights.items()
+    }
+    for layer, optimiser in zip(weights.values(), optimisers.values(), strict=True):
+        layer(torch.ones(1, 3)).sum().backward()
+        optimiser.step()
+    checkpoint = {"optimizer_states": [optimisers["fused"].state_dict()]}
+    set_fused(checkpoint, None)
+    optimisers["plain"].load_state_dict(checkpoint["optimizer_states"][0])
+    optimisers["plain"].step()
+    assert optimisers["plain"].param_groups[0]["fused"] is None
+    assert {state["step"].item() for state in optimisers["plain"].state.values()} == {2}

@@ -119,8 +119,9 @@ def test_a_job_goes_back_to_the_queue_before_its_time_is_up_and_ends_when_comple
         _until(lambda before=checkpoint_before: _stamp(checkpoint) != before, seconds=300)
         slurm("scancel", "--batch", f"--signal={signal.SIGUSR1.value}", job)  # as SLURM does with --signal=B:USR1
         _until(lambda: "PENDING" in slurm("squeue", "--noheader", "--format=%T"), seconds=120)
+        time.sleep(3)  # SLURM refuses a job's credential of the same second
         slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # it waits two minutes otherwise
-    _until(lambda: not slurm("squeue", "--noheader"), seconds=300)
+    _until(lambda: re.search("JobState=(COMPLETED|FAILED)", slurm("scontrol", "show", "job", job)), seconds=300)
     log = (tmp_path / "log").read_text()
     assert log.count("goes back to the queue and resumes") == 2
     assert "after 6 epochs" in log

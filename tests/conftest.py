@@ -215,6 +215,31 @@ def fit(tmp_path, monkeypatch):
         signal.signal(signum, handler)
 
 
+@pytest.fixture(scope="session")
+def s3_process():
+    """A server for all tests of a process."""
+    for package in ("moto", "s3fs"):
+        pytest.importorskip(package, reason="no S3 server here: pip install 'poolformer[test]'")
+    from s3_server import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_process, monkeypatch):
+    """A server of S3 with an empty bucket, where s3:// leads in this test."""
+    import fsspec
+
+    for name, value in s3_process.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_process.fault, s3_process.bucket = None, f"bucket-{time.time_ns()}"
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(s3_process.bucket)
+    yield s3_process
+    s3_process.fault = None
+
+
 def _as_ini(entry_points: Mapping[str, Mapping[str, str]]) -> str:
     lines = []
     for group, points in entry_points.items():

@@ -80,6 +80,7 @@ TESTED_AS_ONE = {
     "run/test_closing.py": ["run.ending"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],
+    "run/test_spool.py": ["files.shown", "run.mirror"],
     "run/test_steps.py": ["run.profiling", "run.votes"],
     "testing/test_contract.py": ["testing.rules"],
 }

@@ -1,5 +1,6 @@
 """Writing checkpoints so that under a checkpoint's name there is always a whole one, whatever dies when."""
 
+import io
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ..errors import RunError, describe
 from ..files.atomic_write import atomic_write
+from ..files.paths import is_url
+from ..files.store import Store, StoreError
 from .plain_values import NotPlainError, made_plain, said_of
 
 _UNFINISHED = re.compile(r"\..+\.ckpt\.\d+(-[0-9a-f]+)?\.tmp")
@@ -43,12 +46,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             RunError: It cannot be written, and training is to end then.
         """
-        path = Path(path)
+        path = str(path) if is_url(path) else Path(path)
         self.saved = False
         try:
             _write(made_plain(checkpoint), path)
             self.saved = True
-        except (OSError, RuntimeError, NotPlainError) as error:  # PyTorch makes the second of the first
+        except (OSError, RuntimeError, NotPlainError, StoreError) as error:  # PyTorch makes the second of the first
             cause = said_of(error) if isinstance(error, NotPlainError) else describe(system_error(error) or error)
             message = f"'{path}' cannot be written ({cause}); what was there before is kept"
             if self.if_saving_fails == "stop":
@@ -62,7 +65,15 @@ def has_saved(trainer: pl.Trainer) -> bool:
     return bool(trainer.strategy.broadcast(saved))
 
 
-def _write(checkpoint: dict[str, Any], path: Path) -> None:
+def _write(checkpoint: dict[str, Any], path: str | Path) -> None:
+    if isinstance(path, str):  # of a callback of the user's own, at a URL that is not the run's
+        folder, _, name = path.rpartition("/")
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        size = buffer.tell()
+        buffer.seek(0)
+        Store(folder).send(buffer, size, name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         torch.save(checkpoint, file)

@@ -12,6 +12,7 @@ from ..files import paths
 from ..run import config as run_config
 from ..run import earlier_runs
 from ..run import files as run_files
+from ..run.places import Places
 from . import data_section, user_classes
 from .model_section import without_foreign_mixers
 
@@ -24,6 +25,7 @@ class Asked:
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         arguments: What stood behind it on the command line.
+        places: What stands for URLs while the command runs.
 
     Attributes:
         flags: Its arguments without the configuration files.
@@ -36,9 +38,9 @@ class Asked:
         ConfigError: A file cannot be read, or a class that is asked for cannot be imported.
     """
 
-    def __init__(self, verb: str, arguments: list[str]):
-        self.verb = verb
-        self.flags, self.files = _split_configs(arguments)
+    def __init__(self, verb: str, arguments: list[str], places: Places | None = None):
+        self.verb, self.places = verb, places or Places()
+        self.flags, self.files = _split_configs(arguments, self.places)
         self.contents = without_foreign_mixers([self._read(file) for file in self.files], self.flags)
         user_classes.check(self.read_files, self.flags)
         self.data_class = data_section.chosen_class(self.contents, self.flags)
@@ -47,8 +49,9 @@ class Asked:
     def _read(self, file: Path) -> dict[str, Any]:
         """Read a configuration; that of a run means the directory that it is in."""
         content = read_config(file)
-        if file.name == run_config.NAME and run_config.is_of_a_run(file) and run_files.is_run(file.parent):
-            asked = self._last_value("--trainer.default_root_dir")
+        url = self.places.url_of(file.parent)
+        if file.name == run_config.NAME and run_config.is_of_a_run(file) and (url or run_files.is_run(file.parent)):
+            asked = self._last_value("--trainer.default_root_dir") or url
             return run_config.in_its_place(content, file, run_dir=asked and os.path.expanduser(asked))
         return content
 
@@ -91,6 +94,11 @@ class Asked:
         return bool({"-h", "--help"} & set(self.flags))
 
     @property
+    def wants_no_run(self) -> bool:
+        """Whether all that is wanted is an answer, so that nothing has to be locked or written."""
+        return self.wants_help or any(word.startswith("--print_config") for word in self.flags)
+
+    @property
     def takes_defaults_of_digits(self) -> bool:
         """Whether ``fit`` has no configuration and no other data: then digits.yaml holds."""
         return self.verb == "fit" and not self.files and self.data_named in (None, DIGITS)
@@ -116,7 +124,7 @@ class Asked:
         return run_name(self.files)
 
 
-def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
+def _split_configs(arguments: list[str], places: Places) -> tuple[list[str], list[Path]]:
     """Split the arguments into flags and configuration files, packaged names replaced by their files."""
     flags, files = [], []
     words = iter(arguments)
@@ -128,7 +136,7 @@ def _split_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
         text = value if equals else next(words, None)
         if text is None:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        file = paths.local(text, option)
+        file = str(places.config(text)) if paths.is_url(text) else paths.local(paths.without_scheme(text), option)
         if Path(file).name == run_config.NAME:
             earlier_runs.recover(Path(file).parent)
         files.append(find_config(file))

@@ -14,6 +14,7 @@ from ..checkpoint.writing import WhenSavingFails
 from ..configs import default_config, is_overlay
 from ..errors import ConfigError
 from ..files import paths
+from ..files.shown import shown
 from ..network.frame_options import built_options
 from ..run import config, provenance, same_run
 from ..run.launch import launched, launches_itself
@@ -46,15 +47,36 @@ def add_process_options(parser: LightningArgumentParser) -> None:
 
 def complete(options: Namespace, asked: Asked) -> None:
     """Write out ``~`` in every path, refuse what is no path of this machine, and choose the run's directory."""
+    _stand_in_for_urls(options, asked)
     _expand_paths(options)
     if options.trainer.default_root_dir is None:
         options.trainer.default_root_dir = str(_run_dir(options, asked))
 
 
+def _stand_in_for_urls(options: Namespace, asked: Asked) -> None:
+    """Have directories and files of this machine stand for the URLs of a run and of a checkpoint."""
+    trainer, given = options.trainer, options.get("ckpt_path")
+    if trainer.default_root_dir is not None and paths.is_url(trainer.default_root_dir):
+        trains = asked.verb == "fit" and not trainer.fast_dev_run and not trainer.barebones
+        trainer.default_root_dir = str(
+            asked.places.run_dir(
+                os.fspath(trainer.default_root_dir),
+                keeps=trains and not asked.wants_no_run,
+                writes=asked.verb == "predict",
+                named=given,
+            )
+        )
+        paths.each_text(trainer, asked.places.of_trainer)
+    if given is not None and paths.is_url(given):
+        options.ckpt_path = str(asked.places.checkpoint(os.fspath(given)))
+
+
 def _expand_paths(options: Namespace) -> None:
-    for name in ("trainer.default_root_dir", "ckpt_path", "model.pretrained"):
+    for name in ("trainer.default_root_dir", "ckpt_path"):
         if options.get(name) is not None:
-            options[name] = paths.local(options[name], f"--{name}")
+            options[name] = paths.local(paths.without_scheme(os.fspath(options[name])), f"--{name}")
+    if options.model.pretrained is not None:
+        options.model.pretrained = paths.local(options.model.pretrained, "--model.pretrained")
     data_options = options.data.get("init_args") if options.get("data") else None
     if data_options and options.data.class_path in provenance.class_paths():
         for name in ("train", "val", "test", "predict"):
@@ -68,6 +90,8 @@ def _run_dir(options: Namespace, asked: Asked) -> Path:
     given = options.get("ckpt_path")
     if asked.verb != "fit" and given and Path(given).resolve().parent.name == "checkpoints":
         # What comes out is put beside the checkpoint that it came from.
+        if asked.places.url_of(Path(given).parent.parent):
+            return Path(given).parent.parent
         return Path(os.path.relpath(Path(given).resolve().parent.parent))
     named = asked.data_named or DIGITS
     alone = default_config().stem if named == DIGITS else re.split(r"[.:/]", named)[-1]
@@ -123,5 +147,5 @@ def save(options: Namespace, path: Path, parser: LightningArgumentParser, *, see
     saved.ckpt_path, saved.seed_everything = None, seed
     for option, value in built_options(saved.model.backbone, saved.model.as_dict()).items():
         saved.model[option] = value
-    dumped = plain_options.without_objects(parser.dump(saved, skip_none=False))
+    dumped = shown(plain_options.without_objects(parser.dump(saved, skip_none=False)))
     path.write_text(config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")

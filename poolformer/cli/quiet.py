@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import printable_lines
+from ..files.shown import shown
 
 
 class _NoAdvertising(logging.Filter):
@@ -17,7 +18,7 @@ class _NoEscapes(logging.Filter):
     """Names in a message may come from a stranger's file, and a terminal does what their escapes say."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = printable_lines(record.getMessage()), ()
+        record.msg, record.args = printable_lines(shown(record.getMessage())), ()
         return True
 
 

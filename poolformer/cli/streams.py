@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from ..errors import printable_lines
+from ..files.shown import shown
 
 _STANDARD = (0, 1, 2)
 
@@ -31,8 +32,9 @@ class Stream:
 
     def write(self, text: str) -> int:
         """Write what can be written of a text."""
-        shown = printable_lines(text) if self.escape else text
-        self._try(lambda stream: stream.write(_encodable(shown, stream)))
+        said = shown(text)
+        said = printable_lines(said) if self.escape else said
+        self._try(lambda stream: stream.write(_encodable(said, stream)))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -14,6 +14,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -29,6 +30,7 @@ from ..run import trainer as run_trainer
 from ..run.directory import locked
 from ..run.ending import Ending
 from ..run.launch import leave_agents_store
+from ..run.places import Places
 from ..run.stopping import Stopped, end_with_launcher
 from . import checkpoint_defaults, data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
@@ -101,7 +103,8 @@ def _started(cli: type["TrainingCLI"], verb: str, arguments: list[str]) -> "Trai
     quieten()
     for name in data.__all__:  # `--data NAME` finds the classes that are imported
         getattr(data, name)
-    return cli(Asked(verb, arguments))
+    with Places() as places:
+        return cli(Asked(verb, arguments, places))
 
 
 class TrainingCLI(OneVerbCLI):
@@ -212,7 +215,10 @@ class TrainingCLI(OneVerbCLI):
             is_auto=self.options.get("ckpt_path") == same_run.AUTO,
         )
         with lightning_refusals.told(vars(self.options.trainer)):
-            return run_trainer.build(self.run_options, self.build_trainer)
+            return run_trainer.build(self.run_options, self._build_trainer)
+
+    def _build_trainer(self, options: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
+        return self.build_trainer(options, [*callbacks, *self.asked.places.callbacks()])
 
     def save_config(self, path: Path) -> None:
         """Write ``config.yaml``; a method, as processes that are spawned get it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError, suggestion
-from ..files.paths import local
+from ..files.paths import is_url, local, without_scheme
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -61,6 +61,11 @@ def local_folder(text: str) -> Path:
     return Path(local_path(text))
 
 
+def checkpoint_path(text: str) -> str:
+    """Read the path or the URL of a checkpoint."""
+    return text if is_url(text) else local_path(without_scheme(text))
+
+
 threads = number(int, "an integer from 0 up", least=0)
 side = number(int, "pixels from 1 to 16384", least=1, most=16384)
 above_0 = number(float, "a number above 0", least=0, above=True)
@@ -69,7 +74,7 @@ share = number(float, "a number above 0, at most 1", least=0, most=1, above=True
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint of a run, and what it may import."""
-    parser.add_argument("checkpoint", metavar="CKPT", type=local_path, help="a checkpoint of a run")
+    parser.add_argument("checkpoint", metavar="CKPT", type=checkpoint_path, help="a checkpoint of a run, or its URL")
     parser.add_argument(
         "--trust",
         metavar="MODULE:NAME",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from ..files.atomic_write import replacing
-from .arguments import CommandParser, add_checkpoint, local_path, share
+from .arguments import CommandParser, add_checkpoint, checkpoint_path, local_path, share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +37,11 @@ def main(argv: list[str]) -> int:
     except ImportError as error:
         raise ConfigError(f"poolformer cam needs the extra cam: pip install 'poolformer[cam]' ({error})") from error
     from ..classifier import load_classifier
+    from ..run.places import Places
 
     paths = [options.checkpoint, *options.beside]
-    classifiers = [load_classifier(path, trusted=options.trust) for path in paths]
+    with Places() as places:
+        classifiers = [load_classifier(places.file(path), trusted=options.trust) for path in paths]
     plt.switch_backend("agg")
     _check_output(options, plt.gcf().canvas.get_supported_filetypes())
     figure, axes = plt.subplots(
@@ -76,7 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     add_checkpoint(parser)
     parser.add_argument("image", metavar="IMAGE", nargs="+", type=local_path, help="image files")
     parser.add_argument(
-        "--beside", metavar="CKPT", action="append", type=local_path, default=[], help="another checkpoint; repeatable"
+        "--beside",
+        metavar="CKPT",
+        action="append",
+        type=checkpoint_path,
+        default=[],
+        help="another checkpoint; repeatable",
     )
     parser.add_argument(
         "--class", dest="label", help="name or number of the class to look for; the likeliest if not given"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError, PoolformerError, describe
 from ..files.atomic_write import beginning, publish
+from ..files.paths import is_url
 from .arguments import CommandParser, above_0, add_checkpoint, local_path
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
       poolformer export runs/s12/checkpoints/best.ckpt s12.safetensors
     """
     options = _parser().parse_args(argv)
-    target = Path(options.file or f"{os.path.splitext(options.checkpoint)[0]}.onnx")
+    beside = os.path.basename(options.checkpoint) if is_url(options.checkpoint) else options.checkpoint
+    target = Path(options.file or f"{os.path.splitext(beside)[0]}.onnx")
     if target.suffix not in _FORMATS:
         raise ConfigError(f"'{target}': the name ends in one of {', '.join(_FORMATS)}")
     if target.suffix == ".safetensors" and (options.batch_size or options.fixed_size):
@@ -67,8 +69,10 @@ def main(argv: list[str]) -> int:
     import torch
 
     from ..classifier import load_classifier
+    from ..run.places import Places
 
-    classifier = load_classifier(options.checkpoint, trusted=options.trust)
+    with Places() as places:
+        classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust)
     with torch.no_grad(), _folder_beside(place) as folder:
         unfinished = folder / f"network{target.suffix}"
         for line in _FORMATS[target.suffix](classifier, unfinished, options):
@@ -102,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         nargs="?",
         type=local_path,
-        help="what to write: .onnx, .pt2 or .safetensors (CKPT's name with .onnx)",
+        help="what to write: .onnx, .pt2 or .safetensors (CKPT's name with .onnx; of a URL, in this directory)",
     )
     parser.add_argument("--batch_size", type=int, help="images of every batch; any number if not given")
     parser.add_argument("--fixed_size", action="store_true", help="fix H and W to the size that the run evaluated at")

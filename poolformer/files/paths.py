@@ -10,7 +10,18 @@ from typing import Any
 from ..errors import ConfigError
 
 _URL = re.compile(r"([\w+.-]+::)*[A-Za-z][\w+.-]+://")  # of two letters at least: C:// is a drive
+_FILE = re.compile(r"file:///")
 _NO_HOME = re.compile(r"~([/\\]|$)")
+
+
+def is_url(text: str | os.PathLike[str]) -> bool:
+    """Return whether an option is a URL that no file of this machine is meant by; ``file:///tmp/x`` is one of those."""
+    return bool(_URL.match(os.fspath(text))) and not _FILE.match(os.fspath(text))
+
+
+def without_scheme(text: str) -> str:
+    """Return a path of this machine that is written as a URL as the path; others as they are."""
+    return text.removeprefix("file://") if _FILE.match(text) else text
 
 
 def local(given: str | os.PathLike[str], option: str) -> str:
@@ -28,7 +39,8 @@ def local(given: str | os.PathLike[str], option: str) -> str:
         raise ConfigError(f"{option} is empty: give a path, or leave the option out")
     if _URL.match(text):
         raise ConfigError(
-            f"{option} {text}: this is a URL; give a path of this machine, as nothing else is read or written"
+            f"{option} {text}: this is a URL; give a path of this machine, as only runs and their checkpoints are read "
+            "and written elsewhere"
         )
     expanded = os.path.expanduser(text)
     if _NO_HOME.match(expanded):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..configs import read_config
 from ..errors import ConfigError
-from ..files.paths import each_text
+from ..files.paths import each_text, is_url
 
 NAME = "config.yaml"
 _HEADER = "# poolformer: the run in this directory"
@@ -71,7 +71,11 @@ def in_its_place(content: dict[str, Any], file: Path, *, run_dir: str | None = N
         place = os.path.normpath(text) if text else text
         for old in stood:
             if old != "." and (place == old or place.startswith(f"{old}{os.sep}")):
-                return os.path.normpath(f"{target}{place[len(old) :]}")
+                return (
+                    f"{target}{place[len(old) :]}"
+                    if is_url(target)
+                    else os.path.normpath(f"{target}{place[len(old) :]}")
+                )
         return text
 
     writers = {name: trainer[name] for name in ("callbacks", "logger", "profiler") if trainer.get(name)}
@@ -100,7 +104,7 @@ def beside(content: dict[str, Any], run_dir: Path) -> dict[str, Any]:
 def _rooted(content: dict[str, Any], file: Path, base: Path | None, before: str | None) -> dict[str, Any]:
     if base is None or _same(os.getcwd(), base):
         return content
-    content = _copied(content)
+    content, before = _copied(content), None if before and is_url(before) else before
     for section, name, value in _paths(content, base):
         place = os.path.join(base, value)
         # A project may have moved as a whole: the data then lies where it lay, seen from the run.

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoint.writing import remove_unfinished
 from ..errors import ConfigError, RunError
 from ..files.folders import existing_folder, probe
+from ..files.shown import on_disk
 from .lightning_internals import is_logging_point
 
 _STATES = 3  # best, last, and the one that is being written
@@ -50,8 +51,8 @@ class DiskSpace(Callback):
             probe(existing)
         except OSError as error:
             return (
-                f"no checkpoint can be written to '{existing}' ({error.strerror}): make it writable, or choose another "
-                "--trainer.default_root_dir"
+                f"no checkpoint can be written to '{on_disk(existing)}' ({error.strerror}): make it writable, or "
+                "choose another --trainer.default_root_dir"
             )
         return None
 
@@ -63,8 +64,8 @@ class DiskSpace(Callback):
         if free >= max(needed - replaced, state):
             return None
         return (
-            f"'{existing}' has {free / _MIB:.0f} MiB free, and the checkpoints of this run need {needed / _MIB:.0f}: "
-            "make room, or choose another --trainer.default_root_dir"
+            f"'{on_disk(existing)}' has {free / _MIB:.0f} MiB free, and the checkpoints of this run need "
+            f"{needed / _MIB:.0f}: make room, or choose another --trainer.default_root_dir"
         )
 
 

@@ -58,8 +58,17 @@ def call(*arguments: str) -> int:
         return left.code
 
 
-@pytest.mark.parametrize("given", ["", "s3://bucket/run", "https://example.org/x", "file:///tmp/x", "a::gs://b/c"])
-@pytest.mark.parametrize(("command", "name"), PATHS, ids=[" ".join(command) for command, _ in PATHS])
+# Those that may be the URL of a run or of a checkpoint.
+OF_RUNS = ("--trainer.default_root_dir", "--ckpt_path", "--config", "argument CKPT: the path")
+
+
+URLS = ["s3://bucket/run", "https://example.org/x", "file:///tmp/x", "a::gs://b/c"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "given"),
+    [(*path, given) for path in PATHS for given in ["", *([] if path[1] in OF_RUNS else URLS)]],
+)
 def test_what_is_no_path_of_this_machine_is_a_line(home, capsys, command, name, given):
     assert call(*(word.format(given) for word in command)) == 2
     err = capsys.readouterr().err

@@ -21,6 +21,7 @@ from poolformer.checkpoint.writing import SafeCheckpointIO, has_saved, remove_un
 from poolformer.classifier import ImageClassifier
 from poolformer.cli.dispatch import main
 from poolformer.errors import RunError
+from poolformer.files.store import Store
 
 MIB = 2**20
 # Saves for ever, and says when a write begins; argv: class, path, MiB.
@@ -235,3 +236,13 @@ def test_a_read_only_folder_of_checkpoints_is_refused_before_the_first_step(smal
     how = "make it writable, or choose another --trainer.default_root_dir"
     assert refusals == [f"poolformer: error: {what}: {how}"]
     assert [path.name for path in (small_disk / "run").iterdir()] == ["checkpoints"]
+
+
+def test_a_checkpoint_of_a_callback_of_ones_own_is_written_to_its_url(tmp_path):
+    url = f"memory://{tmp_path.name}/of/mine.ckpt"
+    SafeCheckpointIO().save_checkpoint({"epoch": 3}, url)
+    Store(url.rpartition("/")[0]).fetch("mine.ckpt", tmp_path / "mine.ckpt")
+    assert read(tmp_path / "mine.ckpt") == {"epoch": 3}
+    with pytest.raises(RunError, match=r"'https://127.0.0.1:9/x.ckpt' cannot be written"):
+        SafeCheckpointIO().save_checkpoint({}, "https://127.0.0.1:9/x.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.ckpt"]

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PINS   := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 ARGS   ?=
 
-.PHONY: fit lint test audit setup ffcv clean
+.PHONY: fit lint test audit gpu-report setup ffcv clean
 
 fit: setup
 	$(BIN)/poolformer fit $(ARGS)
@@ -21,6 +21,10 @@ test: setup
 
 audit: $(VENV)/.ready
 	.ci/audit $(BIN)
+
+# Half an hour on a GPU; started again, it measures what is missing.
+gpu-report: $(VENV)/.ready
+	$(BIN)/poolformer bench report $(ARGS)
 
 setup: $(VENV)/.ready ffcv
 

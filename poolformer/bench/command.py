@@ -10,12 +10,13 @@ _SUBJECTS = {
     "data": ("data", "main", "loading images: ours, timm's, torchvision's, plain decoding"),
     "model": ("networks", "model", "inference of networks: ours, timm's, compiled or not"),
     "train": ("networks", "train", "training steps of networks"),
+    "report": ("report", "main", "all that matters on a GPU, as a page: kernels, networks, fit, a step's profile"),
 }
 
 
 def main(argv: list[str]) -> int:
     """Run one benchmark; each has its own options."""
-    subjects = "\n".join(f"  {name:5}  {text}" for name, (_, _, text) in _SUBJECTS.items())
+    subjects = "\n".join(f"  {name:6}  {text}" for name, (_, _, text) in _SUBJECTS.items())
     parser = CommandParser(
         prog="poolformer bench",
         description=__doc__,

@@ -144,3 +144,20 @@ def shortest_s(model: nn.Module, images: Tensor, limits: Limits) -> float:
         for hook in hooks:
             hook.remove()
     return sum(costs)
+
+
+def peak_bytes(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, int | None]:
+    """Run a step, and return its result and how much GPU memory it takes at most, on top of what is held before.
+
+    Args:
+        run: The step.
+        device: On which it runs; of a CPU the memory is not known.
+    """
+    if device.type != "cuda":
+        return run(), None
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    result = run()
+    torch.cuda.synchronize(device)
+    return result, torch.cuda.max_memory_allocated(device) - before

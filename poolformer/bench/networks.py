@@ -316,13 +316,15 @@ def _row(
     candidate: Candidate, step: Step, times: list[float], baseline: list[float], batch_size: int
 ) -> dict[str, Any]:
     best_s = min(times)
-    difference = (step.run().double() - step.exact).abs().max() / step.exact.abs().max()
+    result, peak_bytes = measure.peak_bytes(step.run, step.exact.device)
+    difference = (result.double() - step.exact).abs().max() / step.exact.abs().max()
     return {
         "candidate": candidate.name,
         "images_per_s": batch_size / best_s,
         **measure.speed_up(times, baseline)._asdict(),
         "error": difference.item(),
         "saved_bytes": step.saved,
+        "peak_bytes": peak_bytes,
         "of_limit": step.shortest_s / best_s,
         "seconds": times,
     }

@@ -68,7 +68,8 @@ def _stand_in_for_urls(options: Namespace, asked: Asked) -> None:
         )
         paths.each_text(trainer, asked.places.of_trainer)
     if given is not None and paths.is_url(given):
-        options.ckpt_path = str(asked.places.checkpoint(os.fspath(given)))
+        writes = asked.verb == "predict" and trainer.default_root_dir is None
+        options.ckpt_path = str(asked.places.checkpoint(os.fspath(given), writes=writes))
 
 
 def _expand_paths(options: Namespace) -> None:

@@ -34,6 +34,8 @@ class Store:
         from fsspec.core import url_to_fs
 
         self.url = url.rstrip("/")
+        if "://" not in self.url:  # which fsspec takes for a path of this machine
+            raise ConfigError(f"{url} names no folder")
         try:
             self._fs, self._root = url_to_fs(self.url)
         except ImportError as error:
@@ -45,16 +47,28 @@ class Store:
         # Those of objects have no folders to make: s3fs would make a bucket. There a copy replaces a name at once.
         self._has_folders = not isinstance(self._fs, AsyncFileSystem)
 
-    def names(self) -> list[str]:
-        """Return the names of all files."""
+    def names(self, folder: str | None = None) -> list[str]:
+        """Return the names of all files, or of those of a folder that do not lie deeper."""
         with _told():
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(self._root)
+                if folder is None:
+                    found = self._fs.find(self._root)
+                else:
+                    found = self._fs.find(self._path(folder).rstrip("/"), maxdepth=1)
             except FileNotFoundError:
                 return []
         prefix = f"{self._root.rstrip('/')}/"
         return sorted(path.removeprefix(prefix) for path in found if path.startswith(prefix))
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file; nothing else is looked at, as a bucket may hold millions."""
+        with _told():
+            self._fs.invalidate_cache()
+            try:
+                return self._fs.info(self._path(name))["type"] == "file"
+            except FileNotFoundError:
+                return False
 
     def read(self, name: str) -> bytes | None:
         """Return what a small file holds; None where there is none."""

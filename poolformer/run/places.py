@@ -71,8 +71,13 @@ class Places:
             raise ConfigError(f"--config {url}: there is no such file")
         return found
 
-    def checkpoint(self, url: str) -> Path:
-        """Fetch a checkpoint, with the configuration of its run; where there is none, those that lie beside it."""
+    def checkpoint(self, url: str, *, writes: bool = False) -> Path:
+        """Fetch a checkpoint, with the configuration of its run; where there is none, those that lie beside it.
+
+        Args:
+            url: Of the checkpoint.
+            writes: Whether results are to be written to its run.
+        """
         for run, run_dir in self._dirs.items():
             if url.startswith(f"{run}/") and run not in self._visits:  # it is all here
                 return run_dir / url.removeprefix(f"{run}/")
@@ -80,7 +85,11 @@ class Places:
         if folder.endswith("/checkpoints"):
             folder, name = folder.removesuffix("/checkpoints"), f"checkpoints/{name}"
         with _reached(url):
-            return self._visit(folder).fetch_checkpoint(name)
+            found = self._visit(folder).fetch_checkpoint(name)
+        if writes:
+            with _reached(folder, writes=True):
+                probe(self._visits[folder].store, self._visits[folder].folder)
+        return found
 
     def file(self, given: str) -> str | Path:
         """Return a checkpoint that is given by its path, or fetch it."""
@@ -153,7 +162,7 @@ class _Visit:
         """Fetch a file; None where there is none."""
         place = self.run_dir / name
         if not place.exists():
-            if name not in self.store.names():
+            if not self.store.has(name):
                 return None
             self.store.fetch(name, place)
             self._sent.add(name, stamp_of(place.stat()))
@@ -163,9 +172,8 @@ class _Visit:
         """Fetch a checkpoint, and the configuration of its run; where there is none, all that lie beside it."""
         self.fetch(CONFIG)
         if self.fetch(name) is None:
-            folder = name.rpartition("/")[0]
-            for other in self.store.names():
-                if other.rpartition("/")[0] == folder and other.endswith(".ckpt"):
+            for other in self.store.names(name.rpartition("/")[0]):
+                if other.endswith(".ckpt"):
                     self.fetch(other)
         return self.run_dir / name
 
@@ -197,4 +205,6 @@ def _reached(url: str, *, writes: bool = False) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise ConfigError(f"'{url}' cannot be {'written' if writes else 'read'} ({error})") from error
+        if writes:
+            raise ConfigError(f"'{url}' cannot be written ({error}): choose a --trainer.default_root_dir") from error
+        raise ConfigError(f"'{url}' cannot be read ({error})") from error

@@ -34,6 +34,8 @@ def test_files_are_sent_fetched_listed_and_removed(store, tmp_path):
     with pytest.raises(StoreError):
         store.write("small", b"2", new=True)
     assert (store.read("small"), store.names()) == (b"1", [NAME, "small"])
+    assert (store.names(""), store.names("checkpoints"), store.names("none")) == (["small"], [NAME], [])
+    assert [store.has(name) for name in ("small", NAME, "checkpoints", "none")] == [True, True, False, False]
     store.remove("small")
     store.remove("small")
     assert store.names() == [NAME]
@@ -88,7 +90,11 @@ def test_a_bucket_is_not_made(s3):
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("gs://bucket/run", "pip install gcsfs"), ("nothing://x/y", "nothing://x/y cannot be opened: .*not known")],
+    [
+        ("gs://bucket/run", "pip install gcsfs"),
+        ("s3://", "s3:// names no folder"),
+        ("nothing://x/y", "nothing://x/y cannot be opened: .*not known"),
+    ],
 )
 def test_a_store_that_is_not_available_is_a_line(url, said):
     if url.startswith("gs:"):

@@ -188,6 +188,15 @@ def test_what_cannot_be_written_is_refused_before_anything_is_built(mistake, s3,
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_results_that_cannot_be_written_beside_a_checkpoint_are_refused_before_they_are_made(mistake, s3, trained):
+    url, checkpoint = f"s3://{s3.bucket}/run", trained / "checkpoints/best.ckpt"
+    with checkpoint.open("rb") as file:
+        Store(url).send(file, checkpoint.stat().st_size, "checkpoints/best.ckpt")
+    s3.fault = s3_server.forbidden_to_write
+    said = mistake("predict", "--ckpt_path", f"{url}/checkpoints/best.ckpt")
+    assert said == f"'{url}' cannot be written (PermissionError: Access Denied): choose a --trainer.default_root_dir"
+
+
 def test_a_second_run_at_a_url_is_refused(mistake, url):
     holder = remote_lock.RemoteLock(Store(url), "of another machine")
     holder.wait()

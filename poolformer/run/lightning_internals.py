@@ -3,6 +3,7 @@
 An upgrade that changes one fails in `tests/run/test_lightning_internals.py`, by name.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from ..data.order import Order
 
@@ -116,7 +118,10 @@ def _nothing() -> None:
 
 def leave_buffers_alone(strategy: DDPStrategy) -> None:
     """Have a strategy not send the first process's buffers to the others before each step, unless it was told to."""
-    strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.15
+    if "broadcast_buffers" not in strategy._ddp_kwargs:
+        strategy._ddp_kwargs.setdefault(option, False)
 
 
 def around_fetches(loop: Any, begin: Callable[..., None], end: Callable[..., None]) -> None:

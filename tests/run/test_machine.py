@@ -1,8 +1,11 @@
 """What the machine does with a network: what DDP sends, and how AdamW runs."""
 
+import inspect
+
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from poolformer.backbones import create_backbone
 from poolformer.run.machine import keep_buffers_apart
@@ -16,7 +19,15 @@ def test_buffers_that_may_change_are_those_of_the_first_process():
     keep_buffers_apart(of_statistics, create_backbone("poolformer_tiny", num_classes=10, norm="batch"))
     keep_buffers_apart(told, create_backbone("poolformer_tiny", num_classes=10))
     found = [each._ddp_kwargs for each in (of_constants, of_statistics, told)]
-    assert found == [{"broadcast_buffers": False}, {}, {"broadcast_buffers": True}]
+    assert [list(each.values()) for each in found] == [[False], [], [True]]
+
+
+def test_ddp_takes_what_it_is_told_without_a_warning():
+    strategy = DDPStrategy()
+    keep_buffers_apart(strategy, create_backbone("poolformer_tiny", num_classes=10))
+    assert {*strategy._ddp_kwargs} <= {*inspect.signature(DistributedDataParallel).parameters}
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
+        assert "broadcast_buffers" not in strategy._ddp_kwargs  # deprecated there
 
 
 def test_a_run_of_a_gpu_is_resumed_on_a_cpu_as_the_cpu_does_it():

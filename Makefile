@@ -22,7 +22,7 @@ test: setup
 audit: $(VENV)/.ready
 	.ci/audit $(BIN)
 
-# Half an hour on a GPU; started again, it measures what is missing.
+# At most five minutes for each part; started again, it measures what is missing.
 gpu-report: $(VENV)/.ready
 	$(BIN)/poolformer bench report $(ARGS)
 

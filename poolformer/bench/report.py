@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..commands.arguments import CommandParser
-from ..errors import ConfigError
+from ..commands.arguments import CommandParser, number, side
+from ..errors import ConfigError, describe
 from ..files.atomic_write import atomic_write
 
 _BACKBONES = {
@@ -32,6 +32,8 @@ _FUSED = ("channels_last+fused", "channels_last+fused+compile")
 _KINDS = ("kernels", "model", "train", "fit", "profile")
 _CLASSES, _IMAGES = 4, 2048
 _STEPS = 100
+_PACKED = "images.beton"
+_count = number(int, "an integer from 1 up", least=1)
 
 
 class Part(NamedTuple):
@@ -41,11 +43,13 @@ class Part(NamedTuple):
         name: How its file is called.
         command: Arguments of Python.
         limit_s: Seconds after which it is given up.
+        reads_images: Whether it trains from the packed file of the report.
     """
 
     name: str
     command: list[str]
-    limit_s: int
+    limit_s: int = 300
+    reads_images: bool = False
 
 
 def main(argv: list[str]) -> int:
@@ -61,8 +65,8 @@ def main(argv: list[str]) -> int:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     for part in [part for part in _parts(options, out) if options.parts is None or _kind(part) in options.parts]:
-        if not (out / f"{part.name}.json").is_file():
-            _measure(part, out)
+        if _measured_with(out / f"{part.name}.json") != part.command:
+            _measure(part, out, options)
     files = [path for path in sorted(out.glob("*.json")) if path.stem.partition("-")[0] in _KINDS]
     parts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     if not parts:
@@ -82,12 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", nargs="+", choices=_KINDS, help="(all)")
     parser.add_argument("--backbones", nargs="+", default=list(_BACKBONES), metavar="NAME", help="(%(default)s)")
     parser.add_argument("--variants", nargs="+", metavar="HOW", help="as behind a candidate's colon (all that fit)")
-    parser.add_argument("--batch_size", type=int, default=128, help="images of a step (%(default)s)")
-    parser.add_argument("--image_size", type=int, default=224, help="side of the images in pixels (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate (%(default)s)")
+    parser.add_argument("--batch_size", type=_count, default=128, help="images of a step (%(default)s)")
+    parser.add_argument("--image_size", type=side, default=224, help="side of the images in pixels (%(default)s)")
+    parser.add_argument("--rounds", type=_count, default=9, help="turns of each candidate (%(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="(%(default)s)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda", help="(%(default)s)")
     return parser
+
+
+def _measured_with(file: Path) -> list[str] | None:
+    """Return the command that has measured a part; None where none has."""
+    return json.loads(file.read_text(encoding="utf-8")).get("command") if file.is_file() else None
 
 
 def _kind(part: Part) -> str:
@@ -97,23 +106,24 @@ def _kind(part: Part) -> str:
 def _parts(options: argparse.Namespace, out: Path) -> Iterator[Part]:
     tests = Path(__file__).parents[2] / "tests"
     if tests.is_dir():
-        yield Part("kernels", ["-m", "pytest", "-q", "-m", "gpu", str(tests / "kernels"), str(tests / "data")], 300)
+        yield Part("kernels", ["-m", "pytest", "-q", "-m", "gpu", str(tests / "kernels"), str(tests / "data")])
     sizes = [f"--{name}={getattr(options, name)}" for name in ("batch_size", "image_size", "rounds", "precision")]
     for subject in ("train", "model"):
         for backbone in options.backbones:
             variants = options.variants or [*_VARIANTS, *(_FUSED if _BACKBONES.get(backbone) else ())]
             candidates = [f"{backbone}:{variant}" if variant else backbone for variant in variants]
             command = ["-m", "poolformer", "bench", subject, *candidates, *sizes, f"--device={options.device}"]
-            yield Part(f"{subject}-{backbone.replace('/', '-')}", [*command, "--json"], 300)
-    yield Part("fit", [*_fit(options, out), "--trainer.default_root_dir", str(out / "fit")], 300)
+            yield Part(f"{subject}-{backbone.replace('/', '-')}", [*command, "--json"])
+    yield Part("fit", [*_fit(options, out), "--trainer.default_root_dir", str(out / "fit")], reads_images=True)
     profiler = {"dirpath": str(out / "profile"), "filename": "profile", "row_limit": 25}
     profiler = {"class_path": "lightning.pytorch.profilers.PyTorchProfiler", "init_args": profiler}
     words = ["--trainer.max_steps", "20", "--trainer.profiler", json.dumps(profiler)]
-    yield Part("profile", [*_fit(options, out), *words, "--trainer.default_root_dir", str(out / "profiled")], 300)
+    command = [*_fit(options, out), *words, "--trainer.default_root_dir", str(out / "profiled")]
+    yield Part("profile", command, reads_images=True)
 
 
 def _fit(options: argparse.Namespace, out: Path) -> list[str]:
-    data = str(_packed(out, options))
+    data = str(out / _PACKED)
     return [
         *("-m", "poolformer", "fit", "--config", "s12", "--model.backbone", options.backbones[0]),
         *("--data.train", data, "--data.val", data, "--data.image_size", str(options.image_size)),
@@ -121,41 +131,55 @@ def _fit(options: argparse.Namespace, out: Path) -> list[str]:
         *("--trainer.accelerator", "gpu" if options.device == "cuda" else "cpu", "--trainer.devices", "1"),
         *("--trainer.max_steps", str(_STEPS), "--trainer.limit_val_batches", "1", "--trainer.log_every_n_steps", "10"),
         *("--trainer.enable_progress_bar", "false", "--model.warmup_epochs", "0"),
+        *("--trainer.precision", "bf16-mixed" if options.precision == "bf16" else "32-true"),
     ]
 
 
-def _packed(out: Path, options: argparse.Namespace) -> Path:
-    """Return a packed file of noise, as many images as a few steps take."""
-    packed = out / "images.beton"
+def _pack(out: Path, options: argparse.Namespace) -> None:
+    """Write a packed file of noise, as many images as a few steps take."""
+    packed = out / _PACKED
     if packed.is_file():
-        return packed
+        return
     import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for number in range(max(options.batch_size, min(_IMAGES, 16 * options.batch_size))):
-        folder = out / "images" / f"class_{number % _CLASSES}"
+    for image in range(max(options.batch_size, min(_IMAGES, 16 * options.batch_size))):
+        folder = out / "images" / f"class_{image % _CLASSES}"
         folder.mkdir(parents=True, exist_ok=True)
         coarse = rng.integers(0, 256, (25, 34, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((400, 300)).save(folder / f"{number}.JPEG", quality=90)
+        Image.fromarray(coarse).resize((400, 300)).save(folder / f"{image}.JPEG", quality=90)
     subprocess.run([sys.executable, "-m", "poolformer", "pack", str(out / "images"), str(packed)], check=True)
-    return packed
 
 
-def _measure(part: Part, out: Path) -> None:
+def _measure(part: Part, out: Path, options: argparse.Namespace) -> None:
     print(f"{part.name} ...", flush=True)
     started = time.monotonic()
     try:
+        if part.reads_images:
+            _pack(out, options)
         done = subprocess.run([sys.executable, *part.command], capture_output=True, text=True, timeout=part.limit_s)
     except subprocess.TimeoutExpired:
         print(f"{part.name}: given up after {part.limit_s} s")
         return
-    if done.returncode:
-        print(f"{part.name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    except subprocess.CalledProcessError as error:
+        print(f"{part.name}: there are no images to train on ({error})")
         return
-    found = {"seconds": round(time.monotonic() - started, 1), **_found(_kind(part), done.stdout, out)}
+    if done.returncode:
+        print(f"{part.name}: {_last_line(done)}")
+        return
+    seconds = round(time.monotonic() - started, 1)
+    try:
+        found = {"command": part.command, "seconds": seconds, **_found(_kind(part), done.stdout, out)}
+    except (ValueError, KeyError, IndexError, StopIteration) as error:
+        print(f"{part.name}: its figures are not where they were expected ({describe(error)})")
+        return
     with atomic_write(out / f"{part.name}.json") as unfinished:
         unfinished.write(json.dumps(found, indent=1).encode())
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}".strip().splitlines()[-1]
 
 
 def _found(kind: str, printed: str, out: Path) -> dict[str, Any]:

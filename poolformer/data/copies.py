@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 
@@ -32,7 +33,7 @@ class SideStream:
         """Return what a function makes of a batch, ready for the stream of the computation.
 
         Args:
-            copy: Copies a batch to a device; only what is a tensor, or in a tuple of its result, is waited for.
+            copy: Copies a batch to a device.
             batch: From pinned memory, or it is copied in the usual way.
             device: To copy to.
             arguments: Further ones of the function.
@@ -44,9 +45,8 @@ class SideStream:
         with torch.cuda.stream(side):
             moved = copy(batch, device, *arguments)
         main.wait_stream(side)
-        for tensor in moved if isinstance(moved, tuple | list) else (moved,):
-            if isinstance(tensor, Tensor):
-                tensor.record_stream(main)  # or its memory could be given to the next copy while it is still in use
+        # Or its memory could be given to the next copy while it is still in use.
+        apply_to_collection(moved, Tensor, lambda tensor: tensor.record_stream(main))
         return moved
 
     def __getstate__(self) -> dict[str, Any]:

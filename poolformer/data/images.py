@@ -117,11 +117,11 @@ class ImageData(SeededDataModule, ABC):
         """
         if stage == "fit" and self.hparams.augment_on == "device" and self.trainer is not None:
             check_device(self.trainer.strategy.root_device)
+        if self.trainer is not None:  # together, before one of the processes may find no images
+            self._cores = share_of_cores(self.trainer.num_devices)
         for split in _SPLITS[stage]:
             if split not in self._sources:
                 self._open(split)
-        if self.trainer is not None:
-            self._cores = share_of_cores(self.trainer.num_devices)
 
     def train_dataloader(self) -> Loader:
         """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,); an `UnaugmentedBatch` of augment_on='device'.

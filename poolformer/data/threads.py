@@ -3,8 +3,9 @@
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -27,13 +28,33 @@ def share_of_cores(processes: int) -> int:
     Args:
         processes: Number of processes on this machine, for where they cannot be asked.
     """
-    mine = _usable_cores()
+    mine = (_machine(), _usable_cores())
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return max(1, available_cores() // processes)
     of_all: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(of_all, (socket.gethostname(), mine))
-    here = [cores for host, cores in of_all if host == socket.gethostname()]
-    return max(1, round(sum(1 / sum(core in cores for cores in here) for core in mine)))
+    torch.distributed.all_gather_object(of_all, mine)
+    return own_cores(mine, of_all)
+
+
+def own_cores(mine: tuple[str, set[int]], of_all: Sequence[tuple[str, set[int]]]) -> int:
+    """Return a process's share of the cores that it may use, of which others on its machine may use some as well.
+
+    Args:
+        mine: The machine, and numbers of the cores.
+        of_all: The same of all processes, this one included.
+    """
+    machine, usable = mine
+    here = [cores for each, cores in of_all if each == machine]
+    return max(1, round(sum(1 / sum(core in cores for cores in here) for core in usable)))
+
+
+def _machine() -> str:
+    """Return what tells this machine from others, which may have its name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:  # not on macOS and Windows
+        boot = ""
+    return f"{socket.gethostname()} {boot}"
 
 
 def _usable_cores() -> set[int]:

@@ -48,7 +48,7 @@ class Ending:
         if not self.run.keeps_a_run:
             return
         if not self._has_trained(trainer):
-            if self.run.is_auto and self.run.resume:
+            if self.run.is_auto and self.run.resume and self._limit(trainer) != "max_time":
                 epochs = f"{trainer.current_epoch} epochs, {trainer.global_step} steps"
                 print(f"The run in '{self.run.run_dir}' is complete: {epochs}")
                 return

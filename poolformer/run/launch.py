@@ -1,7 +1,7 @@
 """The processes that torchrun, srun, jsrun or mpirun has started: their number is that of the run.
 
-Lightning trains alone in each of them where nobody repeats the number as ``devices``, waits for ever for those that
-nobody starts, and answers contradictions with a traceback.
+Lightning trains alone in each of them where ``devices`` does not repeat the number, waits without end for processes
+that are not started, and answers contradictions with a traceback.
 """
 
 import importlib.util
@@ -80,11 +80,12 @@ class Launch:
                 f"--gpus-per-node={per_node} in place of --gpus-per-task"
             )
 
-    def devices(self, options: Mapping[str, Any]) -> dict[str, int]:
+    def devices(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``devices`` and ``num_nodes`` for Lightning's trainer, as `check` has found them."""
         if self.per_node is None:
             return {}
-        return {"devices": _number(options["devices"]) or self.per_node, "num_nodes": self.num_nodes}
+        chosen = options["devices"] if _number(options["devices"]) is not None else self.per_node
+        return {"devices": chosen, "num_nodes": self.num_nodes}
 
     def _mismatch(self, what: str) -> ConfigError:
         nodes = f" on {self.num_nodes} nodes" if self.per_node and self.num_nodes > 1 else ""
@@ -124,17 +125,18 @@ def launches_itself(plugins: Any) -> bool:
 def _torchrun(environment: Mapping[str, str]) -> Launch | None:
     if "TORCHELASTIC_RUN_ID" not in environment:
         return None
-    processes = int(environment["WORLD_SIZE"])
-    per_node = int(environment["LOCAL_WORLD_SIZE"]) if "LOCAL_WORLD_SIZE" in environment else None
-    return _evenly("torchrun", processes, per_node)
+    if (processes := _count(environment, "WORLD_SIZE")) is None:
+        raise ConfigError("TORCHELASTIC_RUN_ID is of torchrun, which also sets WORLD_SIZE: that is missing")
+    return _evenly("torchrun", processes, _count(environment, "LOCAL_WORLD_SIZE"))
 
 
 def _srun(environment: Mapping[str, str]) -> Launch | None:
-    if "SLURM_NTASKS" not in environment or environment.get("SLURM_JOB_NAME") in _BY_HAND:
+    if (processes := _count(environment, "SLURM_NTASKS")) is None:
         return None
-    if any(int(environment.get(total, 1)) > 1 for total, _ in _MPI if total != "PMI_SIZE"):
+    if environment.get("SLURM_JOB_NAME") in _BY_HAND and (_count(environment, "SLURM_STEP_NUM_TASKS") or 1) == 1:
+        return None  # what is typed in a job's shell starts its own processes
+    if any((_count(environment, total) or 1) > 1 for total, _ in _MPI if total != "PMI_SIZE"):
         return None  # srun's own PMI says so too
-    processes = int(environment["SLURM_NTASKS"])
     is_step = "SLURM_PROCID" in environment and "SLURM_LOCALID" in environment
     # The batch script is task 0 of nothing: it has a task's process, and no step.
     if not is_step or ("SLURM_TASK_PID" in environment and not {"SLURM_STEP_ID", "SLURM_STEPID"} & {*environment}):
@@ -147,9 +149,10 @@ def _srun(environment: Mapping[str, str]) -> Launch | None:
 
 
 def _tasks_per_node(environment: Mapping[str, str], processes: int) -> int | None:
-    if "SLURM_NTASKS_PER_NODE" in environment:
-        return int(environment["SLURM_NTASKS_PER_NODE"])
-    counts = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE")
+    counts = environment.get("SLURM_STEP_TASKS_PER_NODE")  # of this srun, and not of the job that it is in
+    if not counts and (per_node := _count(environment, "SLURM_NTASKS_PER_NODE")):
+        return per_node
+    counts = counts or environment.get("SLURM_TASKS_PER_NODE")
     if counts:  # such as 2(x3),1
         numbers = {int(number) for number in re.findall(r"(\d+)(?:\(x\d+\))?", counts)}
         if len(numbers) > 1:
@@ -164,31 +167,38 @@ def _tasks_per_node(environment: Mapping[str, str], processes: int) -> int | Non
 
 
 def _jsrun(environment: Mapping[str, str]) -> Launch | None:
-    if "JSM_NAMESPACE_SIZE" not in environment or "LSB_DJOB_RANKFILE" not in environment:
-        return None
-    return Launch("jsrun", int(environment["JSM_NAMESPACE_SIZE"]), None)
+    processes = _count(environment, "JSM_NAMESPACE_SIZE")
+    return Launch("jsrun", processes, None) if processes and "LSB_DJOB_RANKFILE" in environment else None
 
 
 def _mpirun(environment: Mapping[str, str]) -> Launch | None:
     for total, local in _MPI:
-        if (processes := int(environment.get(total, 1))) > 1:
+        if (processes := _count(environment, total) or 1) > 1:
             if importlib.util.find_spec("mpi4py") is None:
                 raise ConfigError(
                     f"mpirun has started {processes} processes, each of which would train alone: "
                     "pip install mpi4py, by which they find each other"
                 )
-            return _evenly("mpirun", processes, int(environment[local]) if local in environment else None)
+            return _evenly("mpirun", processes, _count(environment, local))
     return None
 
 
 def _unknown(environment: Mapping[str, str]) -> Launch | None:
-    processes = environment.get("WORLD_SIZE", "1")
-    if "RANK" in environment and processes.isdigit() and int(processes) > 1:
+    processes = _count(environment, "WORLD_SIZE") or 1
+    if "RANK" in environment and processes > 1:
         raise ConfigError(
             f"WORLD_SIZE={processes} and RANK={environment['RANK']} say that this is one of {processes} processes, "
-            "each of which would train alone: start them by torchrun or srun"
+            "each of which would train alone: start them by torchrun or srun, or name how they find each other, as by "
+            "--trainer.plugins lightning.pytorch.plugins.environments.KubeflowEnvironment"
         )
     return None
+
+
+def _count(environment: Mapping[str, str], name: str) -> int | None:
+    value = environment.get(name, "").strip()
+    if value and not value.isdigit():
+        raise ConfigError(f"{name}='{value}' is no number of processes")
+    return int(value) if value else None
 
 
 def _evenly(launcher: str, processes: int, per_node: int | None) -> Launch:
@@ -218,7 +228,7 @@ def cluster_environment(launch: Launch | None) -> ClusterEnvironment:
     if launch is not None and launch.launcher == "srun":
         if launch.per_node:
             # Lightning insists on it, also where --ntasks alone is clear.
-            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(launch.per_node))
+            os.environ["SLURM_NTASKS_PER_NODE"] = str(launch.per_node)
         # Lightning would requeue the job with a checkpoint outside of the run's, which then starts as another run.
         return SLURMEnvironment(auto_requeue=False)
     environments: dict[str, Callable[[], ClusterEnvironment]] = {

@@ -37,9 +37,10 @@ def take_length(fit_loop: _FitLoop) -> None:
     """Have an epoch end where its loader does, whose length is another in an epoch that is resumed by other batches."""
     trainer, combined, fetcher = fit_loop.trainer, fit_loop._combined_loader, fit_loop._data_fetcher
     limit = trainer.limit_train_batches
-    if combined is None or fetcher is None or not (isinstance(limit, float) and limit == 1):
+    if combined is None or fetcher is None or trainer.overfit_batches > 0 or trainer.fast_dev_run:
         return
-    lengths = [len(loader) for loader in combined.flattened if isinstance(loader, Order)]
+    batches = [len(loader) for loader in combined.flattened if isinstance(loader, Order)]
+    lengths = [min(limit, each) if isinstance(limit, int) else int(limit * each) for each in batches]
     if len(combined.flattened) != 1 or lengths in ([], [fit_loop.max_batches]):
         return
     combined.limits, fit_loop.max_batches = list(lengths), lengths[0]

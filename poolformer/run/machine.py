@@ -71,10 +71,12 @@ def keep_buffers_apart(strategy: Strategy, backbone: nn.Module) -> None:
 def fuses_adamw(trainer: pl.Trainer) -> bool | None:
     """Return whether AdamW is to run in one fused kernel, which asks nothing of the host for each parameter.
 
-    On GPUs. On a CPU it would change the digits of a run for no wait less; None is PyTorch's default. Nor with fp16:
-    Lightning clips no gradients of an optimiser that takes the loss scale off by itself.
+    On GPUs. On a CPU it would change the digits of a run for no wait less; None is PyTorch's default. Nor in mixed
+    precision with clipping, which Lightning refuses for an optimiser that takes a loss scale off by itself, also where
+    there is none.
     """
-    return True if trainer.strategy.root_device.type == "cuda" and trainer.precision != "16-mixed" else None
+    refuses = trainer.precision == "16-mixed" or (trainer.precision.endswith("-mixed") and trainer.gradient_clip_val)
+    return True if trainer.strategy.root_device.type == "cuda" and not refuses else None
 
 
 def compile_in_place(backbone: nn.Module, *, device: torch.device) -> None:

@@ -39,7 +39,7 @@ def seed_of(checkpoint: Mapping[str, Any], *, asked: int) -> int:
 def set_weight_decay(checkpoint: Mapping[str, Any], weight_decay: float) -> None:
     """Write a weight decay into a checkpoint, whose optimiser would bring back its own; the rate is the schedule's."""
     for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
-        if group["weight_decay"]:
+        if group.get("name", "decay" if group["weight_decay"] else "no_decay") == "decay":
             group["weight_decay"] = weight_decay
 
 

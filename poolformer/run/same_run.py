@@ -48,10 +48,12 @@ def find(run_dir: Path, options: Mapping[str, Any]) -> Path | None:
     """
     config = run_dir / run_config.NAME
     last = run_dir / "checkpoints" / "last.ckpt"
+    saved = sorted((run_dir / "checkpoints").glob("*.ckpt"))
     if not run_config.is_of_a_run(config):
-        if last.exists():
+        if saved:
             raise CheckpointError(
-                f"'{last}' has no {run_config.NAME} to tell whether it is of this run: --ckpt_path last resumes it"
+                f"'{saved[0]}' has no {run_config.NAME} to tell whether it is of this run: --ckpt_path last resumes a "
+                "run, and another --trainer.default_root_dir begins one"
             )
         return None
     before = run_config.in_its_place(read_config(config), config, run_dir=str(run_dir))
@@ -64,7 +66,7 @@ def find(run_dir: Path, options: Mapping[str, Any]) -> Path | None:
         )
     if last.exists():
         return last
-    if any((run_dir / "checkpoints").glob("*.ckpt")):
+    if saved:
         raise CheckpointError(f"the run in '{run_dir}' has no 'last' checkpoint{candidates(last)}")
     return None
 

@@ -176,11 +176,10 @@ def _tune(trainer: Any) -> None:  # its attributes are declared nowhere
 
 
 def _use_tf32(precision: Any) -> None:
-    """Have a GPU multiply in TF32 what is left in fp32, unless that or more is what was asked for."""
-    if precision is not None and str(precision).split("-")[0] in ("32", "64"):
-        return
-    if torch.get_float32_matmul_precision() == "highest":  # PyTorch's default
-        torch.set_float32_matmul_precision("high")
+    """Have a GPU compute in TF32 what is left in fp32, unless that or more is what was asked for."""
+    exact = precision is not None and str(precision).split("-")[0] in ("32", "64")
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
 
 
 def default_precision(accelerator: Any) -> str:

@@ -1,13 +1,10 @@
 """Threads hand work back in order; how many there are is a matter of the cores that are a process's own."""
 
-import os
-import socket
 import threading
 
 import pytest
-import torch
 
-from poolformer.data.threads import available_cores, in_order, share_of_cores
+from poolformer.data.threads import available_cores, in_order, own_cores, share_of_cores
 
 
 def test_results_come_in_order_and_errors_in_their_place():
@@ -32,16 +29,9 @@ def test_alone_all_cores_are_its_own():
         ([{0}, {0}, {0}], 1),
     ],
 )
-def test_among_several_processes_shared_cores_are_divided(monkeypatch, cores, own):
-    elsewhere = ("another-host", {*range(64)})
-    answers = [*((socket.gethostname(), each) for each in cores), elsewhere]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores[0])
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: len(answers))
-    monkeypatch.setattr(
-        torch.distributed, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), answers)
-    )
-    assert share_of_cores(len(cores)) == own
+def test_among_several_processes_shared_cores_are_divided(cores, own):
+    of_all = [*(("here", each) for each in cores), ("elsewhere", {*range(64)})]
+    assert own_cores(of_all[0], of_all) == own
 
 
 def test_no_more_are_under_way_than_asked_for():

@@ -26,6 +26,12 @@ LEFT_OUT = {"devices": "auto", "num_nodes": 1, "accelerator": "cpu"}
         ({**SRUN, "SLURM_NTASKS": "8", "SLURM_TASKS_PER_NODE": "2(x4)", "SLURM_NNODES": "4"}, 2, 4),
         ({**SRUN, "SLURM_NTASKS": "2", "SLURM_TASKS_PER_NODE": "4", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, 1, 2),
         ({**SRUN, "SLURM_NTASKS": "6", "SLURM_NNODES": "3"}, 2, 3),
+        ({**SRUN, "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "8", "SLURM_STEP_TASKS_PER_NODE": "2"}, 2, 1),
+        (
+            {**SRUN, "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "bash"},
+            4,
+            1,
+        ),
     ],
 )
 def test_what_is_left_out_is_the_launcher_s(environment, devices, num_nodes):
@@ -35,7 +41,13 @@ def test_what_is_left_out_is_the_launcher_s(environment, devices, num_nodes):
 
 
 @pytest.mark.parametrize(
-    "environment", [{}, {"SLURM_NTASKS": "2", **SRUN, "SLURM_JOB_NAME": "bash"}, {"WORLD_SIZE": "2"}]
+    "environment",
+    [
+        {},
+        {"SLURM_NTASKS": "", "PMI_SIZE": ""},
+        {"SLURM_NTASKS": "2", **SRUN, "SLURM_JOB_NAME": "bash"},
+        {"WORLD_SIZE": "2"},
+    ],
 )
 def test_a_process_that_was_started_alone_starts_its_own(environment):
     assert launched(environment) is None
@@ -51,6 +63,8 @@ def test_a_process_that_was_started_alone_starts_its_own(environment):
             {**TORCHRUN, "WORLD_SIZE": "5", "LOCAL_WORLD_SIZE": "2"},
             "torchrun has started 5 processes, 2 of them on this",
         ),
+        ({"SLURM_NTASKS": "two"}, "SLURM_NTASKS='two' is no number of processes"),
+        (TORCHRUN, "TORCHELASTIC_RUN_ID is of torchrun, which also sets WORLD_SIZE"),
         ({"RANK": "1", "WORLD_SIZE": "4"}, "WORLD_SIZE=4 and RANK=1 say that this is one of 4 processes"),
     ],
 )
@@ -90,11 +104,12 @@ def test_numbers_that_contradict_the_launcher_are_refused(asked, message):
         launch.check({**LEFT_OUT, **asked})
 
 
-@pytest.mark.parametrize("asked", [{"devices": 2}, {"devices": "0,1"}, {"devices": -1}, {"devices": 2, "num_nodes": 2}])
+@pytest.mark.parametrize("asked", [{"devices": 2}, {"devices": "2,3"}, {"devices": -1}, {"devices": 2, "num_nodes": 2}])
 def test_numbers_that_repeat_the_launcher_are_taken(asked):
     launch = launched({**TORCHRUN, "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"})
     launch.check({**LEFT_OUT, **asked})
-    assert launch.devices({**LEFT_OUT, **asked}) == {"devices": 2, "num_nodes": 2}
+    chosen = 2 if asked["devices"] == -1 else asked["devices"]
+    assert launch.devices({**LEFT_OUT, **asked}) == {"devices": chosen, "num_nodes": 2}
 
 
 def test_a_launcher_that_does_not_say_how_many_are_on_a_node_needs_to_be_told():

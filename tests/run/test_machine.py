@@ -1,14 +1,17 @@
 """What the machine does with a network: what DDP sends, and how AdamW runs."""
 
 import inspect
+from types import SimpleNamespace
 
+import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from poolformer.backbones import create_backbone
-from poolformer.run.machine import keep_buffers_apart
+from poolformer.run.machine import fuses_adamw, keep_buffers_apart
 from poolformer.run.resumed import set_fused
 
 
@@ -28,6 +31,19 @@ def test_ddp_takes_what_it_is_told_without_a_warning():
     assert {*strategy._ddp_kwargs} <= {*inspect.signature(DistributedDataParallel).parameters}
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
         assert "broadcast_buffers" not in strategy._ddp_kwargs  # deprecated there
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "32-true"])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_gradients_of_a_fused_optimiser_can_be_clipped(precision, clip):
+    """Lightning clips no gradients of one in mixed precision."""
+    on_gpu = SimpleNamespace(root_device=torch.device("cuda"))
+    trainer = SimpleNamespace(strategy=on_gpu, precision=precision, gradient_clip_val=clip)
+    plugin = Precision() if precision == "32-true" else MixedPrecision(precision, "cpu")
+    weights = nn.Linear(3, 3)
+    weights(torch.ones(1, 3)).sum().backward()
+    optimizer = torch.optim.AdamW(weights.parameters(), fused=fuses_adamw(trainer))
+    plugin.clip_gradients(optimizer, clip or 0.0)
 
 
 def test_a_run_of_a_gpu_is_resumed_on_a_cpu_as_the_cpu_does_it():

@@ -20,6 +20,8 @@ def test_facts_and_options_of_before_stand_side_by_side():
 
 
 def test_weights_that_decay_decay_as_asked_and_the_others_do_not():
-    groups = [{"weight_decay": 0.05}, {"weight_decay": 0.0}]
-    set_weight_decay({"optimizer_states": [{"param_groups": groups}]}, 0.5)
-    assert [group["weight_decay"] for group in groups] == [0.5, 0]
+    unnamed = [{"weight_decay": 0.05}, {"weight_decay": 0.0}]
+    named = [{"weight_decay": 0.0, "name": "decay"}, {"weight_decay": 0.0, "name": "no_decay"}]
+    for groups in (unnamed, named):
+        set_weight_decay({"optimizer_states": [{"param_groups": groups}]}, 0.5)
+        assert [group["weight_decay"] for group in groups] == [0.5, 0]

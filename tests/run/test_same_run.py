@@ -121,8 +121,12 @@ def test_a_run_without_its_last_checkpoint_is_not_begun_over_the_others(call, ru
     assert (done.code, "has no 'last' checkpoint; there is run/checkpoints/best.ckpt" in done.err) == (2, True)
 
 
-def test_a_checkpoint_without_a_configuration_could_be_of_any_run(call, run):
+@pytest.mark.parametrize("left", ["last", "best"])
+def test_a_checkpoint_without_a_configuration_could_be_of_any_run(call, run, left):
     (run / "config.yaml").unlink()
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        if path.stem != left:
+            path.unlink()
     done = call("fit", *DIGITS, *AUTO, "--trainer.default_root_dir", "run")
     assert (done.code, "has no config.yaml to tell whether it is of this run" in done.err) == (2, True)
 

@@ -16,6 +16,7 @@ from ..errors import ConfigError, RunError
 from ..files.folders import existing_folder, probe
 from ..files.shown import on_disk
 from .lightning_internals import is_logging_point
+from .sharding import local
 
 _STATES = 3  # best, last, and the one that is being written
 _MIB = 2**20
@@ -130,7 +131,7 @@ class FiniteTraining(Callback):
 
 def _not_finite(tensors: Iterable[tuple[str, Any]], device: torch.device) -> list[str]:
     """Return the names of those that hold a NaN or an infinity, in order."""
-    floating = [(name, each) for name, each in tensors if isinstance(each, Tensor) and each.is_floating_point()]
+    floating = [(name, local(each)) for name, each in tensors if isinstance(each, Tensor) and each.is_floating_point()]
     # Brought together on the device: the host waits for it once.
     broken = [(~torch.isfinite(each).all()).to(device) for _, each in floating]
     answers = torch.stack(broken).tolist() if broken else []

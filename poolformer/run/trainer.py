@@ -15,7 +15,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
 from ..errors import ConfigError
-from . import callback_rules, directory
+from . import callback_rules, directory, sharding
 from .callbacks import PredictionWriter, RunSummary, Throughput
 from .dry_save import DrySave
 from .evaluated_data import EvaluatedData
@@ -88,6 +88,7 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     if launch is not None:
         options |= launch.devices(options)
     callback_rules.check(options["callbacks"] or [])
+    options["strategy"] = sharding.strategy_of(options)
     asked = options["precision"]
     options["precision"] = asked or default_precision(options["accelerator"])
     if options["logger"] in (None, True):

@@ -19,6 +19,7 @@ from poolformer.run.trainer import RunOptions, build, callbacks_of_a_run, plugin
 
 DEFAULTS = {
     "accelerator": "cpu",
+    "strategy": "auto",
     "devices": 1,
     "callbacks": None,
     "logger": None,

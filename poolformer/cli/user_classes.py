@@ -77,7 +77,7 @@ def options_of(class_path: str) -> list[str]:
 
 def help_of(class_path: str) -> str:
     """Return the help on a data module's options."""
-    return _parser_of(class_path).format_help()
+    return _parser_of(class_path).format_help().removeprefix("usage: ==SUPPRESS==\n").lstrip("\n")
 
 
 def building(build: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
@@ -26,6 +27,11 @@ TrainingEpochLoop = _TrainingEpochLoop
 def checkpoint_connector(trainer: pl.Trainer) -> Any:
     """Return what makes a trainer's checkpoints, by ``dump_checkpoint(weights_only)``."""
     return trainer._checkpoint_connector
+
+
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Return whether a module runs through torch.compile; the name is PyTorch's, and private there."""
+    return module._compiled_call_impl is not None
 
 
 def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from ..errors import ConfigError
+from .lightning_internals import is_compiled
 
 FSDP = "fsdp"
 _BLOCK = re.compile(r"(^|\.)blocks\.\d+$")
@@ -56,7 +57,7 @@ class ShardedStrategy(ModelParallelStrategy):
         assert self.accelerator is not None
         assert self.model is not None
         backbone: Any = self.model.backbone
-        if backbone._compiled_call_impl is not None:
+        if is_compiled(backbone):
             raise ConfigError(_refusal("--model.compile true", "leave it out, or use ddp"))
         self.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.model)

@@ -120,7 +120,7 @@ REASONS = {
     f"{CALLBACK}leaves.X": "--trainer.callbacks got 'leaves.X', which cannot be imported: SystemExit: 3 (leaves.py, ",
     f"{CALLBACK}mine.Writes": "--trainer.callbacks got 'mine.Writes', which needs path: add --trainer.callbacks.path",
     f"{CALLBACK}mine.Every --trainer.callbacks.evry=3": "Every has no option 'evry'. Did you mean 'every'? It takes ",
-    f"{CALLBACK}mine.Every --trainer.callbacks.every=x": "--trainer.callbacks.every got 'x', but expects a whole numbe",
+    f"{CALLBACK}mine.Every --trainer.callbacks.every=x": "--trainer.callbacks.every got 'x', but expects an integer",
     f"{CALLBACK}mine.NoServer": "mine.NoServer cannot be built: RuntimeError: no server at 10.0.0.1 (mine.py, line 2",
     f"{CALLBACK}EarlyStoping": "--trainer.callbacks: there is no callback 'EarlyStoping'. Did you mean 'EarlyStoppin",
     f"{CALLBACK}EarlyStopping": "--trainer.callbacks got 'lightning.pytorch.callbacks.EarlyStopping', which needs mo",

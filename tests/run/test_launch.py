@@ -1,5 +1,7 @@
 """The processes that a launcher has started are those of the run: what is left out is theirs, and none trains alone."""
 
+import os
+
 import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torch.distributed import TCPStore
@@ -129,11 +131,12 @@ def test_a_gpu_a_task_is_too_few_to_train_together(monkeypatch):
 
 def test_lightning_requeues_no_job_and_starts_what_a_batch_script_asks_for(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "8")  # of the job, which is not that of the step
     assert isinstance(cluster_environment(None), LightningEnvironment)
     environment = cluster_environment(Launch("srun", 2, 2))
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue
-    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
 
 
 def test_a_mistake_is_one_line_before_anything_is_built(monkeypatch, capsys):

@@ -43,7 +43,9 @@ def test_gradients_of_a_fused_optimiser_can_be_clipped(precision, clip):
     weights = nn.Linear(3, 3)
     weights(torch.ones(1, 3)).sum().backward()
     optimizer = torch.optim.AdamW(weights.parameters(), fused=fuses_adamw(trainer))
+    before = weights.weight.grad.norm()
     plugin.clip_gradients(optimizer, clip or 0.0)
+    assert bool(weights.weight.grad.norm() < before) is (clip is not None)
 
 
 def test_a_run_of_a_gpu_is_resumed_on_a_cpu_as_the_cpu_does_it():

@@ -130,13 +130,19 @@ def test_names_in_a_store_lead_nowhere_else(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_run_sends_what_it_had_not_when_it_starts_again_on_its_machine(url, tmp_path):
+def killed_before_it_sent(url, last):
+    """Return the spool of a run that has sent its files and was killed with another last checkpoint in it."""
     first = Spool(url)
     write(first.run_dir, FILES)
     first.mirror.send()
     first.mirror.send = away
-    write(first.run_dir, {"checkpoints/last.ckpt": "later"})
+    write(first.run_dir, {"checkpoints/last.ckpt": last})
     killed(first)
+    return first
+
+
+def test_a_killed_run_sends_what_it_had_not_when_it_starts_again_on_its_machine(url, tmp_path):
+    killed_before_it_sent(url, "later")
     assert at(url) == FILES
     second = Spool(url)
     assert (second.run_dir / "checkpoints/last.ckpt").read_text() == "later"
@@ -146,12 +152,7 @@ def test_a_killed_run_sends_what_it_had_not_when_it_starts_again_on_its_machine(
 
 
 def test_what_another_machine_has_written_since_counts_and_what_was_not_sent_is_kept(url, elsewhere, caplog, tmp_path):
-    first = Spool(url)
-    write(first.run_dir, FILES)
-    first.mirror.send()
-    first.mirror.send = away
-    write(first.run_dir, {"checkpoints/last.ckpt": "not sent"})
-    killed(first)
+    first = killed_before_it_sent(url, "not sent")
     with elsewhere():
         second = Spool(url)
         write(second.run_dir, {"checkpoints/last.ckpt": "elsewhere"})

@@ -10,6 +10,7 @@ _SUBJECTS = {
     "data": ("data", "main", "loading images: ours, timm's, torchvision's, plain decoding"),
     "model": ("networks", "model", "inference of networks: ours, timm's, compiled or not"),
     "train": ("networks", "train", "training steps of networks"),
+    "host": ("host", "main", "processor time of a block's launches: separate, fused"),
     "report": ("report", "main", "all that matters on a GPU, as a page: kernels, networks, fit, a step's profile"),
 }
 

@@ -36,7 +36,13 @@ class Limits(NamedTuple):
     bytes: float
 
 
-def interleaved(steps: Sequence[Callable[[], object]], *, rounds: int, device: torch.device) -> list[list[float]]:
+def interleaved(
+    steps: Sequence[Callable[[], object]],
+    *,
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[list[float]]:
     """Time steps in turns and return seconds a step: a list for each, with an entry for each round.
 
     A turn repeats its step for a third of a second. Every round starts with another one, so that none is always
@@ -47,7 +53,7 @@ def interleaved(steps: Sequence[Callable[[], object]], *, rounds: int, device: t
     for number in range(rounds):
         for offset in range(len(steps)):
             index = (number + offset) % len(steps)
-            times[index].append(_seconds(steps[index], repeats[index], device))
+            times[index].append(_seconds(steps[index], repeats[index], device, clock))
     return times
 
 
@@ -56,13 +62,15 @@ def _repeats(step: Callable[[], object], device: torch.device) -> int:
     return max(1, round(_TURN_S / _seconds(step, 2, device)))
 
 
-def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> float:
+def _seconds(
+    step: Callable[[], object], repeats: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     _wait_for(device)
-    started_s = time.perf_counter()
+    started_s = clock()
     for _ in range(repeats):
         step()
     _wait_for(device)
-    return (time.perf_counter() - started_s) / repeats
+    return (clock() - started_s) / repeats
 
 
 def _wait_for(device: torch.device) -> None:

@@ -29,7 +29,7 @@ _BACKBONES = {
 """Networks of the report, and whether there are fused operators for their blocks."""
 _VARIANTS = ("", "channels_last", "channels_last+compile", "channels_last+max_autotune")
 _FUSED = ("channels_last+fused", "channels_last+fused+compile")
-_KINDS = ("kernels", "model", "train", "fit", "profile")
+_KINDS = ("kernels", "host", "model", "train", "fit", "profile")
 _CLASSES, _IMAGES = 4, 2048
 _STEPS = 100
 _PACKED = "images.beton"
@@ -55,9 +55,9 @@ class Part(NamedTuple):
 def main(argv: list[str]) -> int:
     """Measure kernels, networks, training from files and a step's profile, and write a page and its numbers.
 
-    Restarted, it measures what is missing in --out. The parts: kernels (their tests, in a checkout), model and train
-    (as 'poolformer bench model' and 'train'), fit (images/s from packed files, beside those of the network alone), and
-    profile (the operators of a step).
+    Restarted, it measures what is missing in --out. The parts: kernels (their tests, in a checkout), host, model and
+    train (as 'poolformer bench host', 'model' and 'train'), fit (images/s from packed files, beside those of the
+    network alone), and profile (the operators of a step).
 
       poolformer bench report --out runs/report
     """
@@ -107,6 +107,7 @@ def _parts(options: argparse.Namespace, out: Path) -> Iterator[Part]:
     tests = Path(__file__).parents[2] / "tests"
     if tests.is_dir():
         yield Part("kernels", ["-m", "pytest", "-q", "-m", "gpu", str(tests / "kernels"), str(tests / "data")])
+    yield Part("host", ["-m", "poolformer", "bench", "host", "--json"])
     sizes = [f"--{name}={getattr(options, name)}" for name in ("batch_size", "image_size", "rounds", "precision")]
     for subject in ("train", "model"):
         for backbone in options.backbones:
@@ -183,7 +184,7 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _found(kind: str, printed: str, out: Path) -> dict[str, Any]:
-    if kind in ("train", "model"):
+    if kind in ("train", "model", "host"):
         return dict(json.loads(printed))
     if kind == "kernels":
         return {"tests": printed.strip().splitlines()[-1]}
@@ -215,6 +216,9 @@ def _page(parts: dict[str, Any]) -> str:
             lines += ["|---|---|---|---|---|---|", *map(_row, rows)]
     if "fit" in parts:
         lines += [f"\n## From files\n\n`poolformer fit`: {parts['fit']['images_per_s']:,.0f} images/s."]
+    if "host" in parts:
+        ms = ", ".join(f"{way} {found:.2f} ms" for way, found in parts["host"]["host_ms"].items())
+        lines += [f"\n## Launching a block, forward and backward\n\n{parts['host']['processor']}: {ms}"]
     if "kernels" in parts:
         lines += [f"\n## Kernels\n\nTheir tests: {re.sub('=+', '', parts['kernels']['tests']).strip()}"]
     if "profile" in parts:

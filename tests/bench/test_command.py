@@ -10,10 +10,10 @@ def test_help_names_every_subject(capsys):
         main(["--help"])
     assert left.value.code == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {subject} " in out for subject in ("data", "model", "train"))
+    assert all(f"\n  {subject} " in out for subject in ("data", "model", "train", "host"))
 
 
-@pytest.mark.parametrize("subject", ["data", "model", "train"])
+@pytest.mark.parametrize("subject", ["data", "model", "train", "host"])
 def test_each_subject_has_help_of_its_own(subject, capsys):
     with pytest.raises(SystemExit) as left:
         main([subject, "--help"])

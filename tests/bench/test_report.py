@@ -13,12 +13,13 @@ SMALL += ["--batch_size", "4", "--image_size", "32", "--rounds", "1"]
 @pytest.mark.exhaustive
 def test_a_report_has_networks_training_and_a_profile(tmp_path, capfd):
     out = tmp_path / "report"
-    assert main(["bench", "report", "--out", str(out), *SMALL, "--parts", "train", "fit", "profile"]) == 0
-    assert {path.stem for path in out.glob("*.json")} >= {"train-poolformer_tiny", "fit", "profile"}
+    assert main(["bench", "report", "--out", str(out), *SMALL, "--parts", "train", "fit", "profile", "host"]) == 0
+    assert {path.stem for path in out.glob("*.json")} >= {"train-poolformer_tiny", "fit", "profile", "host"}
     [page] = out.glob("speed-*.md")
     text = page.read_text()
     assert "| poolformer_tiny:channels_last |" in text
     assert "aten::convolution" in text
+    assert "separate " in text
     assert float(json.loads((out / "fit.json").read_text())["images_per_s"]) > 0
     assert page.read_text() in capfd.readouterr().out
 

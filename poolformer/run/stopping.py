@@ -27,7 +27,7 @@ from .votes import Votes
 from .waiting import Waiting
 
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)
-"""Signals of which a second one ends the process at once; the others come more than once by themselves."""
+"""Signals of which a second one may end the process at once; the others come more than once by themselves."""
 _WARNINGS = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # a closed terminal, a scheduler, a limit of CPU time
 SIGNALS = (*_IMPATIENT, *(getattr(signal, name) for name in _WARNINGS if hasattr(signal, name)))
 _STUCK_S = 2  # without a batch, after the signal
@@ -43,9 +43,9 @@ class StopOnSignal(Callback):
     """Stops on a signal after the step, with a checkpoint of it while training.
 
     Lightning's own handling ends with exit code 0, and Ctrl-C may come in the middle of a step. A second SIGTERM or
-    SIGINT ends the process at once. With several processes, one of them being asked stops all, after the step that
-    follows: they agree while it runs, so that none waits for another. Signals that are
-    ignored, as nohup has it, or that somebody else listens to are left alone.
+    SIGINT ends the process at once; on SLURM, which itself repeats SIGTERM, only SIGINT. With several processes, one of
+    them being asked stops all, after the step that follows: they agree while it runs, so that none waits for another.
+    Signals that are ignored, as nohup has it, or that somebody else listens to are left alone.
 
     A step is one of the optimiser: ``accumulate_grad_batches`` batches, whose gradients no checkpoint holds. Waiting
     for a batch counts as being between two steps.
@@ -150,17 +150,18 @@ class StopOnSignal(Callback):
                 signal.signal(signum, signal.SIG_DFL)
             return
         is_first, self._signal = not self._signal, self._signal or signum
+        enders = _enders()
         if signum in _IMPATIENT:
-            for each in _IMPATIENT:
+            for each in enders:
                 if signal.getsignal(each) == self._note:
                     signal.signal(each, signal.SIG_DFL)
         elif hasattr(signal, "SIGHUP") and signum == signal.SIGHUP:
             _let_go_of_the_terminal()
         if is_first:
             self.waiting.end_after(_STUCK_S, 128 + signum)
-            name = signal.Signals(signum).name
+            name, again = signal.Signals(signum).name, "SIGTERM or Ctrl-C" if len(enders) > 1 else "Ctrl-C"
             with suppress(OSError):
-                os.write(2, f"\n{name}: stopping after this step; SIGTERM or Ctrl-C ends it at once\n".encode())
+                os.write(2, f"\n{name}: stopping after this step; {again} ends it at once\n".encode())
 
     def is_asked(self, trainer: pl.Trainer) -> bool:
         """Return whether a signal has come, to any of several ranks before it was asked last; all have to ask."""
@@ -220,6 +221,14 @@ class StopOnSignal(Callback):
     def _leave(self, trainer: pl.Trainer) -> None:
         # Lightning kills the process that it launched the others from when one of them fails.
         raise Stopped(0 if _is_child(trainer) else 128 + (self._signal or signal.SIGTERM))
+
+
+def _enders() -> tuple[signal.Signals, ...]:
+    """Return the signals that end the process at once after a first one has asked it to stop.
+
+    SLURM sends SIGTERM to each task, again through srun, and SIGKILL half a minute later.
+    """
+    return (signal.SIGINT,) if "SLURM_JOB_ID" in os.environ else _IMPATIENT
 
 
 def _leave_at_once(signum: int, frame: FrameType | None) -> None:

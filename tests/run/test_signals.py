@@ -36,6 +36,14 @@ def test_a_warning_saves_as_sigterm_does_also_when_it_is_repeated(fit, signum):
     assert last("run")["global_step"] == 2
 
 
+@pytest.mark.slow
+def test_sigterm_saves_also_when_slurm_sends_it_to_a_task_and_again_through_srun(fit, monkeypatch):
+    for name, value in {"JOB_ID": "7", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert fit("run", base=QUICK, callbacks=[SendAgain("training", 1)]) == 143
+    assert last("run")["global_step"] == 2
+
+
 def test_a_signal_that_is_ignored_or_taken_is_left_alone():
     def of_the_user(signum, frame): ...
 

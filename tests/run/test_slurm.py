@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,11 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobRequeue=1
 OverTimeLimit=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores}
 PartitionName=all Nodes=ALL Default=YES State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=2 State=UP
 """
 
 
@@ -102,34 +106,76 @@ def _until(is_so, *, seconds: float) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.exhaustive
-def test_a_job_goes_back_to_the_queue_before_its_time_is_up_and_ends_when_complete(cluster, tmp_path):
+UNHURRIED = """
+import time
+from pathlib import Path
+from lightning.pytorch.callbacks import Callback
+
+
+class Unhurried(Callback):
+    def on_train_batch_start(self, *_):
+        time.sleep(0 if Path("hurry").exists() else 0.5)
+"""
+
+
+@pytest.fixture
+def slurm(cluster, tmp_path):
+    """The cluster's commands, in a folder with `job.sbatch` for a machine without GPUs."""
     (tmp_path / "job.sbatch").write_text(JOB.read_text().replace("#SBATCH --gpus-per-node=8\n", ""))
+    environment = {**cluster, "PWD": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    return partial(_output, environment)
 
-    def slurm(*command: str) -> str:
-        return _output({**cluster, "PWD": str(tmp_path)}, *command)
 
-    epochs = ["--trainer.max_epochs", "6", "--save_every_n_steps", "4", *DIGITS]
-    place = [f"--chdir={tmp_path}", f"--output={tmp_path / 'log'}", "--ntasks-per-node=2", "--cpus-per-task=1"]
-    said = slurm("sbatch", *place, str(tmp_path / "job.sbatch"), *epochs, "--trainer.default_root_dir", "run")
-    job = re.search(r"Submitted batch job (\d+)", said)[1]
+def _submitted(slurm, folder: Path, *arguments: str, **options: str | int) -> str:
+    """Submit `job.sbatch` as two tasks; return the number of the job."""
+    options = {"chdir": folder, "output": folder / "log", "ntasks-per-node": 2, "cpus-per-task": 1, **options}
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return re.search(r"batch job (\d+)", slurm("sbatch", *flags, str(folder / "job.sbatch"), *DIGITS, *arguments))[1]
+
+
+def _wait_for_end(slurm, job: str) -> str:
+    _until(lambda: re.search("JobState=(COMPLETED|FAILED)", slurm("scontrol", "show", "job", job)), seconds=300)
+    return slurm("scontrol", "show", "job", job)
+
+
+@pytest.mark.exhaustive
+def test_a_job_that_is_stopped_goes_back_to_the_queue_and_ends_when_complete(slurm, tmp_path):
+    (tmp_path / "unhurried.py").write_text(UNHURRIED)
+    epochs = ["--trainer.max_epochs", "10", "--save_every_n_steps", "4", "--trainer.callbacks", "unhurried.Unhurried"]
+    clock = {"time": 2, "signal": "B:USR1@60"}  # half a minute to a minute after the start: SLURM looks now and then
+    job = _submitted(slurm, tmp_path, *epochs, "--trainer.default_root_dir", "run", **clock)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    for _ in range(2):
+    urgent = f"--partition=urgent --ntasks=2 --chdir={tmp_path} --output=urgent --wrap=true"
+    by_hand, preempt = f"scancel --batch --signal={signal.SIGUSR1.value} {job}", f"sbatch {urgent}"
+    for stop in (by_hand, preempt, "true"):  # and then SLURM's clock
         checkpoint_before = _stamp(checkpoint)
         _until(lambda before=checkpoint_before: _stamp(checkpoint) != before, seconds=300)
-        slurm("scancel", "--batch", f"--signal={signal.SIGUSR1.value}", job)  # as SLURM does with --signal=B:USR1
-        _until(lambda: "PENDING" in slurm("squeue", "--noheader", "--format=%T"), seconds=120)
+        slurm(*stop.split())
+        _until(lambda: "PENDING" in slurm("squeue", f"--jobs={job}", "--noheader", "--format=%T"), seconds=120)
         time.sleep(3)  # SLURM refuses a job's credential of the same second
         slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # it waits two minutes otherwise
-    _until(lambda: re.search("JobState=(COMPLETED|FAILED)", slurm("scontrol", "show", "job", job)), seconds=300)
+    (tmp_path / "hurry").touch()
+    slurm("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    assert "ExitCode=0:0" in _wait_for_end(slurm, job)
     log = (tmp_path / "log").read_text()
     assert log.count("goes back to the queue and resumes") == 2
-    assert "after 6 epochs" in log
-    assert "ExitCode=0:0" in slurm("scontrol", "show", "job", job)
+    assert log.count("Stopped after step") == 3
+    assert "after 10 epochs" in log
     assert not (tmp_path / "run" / "previous").exists()
-    whole = ["--trainer.devices", "2", *epochs, "--trainer.default_root_dir", "whole"]
-    subprocess.run([sys.executable, "-m", "poolformer", "fit", *whole], cwd=tmp_path, check=True, timeout=300)
+    whole = ["--trainer.devices", "2", *DIGITS, *epochs, "--trainer.default_root_dir", "whole"]
+    command = [sys.executable, "-m", "poolformer", "fit", *whole]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=True, timeout=300)
     assert_same_run(tmp_path / "whole", tmp_path / "run", killed=True)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("wrong", [["--trainer.max_epoch", "2"], ["--model.lr", "1e30", "--model.warmup_epochs", "0"]])
+def test_a_job_that_fails_does_not_go_back_to_the_queue(slurm, tmp_path, wrong):
+    job = _submitted(slurm, tmp_path, "--trainer.default_root_dir", "run", "--trainer.max_epochs", "2", *wrong)
+    end = _wait_for_end(slurm, job)
+    assert "JobState=FAILED" in end
+    assert "Restarts=0" in end
+    assert "ExitCode=2:0" in end
 
 
 @pytest.mark.slow

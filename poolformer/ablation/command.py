@@ -58,8 +58,9 @@ def main(argv: list[str]) -> int:
     there are; with one job at a time it gets all. On CPU cores give each job its threads: -- --num_threads 1.
 
     --launcher submitit makes one SLURM array of all runs (pip install 'poolformer[submitit]'). --slurm takes
-    submitit's parameters and sbatch's, e.g. --slurm partition=gpu gpus_per_node=1 cpus_per_task=16 timeout_min=600,
-    one device a run; without a limit a run has 24 hours at a time. Runs that are preempted or out of time are resumed.
+    submitit's parameters and sbatch's, e.g. --slurm partition=gpu gpus_per_node=1 cpus_per_task=16 timeout_min=600;
+    without a limit a run has 24 hours at a time. Runs that are preempted or out of time are resumed. With
+    gpus_per_node=4 each run has four tasks, one a GPU, and with nodes=2 eight; tasks_per_node=N sets them on CPUs.
     """
     own, flags = _split(argv)
     options, unknown = _parser().parse_known_args(own)

@@ -150,7 +150,8 @@ def run_on_cluster(
         jobs: The jobs.
         folder: For submitit's scripts and logs; on a disk that all machines share.
         parameters: submitit's (``timeout_min``, ``gpus_per_node`` ...) and SLURM's (``partition``, ``account``
-            ...); ``cluster: local`` tries it on this machine.
+            ...); ``cluster: local`` tries it on this machine. A job has a task for each GPU, or ``tasks_per_node``;
+            what the first says counts.
         at_once: How many run at the same time at most.
         report: Called when a job is over with its index and why it failed, if it did.
 
@@ -158,7 +159,7 @@ def run_on_cluster(
         ConfigError: submitit or SLURM is missing, or does not know a parameter.
     """
     executor = _executor(folder, parameters, at_once)
-    waiting = dict(enumerate(executor.map_array(_Requeued(function), list(jobs))))
+    waiting = {index: job.task(0) for index, job in enumerate(_submitted(executor, function, jobs))}
     try:
         while waiting:
             time.sleep(_POLL_S)
@@ -200,14 +201,16 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
     except ImportError as error:
         raise ConfigError("--launcher submitit needs another package: pip install 'poolformer[submitit]'") from error
 
-    for name in ("gpus_per_node", "tasks_per_node", "nodes"):
-        if parameters.get(name, 1) not in (0, 1):
-            raise ConfigError(
-                f"--slurm {name}={parameters[name]}: a run of an ablation has one device on a cluster; start larger "
-                "ones with poolformer fit under srun"
-            )
     parameters = dict(parameters)
     cluster = parameters.pop("cluster", "slurm")
+    if cluster == "slurm":
+        parameters.setdefault("tasks_per_node", parameters.get("gpus_per_node") or 1)
+        parameters.setdefault("srun_args", ["--wait=60"])  # a task that dies ends the others, which wait for it
+    elif parameters.get("tasks_per_node", 1) != 1:
+        raise ConfigError(
+            f"--slurm cluster={cluster} tasks_per_node={parameters['tasks_per_node']}: only on SLURM do tasks train "
+            "together; here a run takes several devices by -- --trainer.devices N"
+        )
     named = {name if name in _SHARED else f"slurm_{name}": value for name, value in parameters.items()}
     if at_once:
         named["slurm_array_parallelism"] = at_once
@@ -221,10 +224,19 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
     return executor
 
 
+def _submitted(executor: Any, function: Function, jobs: Sequence[Any]) -> list[Any]:
+    from submitit.core.utils import FailedJobError
+
+    try:
+        return executor.map_array(_Requeued(function), list(jobs))
+    except FailedJobError as error:  # sbatch has refused them, such as for a partition that is not there
+        raise ConfigError(f"--slurm: {describe(error)}") from error
+
+
 def _cluster_outcome(job: Any) -> str | None:
     from submitit.core.utils import UncompletedJobError
 
     try:
-        return job.results()[0]
+        return job.result()
     except UncompletedJobError as error:
         return f"{describe(error)} (see '{job.paths.stderr}')"

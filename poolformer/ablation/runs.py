@@ -250,7 +250,12 @@ def _noted_warnings() -> Iterator[list[str]]:
 
 
 def _lock(log: TextIO) -> bool:
-    """Lock the run's log for as long as this process lives; the system lets go even after a kill."""
+    """Lock the run's log for as long as this process lives; the system lets go even after a kill.
+
+    Of the tasks of a SLURM job, which train a run together, the first does so.
+    """
+    if int(os.environ.get("SLURM_PROCID", 0)):
+        return True
     try:
         import fcntl
     except ImportError:  # Windows

@@ -157,7 +157,7 @@ def test_a_job_that_is_preempted_is_done_again(submitit, tmp_path, preempted):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"gpus_per_node": 4}, r"--slurm gpus_per_node=4: a run of an ablation has one device on a cluster; start"),
+        ({"cluster": "local", "tasks_per_node": 2}, r"--slurm cluster=local tasks_per_node=2: only on SLURM do tasks"),
         ({}, r"--slurm: RuntimeError: Could not detect .srun."),
         ({"cluster": "nowhere"}, r"--slurm: ValueError: AutoExecutor doesn't know any executor named nowhere"),
         ({"cluster": "local", "partitoin": "gpu"}, r"--slurm: NameError: Unknown argument 'partitoin'"),
@@ -169,6 +169,28 @@ def test_what_the_cluster_cannot_do_is_said_in_one_line(submitit, tmp_path, monk
     with pytest.raises(ConfigError, match=message) as caught:
         on_cluster(jobs.write, [], tmp_path, **parameters)
     assert "\n" not in str(caught.value)
+
+
+SBATCH = """#!/bin/bash
+cp "$1" "$0.script"
+echo "sbatch: error: invalid partition specified: gup" >&2
+exit 1
+"""
+
+
+def test_a_job_has_a_task_for_each_gpu_and_what_sbatch_refuses_is_said_in_a_line(submitit, tmp_path, monkeypatch):
+    for program in ("srun", "sbatch"):
+        (tmp_path / program).write_text(SBATCH)
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ConfigError, match=r"^--slurm: FailedJobError: sbatch: error: invalid partition"):
+        on_cluster(
+            jobs.write, [("", "one"), ("", "two")], tmp_path / "slurm", gpus_per_node=4, nodes=2, partition="gup"
+        )
+    script = (tmp_path / "sbatch.script").read_text()
+    for option in ("--array=0-1%2", "--ntasks-per-node=4", "--gpus-per-node=4", "--nodes=2", "--time=1440"):
+        assert f"#SBATCH {option}\n" in script
+    assert "--wait=60" in script
 
 
 def test_without_submitit_the_extra_is_named(monkeypatch, tmp_path):

@@ -108,7 +108,7 @@ def test_an_epoch_has_to_be_evaluated(train):
     assert failure == "val/top1 was not measured: no epoch was evaluated"
 
 
-def test_two_processes_do_not_train_the_same_run(work, train):
+def test_two_processes_do_not_train_the_same_run(work, train, monkeypatch):
     run = planned(BASE, *ONE_EPOCH)
     run.log.parent.mkdir(parents=True)
     code = (
@@ -117,6 +117,9 @@ def test_two_processes_do_not_train_the_same_run(work, train):
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         assert train(run) == "another process is training it (it writes 'out/base/seed-0.log')"
+        with run.log.open("a") as log, monkeypatch.context() as of_task:
+            of_task.setenv("SLURM_PROCID", "1")  # a further task of the job that trains it
+            assert ablation._lock(log)
         other.stdin.close()
     assert not run.directory.exists()
     assert train(run) is None

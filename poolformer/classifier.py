@@ -34,13 +34,14 @@ from .files.shell import quoted
 from .network.frame_options import FRAME, built_options
 from .network.metaformer import Activation, Norm
 from .network.sides import check_sides
+from .network.stochastic_depth import StochasticDepth
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, parameter_groups
 from .run import resumed
 from .run.facts import RUN
 from .run.lightning_internals import trainer_of
 from .run.machine import compute_as_asked, fuses_adamw
 from .run.metrics import metrics_of
-from .run.reproducibility import seed_draws
+from .run.reproducibility import part_of_step, seed_draws
 from .run.schedule import check_end, schedule_of
 from .run.training_curve import TrainingCurve
 
@@ -157,6 +158,7 @@ class ImageClassifier(pl.LightningModule):
         self.augment = BatchAugmentation(
             num_classes=num_classes, mixup=mixup, cutmix=cutmix, label_smoothing=label_smoothing, erase_prob=erase_prob
         )
+        self._stochastic_depth = StochasticDepth(self.backbone)
         # Facts of the model, not state: a published state dict has no entries for them.
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
@@ -216,9 +218,15 @@ class ImageClassifier(pl.LightningModule):
         images, labels = self._preparation(batch, dataloader_idx, trainer=self.trainer, mean=self.mean, std=self.std)
         if labels is None or not self.trainer.training:
             return Batch(images, labels)
-        # All that the batch draws, from here to its step: on each device differently, and again when it is resumed.
+        part = part_of_step(self.trainer, len(images), seed=self.seed)
+        images, targets = self.augment(images, labels, part)
+        self._stochastic_depth.draw(part, images.device)
+        # What else draws, as a mixer: on each device differently, and again when it is resumed.
         seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
-        return Batch(*self.augment(images, labels))
+        return Batch(images, targets)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._stochastic_depth.forget()
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, its number where the data had no name for it."""

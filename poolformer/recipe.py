@@ -5,15 +5,18 @@ settle what the table leaves open. Shapes: B batch, K classes.
 """
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .draws import StepPart, seed_torch
 from .errors import ConfigError
 
 REFERENCE_BATCH_SIZE = 1024
@@ -108,7 +111,7 @@ class BatchAugmentation:
     Args:
         num_classes: Classes K.
         mixup: Alpha of mixup; 0 turns it off.
-        cutmix: Alpha of CutMix; 0 turns it off. With both on, each batch takes one by a fair coin.
+        cutmix: Alpha of CutMix; 0 turns it off. With both on, a fair coin chooses one for every 128 images.
         label_smoothing: Share of a target that is spread over all classes.
         erase_prob: Probability that a rectangle of an image is replaced by noise.
     """
@@ -116,7 +119,8 @@ class BatchAugmentation:
     def __init__(self, *, num_classes: int, mixup: float, cutmix: float, label_smoothing: float, erase_prob: float):
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
-        self._erase = _random_erasing(erase_prob) if erase_prob > 0 else None
+        self.erase_prob = erase_prob
+        self._erase = _random_erasing() if erase_prob > 0 else None
         self._mix = _mixup(num_classes, mixup, cutmix, label_smoothing) if mixup > 0 or cutmix > 0 else None
 
     @property
@@ -124,21 +128,47 @@ class BatchAugmentation:
         """Whether an image's target is more than its own label, so that a top-1 makes no sense."""
         return self._mix is not None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor, part: StepPart | None = None) -> tuple[Tensor, Tensor]:
         """Augment images (B, 3, H, W), in place, with labels (B,); return them with targets (B, K).
+
+        It leaves Python's, NumPy's and PyTorch's generators seeded by its last draw.
+
+        Args:
+            images: Of the batch.
+            labels: Of the batch.
+            part: Which part of which step the batch is; None for draws of its own.
 
         Raises:
             ConfigError: An odd number of images with mixup or CutMix, which pair them up.
         """
+        part = part or StepPart.anywhere(len(images))
         if self._mix is None:
             targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
         else:
             self.check_batch_size(len(images))
-            images, targets = self._mix(images, labels)
+            targets = torch.cat(
+                [self._mixed(images[rows], labels[rows], part.key("mix", draw)) for draw, rows in part.mixed_together]
+            )
         if self._erase is not None:
-            self._erase.device = images.device
-            images = self._erase(images)
+            self._erase_some(images, part)
         return images, targets
+
+    def _mixed(self, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """Mix images in place and return their targets."""
+        assert self._mix is not None
+        np.random.seed(seed)
+        return self._mix(images, labels)[1]
+
+    def _erase_some(self, images: Tensor, part: StepPart) -> None:
+        assert self._erase is not None
+        self._erase.device = images.device
+        np.random.seed(part.key("erase"))
+        chosen = np.random.random_sample(part.total)[part.places] < self.erase_prob
+        for row in np.flatnonzero(chosen).tolist():
+            seed = part.key("erase", int(part.places[row]))
+            random.seed(seed)
+            seed_torch(seed)
+            self._erase(images[row])
 
     def check_batch_size(self, images: int) -> None:
         """Raise `ConfigError` for a batch that cannot be mixed."""
@@ -161,10 +191,10 @@ class _Erasing(Protocol):
     def __call__(self, images: Tensor, /) -> Tensor: ...
 
 
-def _random_erasing(probability: float) -> _Erasing:
+def _random_erasing() -> _Erasing:
     from timm.data.random_erasing import RandomErasing  # 4 s
 
-    return RandomErasing(probability, mode="pixel", max_count=1)
+    return RandomErasing(probability=1.0, mode="pixel", max_count=1)
 
 
 def _mixup(

@@ -116,7 +116,7 @@ def test_a_size_is_trained_by_the_papers_recipe(printed, name):
     assert config["data"]["init_args"]["crop_pct"] == crop_pct
     with torch.device("meta"):
         blocks = [block for stage in ImageClassifier(**config["model"]).backbone.stages for block in stage.blocks]
-    assert blocks[-1].drop_path.rate == pytest.approx(drop_path)
+    assert blocks[-1].drop_path1.rate == pytest.approx(drop_path)
     assert ImageClassifier(**config["model"]).backbone.stages[0].blocks[0].layer_scale1.scale.unique() == layer_scale
 
 

@@ -26,7 +26,7 @@ LAYERS = [
     ["network", "data"],
     ["data.pixels", "kernels", "configs"],
     ["files", "registry", "recipe", "option_ranges", "signals"],
-    ["errors"],
+    ["errors", "draws"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside

@@ -95,8 +95,7 @@ class DigitsData(SeededDataModule):
             rank=rank,
             world=world,
         )
-        # `overfit_batches` is set by Lightning and declared nowhere.
-        loader.repeats = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        loader.follow(self.trainer)
         return loader
 
 

@@ -221,8 +221,7 @@ class ImageData(SeededDataModule, ABC):
             rank=rank,
             world=world,
         )
-        # `overfit_batches` is set by Lightning and declared nowhere.
-        loader.repeats = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        loader.follow(self.trainer)
         return loader
 
 

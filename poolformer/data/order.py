@@ -1,12 +1,16 @@
 """Which samples a process sees in which batch: a function of (seed, epoch), so that none is seen twice or missed."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..draws import StepPart
 from ..errors import DataError
 from .pixels.keyed import shuffled
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class Order:
@@ -29,6 +33,7 @@ class Order:
     Attributes:
         repeats: Whether every epoch has the order of the first, as `overfit_batches` wants it: its few batches are
             then of the same samples every time.
+        accumulated: Batches of a process that make a step, whose samples are dealt as `StepPart` says.
 
     Raises:
         DataError: There are fewer samples than processes, so that there would be no batch for all of them.
@@ -48,9 +53,17 @@ class Order:
         self.rank, self.world = rank, world
         self.epoch = 0
         self.repeats = False
+        self.accumulated = 1
         self._done = 0
         self._resume: tuple[int, int] | None = None
         self._origin = _Origin(-1, 0, 0)
+
+    def follow(self, trainer: "pl.Trainer | None") -> None:
+        """Take from a trainer what its steps are made of."""
+        if trainer is not None:
+            self.accumulated = trainer.accumulate_grad_batches
+            # Set by Lightning and declared nowhere.
+            self.repeats = trainer.overfit_batches > 0  # type: ignore[attr-defined]
 
     @property
     def sampler(self) -> "Order":
@@ -108,7 +121,21 @@ class Order:
         first = self._origin_of(epoch).samples
         whole = (self.samples - first) // self._global_batch_size * self._global_batch_size
         order = shuffled(self.samples, seed=self.seed, epoch=0 if self.repeats else epoch)
-        return order[first : first + whole][self.rank :: self.world]
+        return self._dealt(order[first : first + whole])
+
+    def _dealt(self, samples: np.ndarray) -> np.ndarray:
+        """Return this rank's share of the samples of whole batches of all processes, step by step."""
+        together = self._global_batch_size * self.accumulated
+        whole = len(samples) // together * together
+        last = (len(samples) - whole) // self._global_batch_size
+        steps = samples[:whole].reshape(-1, together)[:, self._places(self.accumulated)]
+        return np.concatenate([steps.ravel(), samples[whole:][self._places(last)]])
+
+    def _places(self, batches: int) -> np.ndarray:
+        """Return the places of this rank's samples in a step of so many of its batches."""
+        units = batches * self.world
+        parts = [StepPart(self.batch_size, unit, units).places for unit in range(self.rank, units, self.world)]
+        return np.concatenate(parts or [np.empty(0, np.int64)])
 
     def batch_indices(self, batch: int) -> list[int]:
         """Return the samples of a batch of this epoch, by number."""

@@ -64,7 +64,7 @@ class Block(nn.Module):
             self.mlp = nn.Identity()
         self.layer_scale2 = _scale(dim, options.layer_scale_init)
         self.res_scale2 = _scale(dim, options.residual_scale_init)
-        self.drop_path = DropPath(drop_path_rate)
+        self.drop_path1, self.drop_path2 = DropPath(drop_path_rate), DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.execution is not None:
@@ -73,14 +73,14 @@ class Block(nn.Module):
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """The first half of the block, of (B, C, H, W)."""
-        mixed: Tensor = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        mixed: Tensor = self.drop_path1(self.layer_scale1(self.token_mixer(self.norm1(x))))
         if self.residual:
             mixed = self.res_scale1(x) + mixed
         return mixed
 
     def mix_channels(self, x: Tensor) -> Tensor:
         """The second half."""
-        mixed: Tensor = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        mixed: Tensor = self.drop_path2(self.layer_scale2(self.mlp(self.norm2(x))))
         if self.residual:
             mixed = self.res_scale2(x) + mixed
         return mixed

@@ -60,7 +60,7 @@ def _mix_channels_by_scaled_weights(block: Block, x: Tensor) -> Tensor:
     plain = type(mlp) is ChannelMLP and type(mlp.fc2) is nn.Conv2d and isinstance(scale, Scale)
     if not plain or _multiplies_in_float16(x):  # in which weights times a layer scale of 1e-5 are zero
         return block.mix_channels(x)
-    mixed: Tensor = block.drop_path(mlp(block.norm2(x), scale.scale))
+    mixed: Tensor = block.drop_path2(mlp(block.norm2(x), scale.scale))
     if block.residual:
         mixed = block.res_scale2(x) + mixed
     return mixed

@@ -97,7 +97,7 @@ def _mix_tokens(block: Block, x: Tensor) -> Tensor:
         pool_size=pool.kernel_size,
         eps=norm.eps,
         scale=_factors(block.layer_scale1),
-        keep=block.drop_path.factors(x),
+        keep=block.drop_path1.factors(x),
     )
 
 
@@ -117,7 +117,7 @@ def _mix_channels(block: Block, x: Tensor, *, recompute: bool) -> Tensor:
         b2=mlp.fc2.bias,
         eps=norm.eps,
         scale=_factors(block.layer_scale2),
-        keep=block.drop_path.factors(x),
+        keep=block.drop_path2.factors(x),
         recompute=recompute,
     )
 

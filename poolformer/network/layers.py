@@ -112,7 +112,12 @@ class DropPath(nn.Module):
 
     Args:
         rate: Probability of dropping, in [0, 1); what is kept is scaled by 1 / (1 - rate).
+
+    Attributes:
+        drawn: Factors (B,) drawn elsewhere for the samples of the next batch; None to draw them here.
     """
+
+    drawn: Tensor | None = None
 
     def __init__(self, rate: float):
         super().__init__()
@@ -126,6 +131,8 @@ class DropPath(nn.Module):
         """Draw the factor (B,) of each sample's branch: 0, or 1 / (1 - rate); None where all are 1."""
         if not self.training or self.rate == 0:
             return None
+        if self.drawn is not None and len(self.drawn) == len(x):
+            return self.drawn.to(x.dtype)
         return x.new_empty(x.shape[0]).bernoulli_(1 - self.rate) / (1 - self.rate)
 
     def extra_repr(self) -> str:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import random
 from collections.abc import Mapping, Sized
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
-import torch
+
+from ..draws import StepPart, seed_all, seed_of
 
 WITHOUT_EFFECT = {"num_workers", "augment_on", "test", "predict", "pretrained", "compile", "fused", "recompute"}
 """Options of model and data that change neither what is computed nor on what."""
@@ -29,24 +30,17 @@ def seed_draws(*place: int) -> None:
 
     What a batch draws is then the same however often the run was stopped before it, with nothing to save.
     """
-    seed = int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=4).digest(), "big")
-    random.seed(seed)
-    np.random.seed(seed)
-    _seed_torch(seed)
+    seed_all(seed_of(*place))
 
 
-def _seed_torch(seed: int) -> None:
-    """Seed PyTorch where this process draws, as `torch.manual_seed` does; it costs a thousandth of it.
-
-    That one also notes the call for every kind of device that nobody has used yet, with the stack as text.
-    """
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is not None and accelerator.type != "cuda":
-        torch.manual_seed(seed)
-        return
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
+def part_of_step(trainer: pl.Trainer, images: int, *, seed: int) -> StepPart:
+    """Return the batch of so many images that a trainer is at, as a part of its step."""
+    # `fit_loop.batch_idx` is the batch before, until this one is on its device.
+    batch, together = trainer.fit_loop.epoch_loop.batch_progress.current.processed, trainer.accumulate_grad_batches
+    before = batch % together
+    together = int(min(together, trainer.num_training_batches - (batch - before)))  # fewer at the end of an epoch
+    unit = before * trainer.world_size + trainer.global_rank
+    return StepPart(images, unit, together * trainer.world_size, seed=seed, step=trainer.global_step)
 
 
 def image_set(loader: Any, split: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ accumulated batches, are the same run.
 import hashlib
 import math
 import random
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -89,13 +89,18 @@ def seed_all(seed: int) -> None:
     seed_torch(seed)
 
 
+@cache
+def _has_other_accelerator() -> bool:
+    accelerator = torch.accelerator.current_accelerator()
+    return accelerator is not None and accelerator.type != "cuda"
+
+
 def seed_torch(seed: int) -> None:
     """Seed PyTorch where this process draws, as `torch.manual_seed` does; it costs a thousandth of it.
 
     That one also notes the call for every kind of device that nobody has used yet, with the stack as text.
     """
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is not None and accelerator.type != "cuda":
+    if _has_other_accelerator():
         torch.manual_seed(seed)
         return
     torch.default_generator.manual_seed(seed)

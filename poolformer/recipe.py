@@ -164,8 +164,9 @@ class BatchAugmentation:
         self._erase.device = images.device
         np.random.seed(part.key("erase"))
         chosen = np.random.random_sample(part.total)[part.places] < self.erase_prob
+        seeds = np.random.randint(2**32, size=part.total, dtype=np.uint32)[part.places]
         for row in np.flatnonzero(chosen).tolist():
-            seed = part.key("erase", int(part.places[row]))
+            seed = int(seeds[row])
             random.seed(seed)
             seed_torch(seed)
             self._erase(images[row])

@@ -13,6 +13,7 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from poolformer.backbones import create_backbone
+from poolformer.draws import StepPart, seed_all
 from poolformer.errors import ConfigError
 from poolformer.recipe import BatchAugmentation, EpochScheduler, Schedule, parameter_groups, scaled_lr, smooth_targets
 
@@ -168,10 +169,10 @@ OFF = dict.fromkeys(AUTHORS_MIXING, 0.0)
 def test_a_batch_is_mixed_and_erased_as_timm_does_it(options):
     """With the arguments and the order of sail-sg/poolformer's train.py; in six batches both mixings occur."""
     augment = BatchAugmentation(num_classes=5, **options)
-    reseed()
-    ours = [augment(*a_batch()) for _ in range(6)]
+    parts = [StepPart(8, seed=1, step=step) for step in range(6)]
+    ours = [augment(*a_batch(), part) for part in parts]
 
-    erase = RandomErasing(options["erase_prob"], mode="pixel", max_count=1, num_splits=0, device="cpu")
+    erase = RandomErasing(1.0, mode="pixel", max_count=1, num_splits=0, device="cpu")
     mix = Mixup(
         mixup_alpha=options["mixup"],
         cutmix_alpha=options["cutmix"],
@@ -182,17 +183,45 @@ def test_a_batch_is_mixed_and_erased_as_timm_does_it(options):
         label_smoothing=options["label_smoothing"],
         num_classes=5,
     )
-    reseed()
-    for images, targets in ours:
+    for part, (images, targets) in zip(parts, ours, strict=True):
         expected, labels = a_batch()
         if options["mixup"] or options["cutmix"]:
+            np.random.seed(part.key("mix", 0))
             expected, expected_targets = mix(expected, labels)
         else:
             expected_targets = mixup_target(labels, 5, smoothing=options["label_smoothing"])
         if options["erase_prob"]:
-            expected = erase(expected)
+            np.random.seed(part.key("erase"))
+            chosen, seeds = np.random.random_sample(8) < 0.25, np.random.randint(2**32, size=8, dtype=np.uint32)
+            for place in np.flatnonzero(chosen).tolist():
+                seed_all(int(seeds[place]))
+                erase(expected[place])
         torch.testing.assert_close(images, expected, rtol=0, atol=0)
         torch.testing.assert_close(targets, expected_targets)
+
+
+def test_a_batch_of_any_place_in_a_step_draws_what_one_batch_of_the_whole_step_draws():
+    augment = BatchAugmentation(num_classes=5, **AUTHORS_MIXING)
+    images, labels = a_batch(512)
+
+    def step(units: int) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = torch.empty_like(images), torch.empty(512, 5)
+        for unit in range(units):
+            part = StepPart(512 // units, unit, units, seed=1, step=7)
+            for all_of_it, mine in zip(whole, augment(images[part.places], labels[part.places], part), strict=True):
+                all_of_it[part.places] = mine
+        return whole
+
+    for units in (2, 4, 16):
+        torch.testing.assert_close(step(units), step(1), rtol=0, atol=0)
+
+
+def test_128_images_share_a_draw_of_mixup():
+    """As those of a process of the authors' do."""
+    augment = BatchAugmentation(num_classes=5, **OFF | {"mixup": 0.8})
+    _, targets = augment(torch.zeros(512, 3, 4, 4), torch.arange(512) % 5, StepPart(512))
+    largest = targets.max(1).values
+    assert len(largest[largest < 1].unique()) == 4
 
 
 def test_a_fair_coin_chooses_between_mixup_and_cutmix():

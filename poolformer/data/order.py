@@ -18,7 +18,8 @@ class Order:
 
     Lightning calls `set_epoch`, saves `state_dict` and restores it, so that a run resumes in mid-epoch with the sample
     after the last. In training that is a sample of all processes, so their number and the batch size may be others than
-    before: each sample is then still seen once in the epoch, whose further batches are those that the rest makes.
+    before: each sample is then still seen once in the epoch. Where whole batches lie behind it, they are numbered anew;
+    elsewhere the further batches are those that the rest makes.
 
     Args:
         samples: Number of samples.
@@ -34,6 +35,7 @@ class Order:
         repeats: Whether every epoch has the order of the first, as `overfit_batches` wants it: its few batches are
             then of the same samples every time.
         accumulated: Batches of a process that make a step, whose samples are dealt as `StepPart` says.
+        renumbered: By how many batches the state that was loaded lies further on than it said.
 
     Raises:
         DataError: There are fewer samples than processes, so that there would be no batch for all of them.
@@ -54,6 +56,7 @@ class Order:
         self.epoch = 0
         self.repeats = False
         self.accumulated = 1
+        self.renumbered = 0
         self._done = 0
         self._resume: tuple[int, int] | None = None
         self._origin = _Origin(-1, 0, 0)
@@ -82,12 +85,16 @@ class Order:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume after `state`: the next iteration of that epoch leaves out what was already handed out."""
-        self.epoch, self._done = state["epoch"], state["batch"]
-        self._resume = (state["epoch"], state["batch"])
+        epoch, batch = state["epoch"], state["batch"]
         # Of a run before samples were counted, the batch size and the number of processes have to be those of now.
-        samples = state.get("samples", state["batch"] * self._global_batch_size)
-        is_of_others = self.shuffle and samples != state["batch"] * self._global_batch_size
-        self._origin = _Origin(state["epoch"], state["batch"], samples) if is_of_others else _Origin(-1, 0, 0)
+        samples = state.get("samples", batch * self._global_batch_size)
+        self._origin = _Origin(-1, 0, 0)
+        if self.shuffle and samples % self._global_batch_size:
+            self._origin = _Origin(epoch, batch, samples)
+        elif self.shuffle:
+            batch = samples // self._global_batch_size
+        self.renumbered = batch - state["batch"]
+        self.epoch, self._done, self._resume = epoch, batch, (epoch, batch)
 
     @property
     def _global_batch_size(self) -> int:

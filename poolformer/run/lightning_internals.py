@@ -39,6 +39,25 @@ def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:
     return module._trainer
 
 
+def batch_at_hand(trainer: pl.Trainer) -> int:
+    """Return the number in its epoch of the batch that is prepared or trained on.
+
+    While it is prepared, ``fit_loop.batch_idx`` is that of the batch before.
+    """
+    processed: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    return processed
+
+
+def take_place(fit_loop: _FitLoop) -> None:
+    """Have a resumed epoch be at the batch that its loader is at, which numbers them by its own batch size."""
+    current = fit_loop.epoch_loop.batch_progress.current
+    for loader in fit_loop._combined_loader.flattened if fit_loop._combined_loader is not None else []:
+        if isinstance(loader, Order) and fit_loop.restarting:
+            for count in ("ready", "started", "processed", "completed"):
+                setattr(current, count, getattr(current, count) + loader.renumbered)
+            loader.renumbered = 0
+
+
 def take_length(fit_loop: _FitLoop) -> None:
     """Have an epoch end where its loader does, whose length is another in an epoch that is resumed by other batches."""
     trainer, combined, fetcher = fit_loop.trainer, fit_loop._combined_loader, fit_loop._data_fetcher

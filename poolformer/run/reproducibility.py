@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 
 from ..draws import StepPart, seed_all, seed_of
+from .lightning_internals import batch_at_hand
 
 WITHOUT_EFFECT = {"num_workers", "augment_on", "test", "predict", "pretrained", "compile", "fused", "recompute"}
 """Options of model and data that change neither what is computed nor on what."""
@@ -35,8 +36,7 @@ def seed_draws(*place: int) -> None:
 
 def part_of_step(trainer: pl.Trainer, images: int, *, seed: int) -> StepPart:
     """Return the batch of so many images that a trainer is at, as a part of its step."""
-    # `fit_loop.batch_idx` is the batch before, until this one is on its device.
-    batch, together = trainer.fit_loop.epoch_loop.batch_progress.current.processed, trainer.accumulate_grad_batches
+    batch, together = batch_at_hand(trainer), trainer.accumulate_grad_batches
     before = batch % together
     together = int(min(together, trainer.num_training_batches - (batch - before)))  # fewer at the end of an epoch
     unit = before * trainer.world_size + trainer.global_rank

@@ -88,7 +88,8 @@ def _rest(
         order.set_epoch(2)
         first = order.begin()
         last = len(order) if steps is None else first + steps
-        assert first == state["batch"]
+        assert first == state["batch"] + order.renumbered
+        assert order.renumbered == 0 or first * world * batch_size == state["samples"]
         seen += [sample for batch in range(first, last) for sample in order.batch_indices(batch)]
         order._done = last
         states.append(order.state_dict())
@@ -114,6 +115,24 @@ def test_an_epoch_may_change_hands_more_than_once():
     together = before + between + after
     assert len(before) + len(between) == 5 * 64 + 3 * 32
     assert len(set(together)) == len(together) > 1000 - 64
+
+
+@pytest.mark.parametrize(("world", "accumulated"), [(1, 1), (2, 1), (1, 2), (4, 2), (2, 4)])
+def test_a_step_has_the_same_images_however_it_is_dealt(world, accumulated):
+    """And the images that mixup would mix, a batch and its reverse, are the same."""
+
+    def steps(world: int, accumulated: int) -> list[set[frozenset[int]]]:
+        size, pairs = 64 // world // accumulated, []
+        ranks = [Order(500, batch_size=size, shuffle=True, rank=rank, world=world) for rank in range(world)]
+        for order in ranks:
+            order.accumulated = accumulated
+        for step in range(500 // 64):
+            batches = range(step * accumulated, (step + 1) * accumulated)
+            images = [order.batch_indices(batch) for order in ranks for batch in batches]
+            pairs.append({frozenset(pair) for batch in images for pair in zip(batch, batch[::-1], strict=True)})
+        return pairs
+
+    assert steps(world, accumulated) == steps(1, 1)
 
 
 def test_a_state_of_before_samples_were_counted_is_one_of_the_same_batches():

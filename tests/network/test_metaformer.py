@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from poolformer.errors import OptionsError, ResolutionError
-from poolformer.network.layers import DropPath, Scale
+from poolformer.network.layers import Scale
 from poolformer.network.metaformer import Block, MetaFormer, Patch
 
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.float64: {"rtol": 1e-12, "atol": 1e-12}}
@@ -41,7 +41,7 @@ def batch(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def drop_paths(model: nn.Module) -> list[float]:
-    return [module.rate for module in model.modules() if isinstance(module, DropPath)]
+    return [module.drop_path1.rate for module in model.modules() if isinstance(module, Block)]
 
 
 def apart(model: nn.Module) -> nn.Module:

@@ -75,6 +75,7 @@ TESTED_AS_ONE = {
     "files/test_caches.py": ["data.pixels.jit", "files.folders"],
     "kernels/test_operators.py": [
         *("kernels.channel_mix", "kernels.channel_mix_plain", "kernels.channel_mix_triton"),
+        "kernels.moments_triton",
         *("kernels.pool_mix", "kernels.pool_mix_plain", "kernels.pool_mix_triton"),
     ],
     "run/test_closing.py": ["run.ending"],

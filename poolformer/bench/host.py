@@ -85,9 +85,9 @@ def _launching_nothing(device: torch.device) -> Iterator[None]:
         return
     from triton.runtime import KernelInterface
 
-    from ..kernels import channel_mix_triton, pool_mix_triton
+    from ..kernels import channel_mix_triton, moments_triton, pool_mix_triton
 
-    modules, interprets = (channel_mix_triton, pool_mix_triton), availability._INTERPRETS
+    modules, interprets = (channel_mix_triton, moments_triton, pool_mix_triton), availability._INTERPRETS
     kernels = [
         (module, name, value)
         for module in modules

@@ -1,30 +1,55 @@
 """What the fused operators find where they run: Triton's kernels, C++, autocast."""
 
-import importlib.util
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-# Constants, since compilers trace `runs_kernels`. Triton reads its variable when it is imported, as here; an installed
-# Triton that cannot be imported is an error where its kernels are wanted.
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
+# Constants, since compilers trace `runs_kernels`. Triton reads its variable when it is imported, as here.
+try:
+    import triton as _triton  # which Lightning imports in any case
+except ImportError:
+    _triton = None
+_HAS_TRITON = _triton is not None
 _INTERPRETS = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 # But for these, which `poolformer.kernels.cpu` sets once, when the C++ is loaded.
 _cpp_types: frozenset[torch.dtype] = frozenset()
 
 
 def has_triton() -> bool:
-    """Return whether Triton is installed."""
+    """Return whether Triton is installed and can be imported."""
     return _HAS_TRITON
 
 
 def runs_kernels(x: Tensor) -> bool:
     """Return whether Triton's kernels take this tensor: on a GPU or in the interpreter, and not in float64."""
-    return _HAS_TRITON and (x.is_cuda or _INTERPRETS) and x.dtype != torch.float64
+    return _HAS_TRITON and (x.is_cuda or (_INTERPRETS and x.is_cpu)) and x.dtype != torch.float64
+
+
+def runs_traceable_kernels() -> bool:
+    """Return whether compilers can look into operators that launch Triton's kernels: it compiles them, too."""
+    return _HAS_TRITON and not _INTERPRETS
+
+
+def runs_eagerly(x: Tensor) -> bool:
+    """Return whether Triton's kernels can be launched on a tensor as it is: it runs them, and nobody traces."""
+    return type(x) is Tensor and runs_kernels(x) and not torch.compiler.is_compiling()
+
+
+def wrapper(x: Tensor) -> Callable[[Any], Any]:
+    """Return what a kernel goes through before it is launched on a tensor: nothing, or what shows it to compilers.
+
+    ``wrap_triton`` itself takes microseconds for each launch.
+    """
+    return _as_it_is if type(x) is Tensor else torch.library.wrap_triton
+
+
+def _as_it_is(kernel: Any) -> Any:
+    return kernel
 
 
 def runs_cpp(x: Tensor, dtype: torch.dtype, *channels: int) -> bool:
@@ -54,6 +79,12 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(x.device.type):
         return None
     return torch.get_autocast_dtype(x.device.type)
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager:
+    """Make the device of a tensor the current one, on which Triton launches."""
+    elsewhere = x.is_cuda and type(x) is Tensor and x.device.index != torch.cuda.current_device()
+    return torch.cuda.device_of(x) if elsewhere else nullcontext()
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:

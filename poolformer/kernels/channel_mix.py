@@ -22,7 +22,6 @@ them; keep and rstd (B,). Inside the operators a map is (B, H W, C). They can be
 import math
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,9 +30,21 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from . import channel_mix_plain
-from .availability import autocast_dtype, is_transformed, runs_cpp, runs_kernels, without_autocast
-from .operators import Pass, register
-from .statistics import statistics
+from .availability import (
+    autocast_dtype,
+    has_triton,
+    is_transformed,
+    on_device_of,
+    runs_cpp,
+    runs_eagerly,
+    runs_kernels,
+    without_autocast,
+)
+from .operators import Pass, differentiated_once, register
+
+if has_triton():  # by name, for compilers that look for the kernels of an operator
+    from .channel_mix_triton import backward as backward_kernels
+    from .channel_mix_triton import forward as forward_kernels
 
 
 def channel_mix(
@@ -81,13 +92,15 @@ def channel_mix(
         if recompute and torch.is_grad_enabled() and not is_transformed():  # which take no checkpoints
             plain = partial(checkpoint, plain, use_reentrant=False)
         return plain(x, weight=weight, bias=bias, w1=w1, b1=b1, w2=w2, b2=b2)
+    x = x.contiguous(memory_format=torch.channels_last)
+    kept = 0 if not torch.is_grad_enabled() else 1 if recompute else 2
+    if runs_eagerly(x):
+        return Launched.apply(x, weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, kept)
     weight, bias = weight.to(w1.dtype), bias.to(w1.dtype)
     scale = torch.ones_like(b2) if scale is None else scale.to(w2.dtype)
     keep = x.new_ones(x.shape[0], dtype=accumulate) if keep is None else keep.to(accumulate)
-    x = x.contiguous(memory_format=torch.channels_last)
     parameters = (weight, bias, w1, b1, w2, b2, scale)
     with without_autocast(x):
-        kept = 0 if not torch.is_grad_enabled() else 1 if recompute else 2
         operators = torch.ops.poolformer
         if runs_cpp(x, dtype, *w1.shape[:2]):
             operators = torch.ops.poolformer_cpu
@@ -131,16 +144,21 @@ def _forward(
     kept: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the output, n(x), rstd, and W1' n(x); of the two maps only so many as are to be ``kept``."""
-    parts = _parts(x)
-    with torch.cuda.device_of(x):  # Triton launches on the current device
-        tokens = _tokens(x)
-        mean, rstd = statistics(tokens, eps, keep.dtype)
-        normed = parts.normalise(tokens, mean, rstd, dtype)
-        hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
-        mixed = F.linear(parts.gelu(hidden, _fc1_bias(bias, w1, b1)), _fc2_weight(scale, w2, dtype))
-        y = parts.add(tokens, mixed, scale * b2, keep)
-        normed, hidden = normed if kept > 0 else normed.new_empty(0), hidden if kept > 1 else hidden.new_empty(0)
-        return _map(y, x), normed, rstd, hidden
+    others = (weight, bias, w1, b1, w2, b2, scale, keep, eps, dtype, kept)
+    if runs_kernels(x):
+        with on_device_of(x):
+            y, normed, rstd, hidden = forward_kernels(x, *others)
+    else:
+        y, normed, rstd, hidden = channel_mix_plain.forward(x, *others)
+    normed, hidden = (_of_samples(each, x, dtype) for each in (normed, hidden))
+    return y, normed, rstd, hidden
+
+
+def _of_samples(tokens: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """View a map of all tokens by samples; an operator returns an empty one where there is none."""
+    if tokens is None:
+        return x.new_empty(0, dtype=dtype)
+    return tokens.view(x.shape[0], x.shape[2] * x.shape[3], tokens.shape[-1])
 
 
 def _gradients(
@@ -158,61 +176,32 @@ def _gradients(
     keep: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight, bias, w1, b1, w2, b2 and scale."""
-    parts = _parts(gradient)
-    with torch.cuda.device_of(gradient):
-        dtype, into = normed.dtype, _tokens(gradient.contiguous(memory_format=torch.channels_last))
-        if not hidden.numel():
-            hidden = F.linear(normed, _fc1_weight(weight, w1, dtype))
-        d_mixed, sum_mixed = parts.scale(into, keep, dtype)
-        d_active = d_mixed @ _fc2_weight(scale, w2, dtype)
-        d_hidden, active, sum_hidden = parts.gelu_backward(d_active, hidden, _fc1_bias(bias, w1, b1))
-        del d_active, hidden
-        along_w2 = (d_mixed.flatten(0, 1).T @ active.flatten(0, 1)).to(w2.dtype)
-        del d_mixed, active
-        along_w1 = (d_hidden.flatten(0, 1).T @ normed.flatten(0, 1)).to(w1.dtype)
-        d_normed = d_hidden @ _fc1_weight(weight, w1, dtype)
-        del d_hidden
-        w1_flat, sum_mixed, sum_hidden = w1.flatten(1), sum_mixed.to(b2.dtype), sum_hidden.to(b1.dtype)
-        return (
-            _map(parts.norm_backward(into, d_normed, normed, rstd), gradient),
-            (along_w1 * w1_flat).sum(0),
-            sum_hidden @ w1_flat,
-            _laid_out_like(w1, along_w1 * weight + sum_hidden[:, None] * bias),
-            sum_hidden,
-            _laid_out_like(w2, scale[:, None] * along_w2),
-            scale * sum_mixed,
-            (along_w2 * w2.flatten(1)).sum(1) + b2 * sum_mixed,
-        )
+    of_tokens = hidden.flatten(0, 1) if hidden.dim() == 3 else None
+    others = (weight, bias, w1, b1, w2, b2, scale, keep)
+    gradient, normed = gradient.contiguous(memory_format=torch.channels_last), normed.flatten(0, 1)
+    if runs_kernels(gradient):
+        with on_device_of(gradient):
+            return backward_kernels(gradient, normed, rstd, of_tokens, *others)  # type: ignore[return-value]
+    return channel_mix_plain.backward(gradient, normed, rstd, of_tokens, *others)
 
 
-def _fc1_weight(weight: Tensor, w1: Tensor, dtype: torch.dtype) -> Tensor:
-    return (w1.flatten(1) * weight).to(dtype)
+class Launched(torch.autograd.Function):
+    """The kernels of Triton without the operator around them, which takes as long as all that it launches."""
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *others: Any) -> Tensor:
+        *parameters_and_keep, _, _, _ = others
+        with on_device_of(x):
+            y, *kept = forward_kernels(x, *others)
+        ctx.save_for_backward(*kept, *parameters_and_keep)
+        return y
 
-def _fc1_bias(bias: Tensor, w1: Tensor, b1: Tensor) -> Tensor:
-    return b1 + w1.flatten(1) @ bias
-
-
-def _fc2_weight(scale: Tensor, w2: Tensor, dtype: torch.dtype) -> Tensor:
-    return (scale[:, None] * w2.flatten(1)).to(dtype)
-
-
-# ---- layouts
-
-
-def _laid_out_like(weight: Tensor, gradient: Tensor) -> Tensor:
-    """Give a gradient (out, in) the strides of its weight (out, in, 1, 1), in which DDP's buckets wait for it."""
-    return torch.empty_like(weight).copy_(gradient[:, :, None, None])
-
-
-def _tokens(x: Tensor) -> Tensor:
-    """View a map (B, C, H, W) that lies channels last as (B, H W, C)."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _map(tokens: Tensor, like: Tensor) -> Tensor:
-    samples, channels, height, width = like.shape
-    return tokens.view(samples, height, width, channels).permute(0, 3, 1, 2)
+    @staticmethod
+    @differentiated_once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with on_device_of(gradient):
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+            return *backward_kernels(gradient, *ctx.saved_tensors), None, None, None, None
 
 
 # ---- the operators
@@ -233,14 +222,6 @@ def _backward(
         return (None,) * 12
     with without_autocast(gradient):
         return *compute(gradient, *ctx.saved_tensors), None, None, None, None
-
-
-def _parts(x: Tensor) -> ModuleType:
-    if not runs_kernels(x):
-        return channel_mix_plain
-    from . import channel_mix_triton
-
-    return channel_mix_triton
 
 
 def _shapes(x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

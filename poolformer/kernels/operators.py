@@ -4,10 +4,11 @@ Either has shapes for compilers and ``torch.export``, gradients, and counts of i
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, NoReturn
+from functools import partial, wraps
+from typing import Any, NamedTuple, NoReturn
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 
@@ -53,6 +54,30 @@ def register(forward: Pass, backward_pass: Pass, *, keep: Callable, backward: Ca
         compute = getattr(operators, backward_pass.name)
         torch.library.register_autograd(f"{namespace}::{forward.name}", partial(backward, compute), setup_context=keep)
         torch.library.register_autograd(f"{namespace}::{backward_pass.name}", _refuse)
+
+
+def differentiated_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable:
+    """Have the backward pass of an ``autograd.Function`` give gradients that cannot be differentiated."""
+
+    @wraps(backward)
+    def once(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if not torch.is_grad_enabled():
+            return backward(ctx, gradient)
+        with torch.no_grad():
+            found = backward(ctx, gradient)
+        return tuple(None if each is None else _NotAgain.apply(each.requires_grad_()) for each in found)
+
+    return once
+
+
+class _NotAgain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> NoReturn:
+        _refuse(ctx)
 
 
 def _refuse(ctx, *_: object) -> NoReturn:

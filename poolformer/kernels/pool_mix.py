@@ -11,16 +11,28 @@ Shapes: x (B, C, H, W), channels last in memory; a (C,); keep, mean and rstd (B,
 """
 
 from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import pool_mix_plain
-from .availability import autocast_dtype, is_transformed, runs_cpp, runs_kernels, without_autocast
-from .operators import Pass, register
-from .statistics import statistics
+from .availability import (
+    autocast_dtype,
+    has_triton,
+    is_transformed,
+    on_device_of,
+    runs_cpp,
+    runs_eagerly,
+    runs_kernels,
+    without_autocast,
+)
+from .operators import Pass, differentiated_once, register
+
+if has_triton():  # by name, for compilers that look for the kernels of an operator
+    from .pool_mix_triton import backward as backward_kernels
+    from .pool_mix_triton import forward as forward_kernels
 
 
 def pool_mix(
@@ -53,12 +65,14 @@ def pool_mix(
         return definition(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=keep)
     if autocast_dtype(x):
         x = x.float()
+    x = x.contiguous(memory_format=torch.channels_last)
+    if runs_eagerly(x):
+        return Launched.apply(x, weight, bias, scale, keep, eps, pool_size)
     a = weight if scale is None else weight * scale
     if bias is not None:  # in the graph with factor zero: DDP waits for the gradient of every parameter
         a = a + 0.0 * bias
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
     keep = torch.ones(x.shape[0], device=x.device) if keep is None else keep
-    x = x.contiguous(memory_format=torch.channels_last)
     operators = torch.ops.poolformer_cpu if runs_cpp(x, x.dtype) else torch.ops.poolformer
     with without_autocast(x):
         return operators.pool_mix(x, a.to(accumulate), keep.to(accumulate), eps, pool_size)[0]
@@ -84,9 +98,10 @@ def definition(
 
 def _forward(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, mean and rstd."""
-    with torch.cuda.device_of(x):  # Triton launches on the current device
-        mean, rstd = statistics(x.permute(0, 2, 3, 1), eps, a.dtype)
-        return _parts(x).forward(x, a, keep * rstd, pool_size), mean, rstd
+    if runs_kernels(x):
+        with on_device_of(x):
+            return forward_kernels(x, a, None, keep, eps, pool_size)
+    return pool_mix_plain.forward(x, a, keep, eps, pool_size)
 
 
 def _gradients(
@@ -105,14 +120,39 @@ def _gradients(
         d a = sum_b k rstd S;    d rstd = k sum_c a S
         d x = gradient + k a rstd (P^T - I) gradient - d rstd * rstd^3 / N * (x - mean)
     """
-    parts = _parts(x)
-    with torch.cuda.device_of(x):
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        sums = parts.gradient_sums(gradient, x, pool_size)
-        d_a = ((keep * rstd)[:, None] * sums).sum(0)
-        d_rstd = keep * (a * sums).sum(1)
-        slope = d_rstd * rstd**3 / x.shape[1:].numel()
-        return parts.backward(gradient, x, a, keep * rstd, mean, slope, pool_size), d_a
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    if runs_kernels(x):
+        with on_device_of(x):
+            return backward_kernels(pool_size, gradient, x, a, None, None, keep, mean, rstd)[:2]
+    return pool_mix_plain.backward(gradient, x, a, keep, mean, rstd, pool_size)
+
+
+class Launched(torch.autograd.Function):
+    """The kernels of Triton without the operator around them, which takes as long as all that it launches."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,
+        keep: Tensor | None,
+        eps: float,
+        pool_size: int,
+    ) -> Tensor:
+        with on_device_of(x):
+            y, mean, rstd = forward_kernels(x, weight, scale, keep, eps, pool_size)
+        ctx.save_for_backward(x, weight, bias, scale, keep, mean, rstd)
+        ctx.pool_size = pool_size
+        return y
+
+    @staticmethod
+    @differentiated_once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with on_device_of(gradient):
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+            return *backward_kernels(ctx.pool_size, gradient, *ctx.saved_tensors), None, None, None
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -130,14 +170,6 @@ def _backward(
         return (None,) * 5
     with without_autocast(gradient):
         return *compute(gradient, *ctx.saved_tensors, ctx.pool_size), None, None, None
-
-
-def _parts(x: Tensor) -> ModuleType:
-    if not runs_kernels(x):
-        return pool_mix_plain
-    from . import pool_mix_triton
-
-    return pool_mix_triton
 
 
 def _shapes(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:

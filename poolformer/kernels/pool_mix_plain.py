@@ -1,32 +1,29 @@
-"""What `pool_mix` is made of, in plain PyTorch: maps (B, C, H, W) that lie channels last, factors (B,), a (C,).
-
-Each function is the twin of one in `pool_mix_triton`.
-"""
+"""`pool_mix` in plain PyTorch: maps (B, C, H, W) that lie channels last, a (C,), numbers a sample (B,)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def forward(x: Tensor, a: Tensor, factor: Tensor, pool_size: int) -> Tensor:
-    """Return ``x + factor * a * (P - I)(x)``."""
-    y = x + _each(factor) * a[:, None, None] * _pool_minus_input(x.to(a.dtype), pool_size)
-    return y.to(x.dtype).contiguous(memory_format=torch.channels_last)
+from .statistics import statistics
 
 
-def gradient_sums(gradient: Tensor, x: Tensor, pool_size: int) -> Tensor:
-    """Return the sums of ``gradient * (P - I)(x)`` over the tokens, (B, C)."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return (gradient.to(wide) * _pool_minus_input(x.to(wide), pool_size)).sum((2, 3))
+def forward(x: Tensor, a: Tensor, keep: Tensor, eps: float, pool_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``x + keep * a * rstd * (P - I)(x)``, mean and rstd."""
+    mean, rstd = statistics(x.permute(0, 2, 3, 1), eps, a.dtype)
+    y = x + _each(keep * rstd) * a[:, None, None] * _pool_minus_input(x.to(a.dtype), pool_size)
+    return y.to(x.dtype).contiguous(memory_format=torch.channels_last), mean, rstd
 
 
 def backward(
-    gradient: Tensor, x: Tensor, a: Tensor, factor: Tensor, mean: Tensor, slope: Tensor, pool_size: int
-) -> Tensor:
-    """Return ``gradient + factor * a * (P^T - I)(gradient) - slope * (x - mean)``."""
-    branch = _each(factor) * a[:, None, None] * gradient
+    gradient: Tensor, x: Tensor, a: Tensor, keep: Tensor, mean: Tensor, rstd: Tensor, pool_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and a."""
+    sums = (gradient.to(a.dtype) * _pool_minus_input(x.to(a.dtype), pool_size)).sum((2, 3))
+    d_a = ((keep * rstd)[:, None] * sums).sum(0)
+    slope = keep * (a * sums).sum(1) * rstd**3 / x.shape[1:].numel()
+    branch = _each(keep * rstd) * a[:, None, None] * gradient
     d_x = gradient + _pool_transposed(branch, pool_size) - branch - _each(slope) * (x - _each(mean))
-    return d_x.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    return d_x.to(x.dtype).contiguous(memory_format=torch.channels_last), d_a
 
 
 def _pool_minus_input(x: Tensor, pool_size: int) -> Tensor:

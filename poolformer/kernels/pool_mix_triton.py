@@ -1,7 +1,8 @@
-"""The kernels of `pool_mix` in Triton: maps (B, C, H, W) that lie channels last, sums in float32.
+"""`pool_mix` in Triton: maps (B, C, H, W) that lie channels last, sums in float32.
 
 A program has a tile of tokens and channels of one sample. Neighbours are loaded again for each place of the
-window; they are in the cache.
+window; they are in the cache. What is a number for each sample or channel is worked out where it is needed: a kernel
+costs more to launch than these take.
 """
 
 import torch
@@ -9,9 +10,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .availability import wrapper
+from .moments_triton import OPTIONS, factor_of, mean_and_rstd, moments, up
+
 _TILE_H, _TILE_W, _TILE_C = 4, 8, 32
-# Triton 3.9 warns where it is not said, and 3.10 turns it off.
-_OPTIONS = {"enable_fp_fusion": True}
+_TILES = (_TILE_H, _TILE_W, _TILE_C)
+_PROGRAMS = 1024
 
 
 @triton.jit
@@ -21,12 +25,12 @@ def _count(position, side, reach: tl.constexpr):
 
 
 @triton.jit
-def _tile(H, W, C, TILE_H: tl.constexpr, TILE_W: tl.constexpr, TILE_C: tl.constexpr):
-    """Rows, columns and channels of this program's tile; what of it is inside."""
+def _tile(tile, H, W, C, TILE_H: tl.constexpr, TILE_W: tl.constexpr, TILE_C: tl.constexpr):
+    """Rows, columns and channels of a tile; what of it is inside."""
     tiles_w = tl.cdiv(W, TILE_W)
     token = tl.arange(0, TILE_H * TILE_W)
-    row = (tl.program_id(1) // tiles_w) * TILE_H + token // TILE_W
-    column = (tl.program_id(1) % tiles_w) * TILE_W + token % TILE_W
+    row = (tile // tiles_w) * TILE_H + token // TILE_W
+    column = (tile % tiles_w) * TILE_W + token % TILE_W
     channel = tl.program_id(2) * TILE_C + tl.arange(0, TILE_C)
     return row, column, channel, (row < H) & (column < W), channel < C
 
@@ -35,6 +39,11 @@ def _tile(H, W, C, TILE_H: tl.constexpr, TILE_W: tl.constexpr, TILE_C: tl.conste
 def _load(start, row, column, channel, tokens, channels, W, C):
     offset = (row * W + column)[:, None] * C + channel[None, :]
     return tl.load(start + offset, mask=tokens[:, None] & channels[None, :], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _weight(WEIGHT, SCALE, channel, channels):
+    return tl.load(WEIGHT + channel, mask=channels, other=0.0).to(tl.float32) * factor_of(SCALE, channel, channels)
 
 
 @triton.jit
@@ -52,33 +61,50 @@ def _pool_minus_input(start, row, column, channel, tokens, channels, H, W, C, PO
 
 
 @triton.jit
-def _forward(X, A, FACTOR, Y, H, W, C, POOL: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, TC: tl.constexpr):
-    row, column, channel, tokens, channels = _tile(H, W, C, TH, TW, TC)
+def _forward(
+    X, PARTS, WEIGHT, SCALE, KEEP, Y, MEAN, RSTD, H, W, C, CHUNK, COUNT, eps,
+    POOL: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, TC: tl.constexpr,
+):  # fmt: skip
+    row, column, channel, tokens, channels = _tile(tl.program_id(1), H, W, C, TH, TW, TC)
     sample = tl.program_id(0).to(tl.int64)
     start = sample * H * W * C
+    mean, rstd = mean_and_rstd(PARTS, sample, H * W * C, CHUNK, COUNT, eps)
+    if tl.program_id(1) + tl.program_id(2) == 0:
+        tl.store(MEAN + sample, mean)
+        tl.store(RSTD + sample, rstd)
     own, mixed = _pool_minus_input(X + start, row, column, channel, tokens, channels, H, W, C, POOL)
-    a = tl.load(A + channel, mask=channels, other=0.0) * tl.load(FACTOR + sample)
+    a = _weight(WEIGHT, SCALE, channel, channels) * (rstd * factor_of(KEEP, sample, sample >= 0))
     offset = (row * W + column)[:, None] * C + channel[None, :]
     tl.store(Y + start + offset, own + a[None, :] * mixed, mask=tokens[:, None] & channels[None, :])
 
 
 @triton.jit
-def _sums(G, X, PARTS, H, W, C, POOL: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, TC: tl.constexpr):
-    row, column, channel, tokens, channels = _tile(H, W, C, TH, TW, TC)
+def _sums(
+    G, X, WEIGHT, SCALE, PARTS, ALONG, H, W, C, TILES,
+    POOL: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, TC: tl.constexpr,
+):  # fmt: skip
+    """Sums of ``gradient * (P - I)(x)`` over some of a sample's tiles: of each channel, and along the weights."""
     sample = tl.program_id(0).to(tl.int64)
     start = sample * H * W * C
-    _, mixed = _pool_minus_input(X + start, row, column, channel, tokens, channels, H, W, C, POOL)
-    gradient = _load(G + start, row, column, channel, tokens, channels, W, C)
-    part = (sample * tl.num_programs(1) + tl.program_id(1)) * C + channel
-    tl.store(PARTS + part, tl.sum(gradient * mixed, 0), mask=channels)
+    channel = tl.program_id(2) * TC + tl.arange(0, TC)
+    total = tl.zeros((TC,), tl.float32)
+    for tile in range(tl.program_id(1), TILES, tl.num_programs(1)):
+        row, column, _, tokens, channels = _tile(tile, H, W, C, TH, TW, TC)
+        _, mixed = _pool_minus_input(X + start, row, column, channel, tokens, channels, H, W, C, POOL)
+        total += tl.sum(_load(G + start, row, column, channel, tokens, channels, W, C) * mixed, 0)
+    group = sample * tl.num_programs(1) + tl.program_id(1)
+    tl.store(PARTS + group * C + channel, total, mask=channel < C)
+    along = tl.sum(_weight(WEIGHT, SCALE, channel, channel < C) * total, 0)
+    tl.store(ALONG + group * tl.num_programs(2) + tl.program_id(2), along)
 
 
 @triton.jit
 def _backward(
-    G, X, A, FACTOR, MEAN, SLOPE, DX, H, W, C, POOL: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, TC: tl.constexpr
-):
+    G, X, WEIGHT, SCALE, KEEP, MEAN, RSTD, ALONG, DX, H, W, C, COUNT,
+    POOL: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, TC: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
     reach: tl.constexpr = POOL // 2
-    row, column, channel, tokens, channels = _tile(H, W, C, TH, TW, TC)
+    row, column, channel, tokens, channels = _tile(tl.program_id(1), H, W, C, TH, TW, TC)
     sample = tl.program_id(0).to(tl.int64)
     start = sample * H * W * C
     gradient = _load(G + start, row, column, channel, tokens, channels, W, C)
@@ -91,45 +117,95 @@ def _backward(
             count = (_count(i, H, reach) * _count(j, W, reach)).to(tl.float32)
             share = _load(G + start, i, j, channel, inside, channels, W, C)
             pooled += share / tl.where(inside, count, 1.0)[:, None]
+    along = tl.zeros((TILE,), tl.float32)
+    for first in range(0, COUNT, TILE):
+        part = first + tl.arange(0, TILE)
+        along += tl.load(ALONG + sample * COUNT + part, mask=part < COUNT, other=0.0)
+    rstd, keep = tl.load(RSTD + sample), factor_of(KEEP, sample, sample >= 0)
+    slope = keep * tl.sum(along, 0) * rstd * rstd * rstd / (H * W * C)
     x = _load(X + start, row, column, channel, tokens, channels, W, C)
-    a = tl.load(A + channel, mask=channels, other=0.0) * tl.load(FACTOR + sample)
-    d_x = gradient + a[None, :] * (pooled - gradient) - tl.load(SLOPE + sample) * (x - tl.load(MEAN + sample))
+    a = _weight(WEIGHT, SCALE, channel, channels) * (rstd * keep)
+    d_x = gradient + a[None, :] * (pooled - gradient) - slope * (x - tl.load(MEAN + sample))
     offset = (row * W + column)[:, None] * C + channel[None, :]
     tl.store(DX + start + offset, d_x, mask=tokens[:, None] & channels[None, :])
 
 
-def forward(x: Tensor, a: Tensor, factor: Tensor, pool_size: int) -> Tensor:
-    """Return ``x + factor * a * (P - I)(x)``; factor is a number a sample, (B,)."""
+@triton.jit
+def _parameters(
+    PARTS, WEIGHT, SCALE, KEEP, RSTD, DWEIGHT, DBIAS, DSCALE, ROWS, GROUPS, C, TILE: tl.constexpr, TC: tl.constexpr
+):
+    """Gradients of weight and scale, and zeros for the bias, from the parts of all samples."""
+    channel = tl.program_id(0) * TC + tl.arange(0, TC)
+    channels = channel < C
+    total = tl.zeros((TILE, TC), tl.float32)
+    for first in range(0, ROWS, TILE):
+        row = first + tl.arange(0, TILE)
+        sample, rows = row // GROUPS, row < ROWS
+        factor = tl.load(RSTD + sample, mask=rows, other=0.0) * factor_of(KEEP, sample, rows)
+        offset = row.to(tl.int64)[:, None] * C + channel[None, :]
+        part = tl.load(PARTS + offset, mask=rows[:, None] & channels[None, :], other=0.0)
+        total += factor[:, None] * part
+    d_a = tl.sum(total, 0)
+    tl.store(DWEIGHT + channel, d_a * factor_of(SCALE, channel, channels), mask=channels)
+    if SCALE is not None:
+        weight = tl.load(WEIGHT + channel, mask=channels, other=0.0).to(tl.float32)
+        tl.store(DSCALE + channel, d_a * weight, mask=channels)
+    if DBIAS is not None:
+        tl.store(DBIAS + channel, tl.zeros_like(d_a), mask=channels)
+
+
+def forward(
+    x: Tensor, weight: Tensor, scale: Tensor | None, keep: Tensor | None, eps: float, pool_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``x + keep * scale * weight * rstd * (P - I)(x)``, mean and rstd."""
+    wrap_triton = wrapper(x)
+    parts, chunk, count = moments(x)
     y = torch.empty_like(x)
-    _forward[_grid(x)](x, a, factor, y, *_sides(x), pool_size, *_TILES, **_OPTIONS)
-    return y
-
-
-def gradient_sums(gradient: Tensor, x: Tensor, pool_size: int) -> Tensor:
-    """Return the sums of ``gradient * (P - I)(x)`` over the tokens, (B, C); the same at every call, bit for bit."""
-    grid = _grid(x)
-    # A number for each tile, added up by PyTorch: atomic additions would come in any order.
-    parts = x.new_empty(grid[0], grid[1], x.shape[1], dtype=torch.float32)
-    _sums[grid](gradient, x, parts, *_sides(x), pool_size, *_TILES, **_OPTIONS)
-    return parts.sum(1)
+    mean, rstd = (torch.empty(x.shape[0], dtype=torch.float32, device=x.device) for _ in range(2))
+    wrap_triton(_forward)[_grid(x)](
+        x, parts, weight, scale, keep, y, mean, rstd, *_sides(x), chunk, count, eps, pool_size, *_TILES, **OPTIONS
+    )
+    return y, mean, rstd
 
 
 def backward(
-    gradient: Tensor, x: Tensor, a: Tensor, factor: Tensor, mean: Tensor, slope: Tensor, pool_size: int
-) -> Tensor:
-    """Return ``gradient + factor * a * (P^T - I)(gradient) - slope * (x - mean)``."""
-    d_x = torch.empty_like(x)
-    _backward[_grid(x)](gradient, x, a, factor, mean, slope, d_x, *_sides(x), pool_size, *_TILES, **_OPTIONS)
-    return d_x
-
-
-_TILES = (_TILE_H, _TILE_W, _TILE_C)
+    pool_size: int,
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    keep: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of x, weight, bias and scale; the same at every call, bit for bit."""
+    wrap_triton = wrapper(x)
+    samples, tiles, of_channels = _grid(x)
+    sides, channels = _sides(x), x.shape[1]
+    # Sums of groups of tiles, added up by who reads them: atomic additions would come in any order.
+    groups = max(1, min(tiles, _PROGRAMS // max(1, samples * of_channels)))
+    parts = torch.empty((samples, groups, channels), dtype=torch.float32, device=x.device)
+    along = torch.empty((samples, groups, of_channels), dtype=torch.float32, device=x.device)
+    wrap_triton(_sums)[samples, groups, of_channels](
+        gradient, x, weight, scale, parts, along, *sides, tiles, pool_size, *_TILES, **OPTIONS
+    )
+    d_x, d_weight = torch.empty_like(x), torch.empty_like(weight)
+    wrap_triton(_backward)[samples, tiles, of_channels](
+        gradient, x, weight, scale, keep, mean, rstd, along, d_x, *sides, groups * of_channels,
+        pool_size, *_TILES, 128, **OPTIONS,
+    )  # fmt: skip
+    d_bias, d_scale = (None if each is None else torch.empty_like(each) for each in (bias, scale))
+    wrap_triton(_parameters)[(of_channels,)](
+        parts, weight, scale, keep, rstd, d_weight, d_bias, d_scale,
+        samples * groups, groups, channels, 64, _TILE_C, **OPTIONS,
+    )  # fmt: skip
+    return d_x, d_weight, d_bias, d_scale
 
 
 def _grid(x: Tensor) -> tuple[int, int, int]:
     samples, channels, height, width = x.shape
-    tiles = triton.cdiv(height, _TILE_H) * triton.cdiv(width, _TILE_W)
-    return samples, tiles, triton.cdiv(channels, _TILE_C)
+    return samples, up(height, _TILE_H) * up(width, _TILE_W), up(channels, _TILE_C)
 
 
 def _sides(x: Tensor) -> tuple[int, int, int]:

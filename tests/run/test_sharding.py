@@ -66,6 +66,17 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_all_processes_evaluate_with_the_running_statistics_that_are_saved(tmp_path):
+    network = ["--model.backbone", "timm/test_resnet", "--model.drop_path_rate", "0", "--trainer.max_epochs", "1"]
+    done = fit(tmp_path / "run", *network)
+    assert done.returncode == 0, done.stderr
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    alone = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    measured = training_cli.run("validate", ["--ckpt_path", str(checkpoint), *alone]).trainer.callback_metrics
+    assert measured["val/loss"].item() == pytest.approx(last(tmp_path / "run")[METRICS]["val/loss"], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_a_run_in_shards_evaluates_and_goes_on_in_one_process(whole, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved, checkpoint = last(whole), whole / "checkpoints" / "last.ckpt"

@@ -78,6 +78,8 @@ class ImageClassifier(pl.LightningModule):
             eighth more time in fp32 and a fifth more in bf16 (on a CPU); equal up to rounding. With fused it takes a
             twentieth more in fp32; in bf16 on a CPU fused alone keeps as little.
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
+        cuda_graphs: Whether the backbone is compiled into CUDA graphs, which take one launch for all of its kernels;
+            on one GPU. Each number and size of images is captured when it first comes. Not timed yet.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -127,6 +129,7 @@ class ImageClassifier(pl.LightningModule):
         fused: bool = False,
         recompute: bool = False,
         compile: bool = False,
+        cuda_graphs: bool = False,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
@@ -252,7 +255,8 @@ class ImageClassifier(pl.LightningModule):
 
         Raises:
             ConfigError: The data has classes that the model does not know, its images grow and the
-                backbone takes one size only, the cosine has no end, or nothing can be compiled here.
+                backbone takes one size only, the cosine has no end, nothing can be compiled here, or no CUDA graphs
+                captured.
             DataError: The names of its classes are no list of names.
             OptionsError: The backbone cannot be recomputed.
         """

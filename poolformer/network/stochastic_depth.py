@@ -18,6 +18,7 @@ class StochasticDepth:
         self._paths = [module for module in network.modules() if isinstance(module, DropPath) and module.rate > 0]
         self._kept = torch.tensor([[1 - path.rate] for path in self._paths])
         self._places: dict[tuple[int, ...], Tensor] = {}
+        self._factors = torch.empty(0)
         self._generator = torch.Generator()
 
     def draw(self, part: StepPart, device: torch.device) -> None:
@@ -32,8 +33,11 @@ class StochasticDepth:
         self._generator.manual_seed(part.key("stochastic depth"))
         shape = len(self._paths), part.total
         chances = torch.rand(shape, generator=self._generator, device=device)[:, self._places[dealt]]
-        factors = (chances < self._kept) / self._kept
-        for path, drawn in zip(self._paths, factors.unbind(), strict=True):
+        if self._factors.shape != chances.shape or self._factors.device != device:
+            self._factors = torch.empty_like(chances)
+        # In the same memory at every step: a CUDA graph reads where it read when it was captured.
+        torch.div(chances < self._kept, self._kept, out=self._factors)
+        for path, drawn in zip(self._paths, self._factors.unbind(), strict=True):
             path.drawn = drawn
 
     def forget(self) -> None:

@@ -1,10 +1,10 @@
-"""What the machine is to do with a backbone: fuse, recompute, compile; found out before training starts."""
+"""What the machine is to do with a backbone: fuse, recompute, compile, capture; found out before training starts."""
 
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
@@ -15,7 +15,7 @@ from .lightning_internals import leave_buffers_alone
 
 
 def compute_as_asked(backbone: nn.Module, options: Any, trainer: pl.Trainer) -> None:
-    """Have a backbone computed as the options ``fused``, ``recompute`` and ``compile`` ask for.
+    """Have a backbone computed as the options ``fused``, ``recompute``, ``compile`` and ``cuda_graphs`` ask for.
 
     Args:
         backbone: Changed in place.
@@ -23,16 +23,18 @@ def compute_as_asked(backbone: nn.Module, options: Any, trainer: pl.Trainer) -> 
         trainer: That runs it.
 
     Raises:
-        ConfigError: Nothing can be compiled here.
+        ConfigError: Nothing can be compiled here, or no CUDA graphs captured.
         OptionsError: The backbone cannot be recomputed.
     """
     device = trainer.strategy.root_device
+    if options.cuda_graphs:
+        check_graphs(trainer)
     if options.fused:
         fuse_blocks(backbone, device=device, precision=trainer.precision)
     if options.recompute and trainer.state.fn == "fit":
         recompute(backbone)
-    if options.compile:
-        compile_in_place(backbone, device=device)
+    if options.compile or options.cuda_graphs:
+        compile_in_place(backbone, device=device, mode="reduce-overhead" if options.cuda_graphs else None)
     if trainer.state.fn == "fit":
         keep_buffers_apart(trainer.strategy, backbone)
 
@@ -79,8 +81,31 @@ def fuses_adamw(trainer: pl.Trainer) -> bool | None:
     return True if trainer.strategy.root_device.type == "cuda" and not refuses else None
 
 
-def compile_in_place(backbone: nn.Module, *, device: torch.device) -> None:
+def check_graphs(trainer: pl.Trainer) -> None:
+    """Refuse CUDA graphs where they cannot be captured.
+
+    Raises:
+        ConfigError: It is not one GPU, or gradients would outlive the graph that made them.
+    """
+    device, off = trainer.strategy.root_device.type, "--model.cuda_graphs false"
+    if device != "cuda":
+        raise ConfigError(f"--model.cuda_graphs needs an NVIDIA GPU, and this run is on {device}: {off}")
+    if not isinstance(trainer.strategy, SingleDeviceStrategy):
+        raise ConfigError(f"--model.cuda_graphs is for one GPU: --trainer.devices 1, or {off}")
+    if trainer.state.fn == "fit" and trainer.accumulate_grad_batches > 1:
+        raise ConfigError(
+            "--model.cuda_graphs cannot accumulate gradients, which a graph overwrites: "
+            f"--trainer.accumulate_grad_batches 1, or {off}"
+        )
+
+
+def compile_in_place(backbone: nn.Module, *, device: torch.device, mode: str | None = None) -> None:
     """Have a backbone run through torch.compile; its state dict keeps its names.
+
+    Args:
+        backbone: Changed in place.
+        device: That it is to run on.
+        mode: Of torch.compile; ``reduce-overhead`` captures CUDA graphs.
 
     Raises:
         ConfigError: Nothing can be compiled here.
@@ -88,5 +113,6 @@ def compile_in_place(backbone: nn.Module, *, device: torch.device) -> None:
     try:  # on two numbers: without a compiler the first step would fail with a page of traceback
         torch.compile(torch.sin)(torch.zeros(2, device=device))
     except Exception as error:
-        raise ConfigError(f"--model.compile: PyTorch cannot compile here: {describe(error)[:300]}") from error
-    backbone.compile()
+        option = "cuda_graphs" if mode else "compile"
+        raise ConfigError(f"--model.{option}: PyTorch cannot compile here: {describe(error)[:300]}") from error
+    backbone.compile(mode=mode)

@@ -11,7 +11,17 @@ import numpy as np
 from ..draws import StepPart, seed_all, seed_of
 from .lightning_internals import batch_at_hand
 
-WITHOUT_EFFECT = {"num_workers", "augment_on", "test", "predict", "pretrained", "compile", "fused", "recompute"}
+WITHOUT_EFFECT = {
+    "num_workers",
+    "augment_on",
+    "test",
+    "predict",
+    "pretrained",
+    "compile",
+    "cuda_graphs",
+    "fused",
+    "recompute",
+}
 """Options of model and data that change neither what is computed nor on what."""
 _NAMED_ELSEWHERE = {"backbone", "mixer"}
 """Options whose changes are warned of on their own."""

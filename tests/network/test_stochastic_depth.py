@@ -38,3 +38,15 @@ def test_a_branch_draws_by_itself_for_a_batch_of_another_size_and_after_the_step
     assert factors_of(network, images).equal(drawn)
     depth.forget()
     assert not factors_of(network, images).equal(factors_of(network, images))
+
+
+def test_draws_lie_in_the_same_memory_at_every_step():
+    """Where a CUDA graph reads them."""
+    network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.5)
+    depth, places, drawn = StochasticDepth(network), [], []
+    for step in range(2):
+        depth.draw(StepPart(64, step=step), torch.device("cpu"))
+        places.append([path.drawn.data_ptr() for path in network.modules() if getattr(path, "drawn", None) is not None])
+        drawn.append(factors_of(network, torch.zeros(64, 1, 1, 1)))
+    assert places[0] == places[1]
+    assert not drawn[0].equal(drawn[1])

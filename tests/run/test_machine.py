@@ -5,13 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from poolformer.backbones import create_backbone
-from poolformer.run.machine import fuses_adamw, keep_buffers_apart
+from poolformer.errors import ConfigError
+from poolformer.run.machine import check_graphs, fuses_adamw, keep_buffers_apart
 from poolformer.run.resumed import set_fused
 
 
@@ -65,3 +67,24 @@ def test_a_run_of_a_gpu_is_resumed_on_a_cpu_as_the_cpu_does_it():
     optimisers["plain"].step()
     assert optimisers["plain"].param_groups[0]["fused"] is None
     assert {state["step"].item() for state in optimisers["plain"].state.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "accumulated", "refused"),
+    [
+        (SingleDeviceStrategy("cuda:0"), 1, None),
+        (SingleDeviceStrategy("cpu"), 1, "needs an NVIDIA GPU, and this run is on cpu: --model.cuda_graphs false"),
+        (DDPStrategy(parallel_devices=[torch.device("cuda")] * 2), 1, "is for one GPU: --trainer.devices 1, or"),
+        (SingleDeviceStrategy("cuda:0"), 4, "--trainer.accumulate_grad_batches 1, or"),
+    ],
+    ids=["one GPU", "CPU", "two GPUs", "accumulated"],
+)
+def test_cuda_graphs_are_refused_where_they_cannot_be_captured(strategy, accumulated, refused):
+    if isinstance(strategy, DDPStrategy):
+        strategy.cluster_environment = LightningEnvironment()
+    trainer = SimpleNamespace(strategy=strategy, state=SimpleNamespace(fn="fit"), accumulate_grad_batches=accumulated)
+    if refused is None:
+        check_graphs(trainer)
+        return
+    with pytest.raises(ConfigError, match=refused):
+        check_graphs(trainer)

@@ -63,7 +63,7 @@ LIGHT = [
 # file of tests that would fail.
 TESTED_AS_ONE = {
     "bench/test_data.py": ["bench.baselines"],
-    "bench/test_networks.py": ["bench.engines"],
+    "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
     "data/pixels/test_jpeg_warnings.py": ["data.pixels.jpeg_huffman"],

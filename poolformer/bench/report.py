@@ -28,7 +28,12 @@ _BACKBONES = {
 }
 """Networks of the report, and whether there are fused operators for their blocks."""
 _VARIANTS = ("", "channels_last", "channels_last+compile", "channels_last+max_autotune")
-_FUSED = ("channels_last+fused", "channels_last+fused+compile")
+_FUSED = (
+    "channels_last+graphs",
+    "channels_last+fused",
+    "channels_last+fused+compile",
+    "channels_last+fused+graphs",
+)
 _KINDS = ("kernels", "host", "model", "train", "fit", "profile")
 _CLASSES, _IMAGES = 4, 2048
 _STEPS = 100

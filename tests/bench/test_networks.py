@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from poolformer.backbones import create_backbone
+from poolformer.bench import candidates
 from poolformer.bench import networks as bench_networks
 from poolformer.bench.measure import Limits
 from poolformer.cli.dispatch import main
@@ -42,7 +43,7 @@ def test_networks_in_another_layout_compute_the_same(measured):
 
 def test_layer_scales_are_drawn_anew_behind_another_architecture():
     networks = [create_backbone(name, num_classes=1000) for name in ("timm/resnet10t", "poolformer_tiny")]
-    bench_networks._share_weights(networks)
+    candidates._share_weights(networks)
     scales = [each for name, each in networks[1].named_parameters() if "scale" in name]
     assert len(scales) == 2 * 5
     assert all(0.2 <= each.min() < each.max() <= 0.6 for each in scales)
@@ -52,7 +53,7 @@ def test_the_error_of_training_is_that_of_a_product_not_of_the_class_token():
     network = create_backbone("timm/vit_tiny_patch16_224", num_classes=1000, image_size=32)
     assert next(iter(dict(network.named_parameters()))) == "cls_token"
     limits, images = Limits(flops=1e11, bytes=1e10), torch.randn(2, 3, 32, 32)
-    step = bench_networks._training_step(network, [], images, torch.float32, limits)
+    step = candidates._training_step(network, [], images, torch.float32, limits)
     assert step.exact.shape == step.run().shape == (192, 3, 16, 16)
 
 
@@ -62,8 +63,8 @@ def test_fp32_is_measured_without_tf32(monkeypatch, capsys):
 
     found = []
     before = settings()
-    steps = bench_networks._steps
-    monkeypatch.setattr(bench_networks, "_steps", lambda *a, **k: found.append(settings()) or steps(*a, **k))
+    steps = bench_networks.steps_of
+    monkeypatch.setattr(bench_networks, "steps_of", lambda *a, **k: found.append(settings()) or steps(*a, **k))
     torch.backends.cudnn.allow_tf32 = True
     torch.set_float32_matmul_precision("high")
     try:
@@ -148,18 +149,19 @@ def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
         (["model", "poolformer_tiny:chanels_last"], "there is no 'chanels_last'. Did you mean 'channels_last'?"),
         (
             ["model", "poolformer_tiny:"],
-            "there is no ''. Known: channels_last, fused, compile, freeze, max_autotune, onnx",
+            "there is no ''. Known: channels_last, fused, compile, freeze, max_autotune, graphs, onnx",
         ),
-        (["train", "poolformer_tiny:fast"], "Known: channels_last, fused, recompute, compile, max_autotune\n"),
+        (["train", "poolformer_tiny:fast"], "Known: channels_last, fused, recompute, compile, max_autotune, graphs\n"),
         (["model", "poolformr_tiny"], "Did you mean 'poolformer_tiny'"),
         (["train", "poolformer_tiny:freeze"], "frozen weights cannot be trained"),
         (["model", "poolformer_tiny:recompute"], "nothing is computed again without a backward pass"),
         (["train", "timm/resnet10t:recompute"], "they would count each batch twice"),
-        (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze, max_autotune"),
+        (["model", "poolformer_tiny:compile+freeze"], "one of compile, freeze, max_autotune, graphs"),
         (
             ["model", "timm/resnet10t:fused", *SHORT],
             "timm/resnet10t:fused: there is no fused operator for the blocks of this network",
         ),
+        (["train", "poolformer_tiny:graphs", "--device", "cpu", *SHORT], "CUDA graphs need an NVIDIA GPU"),
         (["train", "poolformer_tiny:openvino"], "openvino cannot be trained"),
         (["model", "poolformer_tiny:channels_last+onnxruntime"], "onnxruntime chooses layout and kernels itself"),
         (

@@ -174,6 +174,8 @@ class TrainingCLI(OneVerbCLI):
         """Set the number of threads before anything is computed."""
         if self.options.num_threads is not None:
             torch.set_num_threads(self.options.num_threads)
+            # Lightning sets a number of its own for each of several processes, where this says none.
+            os.environ["OMP_NUM_THREADS"] = str(self.options.num_threads)
 
     build_object = staticmethod(user_classes.build)
     building = staticmethod(user_classes.building)

@@ -3,7 +3,9 @@
 import os
 
 import pytest
+from forked import Started
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from runs import QUICK
 from torch.distributed import TCPStore
 
 from poolformer.cli.dispatch import main
@@ -179,3 +181,25 @@ def test_processes_of_one_node_meet_in_a_store_of_their_own():
         assert ranks[0]["TORCHELASTIC_USE_AGENT_STORE"] == "False"
         ports.append(ranks[0]["MASTER_PORT"])
     assert len({*ports, str(agents.port)}) == 3
+
+
+SAY = """
+import torch
+from lightning.pytorch.callbacks import Callback
+
+class Say(Callback):
+    def on_train_start(self, *_): print("threads", torch.get_num_threads())
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_are_asked_for_are_those_of_each_of_several_processes(tmp_path):
+    (tmp_path / "say.py").write_text(SAY)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    options = ["--num_threads", "3", "--trainer.strategy", "ddp", "--trainer.callbacks", "say.Say"]
+    run = Started(
+        "-m", "poolformer", "fit", *QUICK, *options, "--trainer.max_epochs", "1", cwd=tmp_path, env=environment
+    )
+    out, err = run.communicate(timeout=200)
+    assert run.returncode == 0, err
+    assert "threads 3" in out.splitlines()

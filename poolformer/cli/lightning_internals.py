@@ -3,13 +3,22 @@
 An upgrade that changes one fails in `tests/run/test_lightning_internals.py`, by name.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Union
 
 import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+
+def try_classes_first(parser: LightningArgumentParser, options: Collection[str]) -> None:
+    """Have options that take an object or a word take the path of a class for the first, as any path is a word too."""
+    actions: list[Any] = parser._actions
+    for action in actions:
+        if action.dest in options:
+            kinds = sorted(action._typehint.__args__, key=lambda kind: kind is str)  # in the order of trying them
+            action._typehint = Union[tuple(kinds)]  # noqa: UP007
 
 
 class OneVerbCLI(LightningCLI):

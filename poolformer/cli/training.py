@@ -34,7 +34,7 @@ from ..run.places import Places
 from ..run.stopping import Stopped, end_with_launcher
 from . import checkpoint_defaults, data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
-from .lightning_internals import OneVerbCLI, ParsingCLI
+from .lightning_internals import OneVerbCLI, ParsingCLI, try_classes_first
 from .parser import Parser
 from .quiet import quieten
 
@@ -141,6 +141,7 @@ class TrainingCLI(OneVerbCLI):
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
         parser.set_defaults({"data": {"class_path": self.asked.data_class or DIGITS}})
         parser.add_lightning_class_args(pl.Trainer, "trainer")
+        try_classes_first(parser, ("trainer.accelerator", "trainer.strategy"))
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
         if data_section.has_image_size(self.asked.data_class):
             # One size for both: the loader makes the images that the mixers are built for.

@@ -21,6 +21,7 @@ MINE = '''
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -51,6 +52,11 @@ class Nameless(Callback):
     @property
     def state_key(self):
         raise ValueError("no key")
+
+
+class Alone(SingleDeviceStrategy):
+    def __init__(self, place: str = "cpu"):
+        super().__init__(device=torch.device(place))
 
 
 class Plain:
@@ -281,3 +287,11 @@ def test_the_state_of_an_earlier_version_is_ours(tmp_path):
     assert saved["callbacks"][former] == {"a user's": 1}
     assert isinstance(last, LastCheckpoint)
     assert not isinstance(last, BestCheckpoint)
+
+
+def test_a_strategy_is_named_by_its_class_as_a_callback_is(capsys):
+    flags = ["--trainer.strategy", "mine.Alone", "--trainer.strategy.place", "cpu"]
+    assert cli.main(["fit", *SHORT, *flags]) == 0
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())["trainer"]["strategy"]
+    assert saved == {"class_path": "mine.Alone", "init_args": {"place": "cpu"}}
+    assert cli.main(["validate", "--config", "run/config.yaml", "--ckpt_path", "best"]) == 0

@@ -138,16 +138,17 @@ def _norm_sums(D, N, PARTS, SIZE, CHUNK, TILE: tl.constexpr):
     start = tl.program_id(0).to(tl.int64) * SIZE
     first = tl.program_id(1) * CHUNK
     last = tl.minimum(first + CHUNK, SIZE)
-    total = tl.zeros((TILE,), tl.float32)
-    along = tl.zeros((TILE,), tl.float32)
+    total = 0.0
+    along = 0.0
     for here in range(first, last, TILE):
         within = here + tl.arange(0, TILE)
         d = _load(D, start + within, within < last)
-        total += d
-        along += d * _load(N, start + within, within < last)
+        # Not in tiles that are added up at the end: Triton 3.9 dies of those, in LLVM.
+        total += tl.sum(d, 0)
+        along += tl.sum(d * _load(N, start + within, within < last), 0)
     part = PARTS + (tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)) * 2
-    tl.store(part, tl.sum(total, 0))
-    tl.store(part + 1, tl.sum(along, 0))
+    tl.store(part, total)
+    tl.store(part + 1, along)
 
 
 @triton.jit

@@ -12,9 +12,12 @@ class StochasticDepth:
 
     Args:
         network: Its `DropPath` modules are drawn for; others, as those of timm's models, go on drawing themselves.
+        in_place: Whether to draw into the same memory at every step: a CUDA graph reads where it read when it was
+            captured. The draws of a batch are then gone when the next is drawn, also for its backward pass.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, *, in_place: bool = False):
+        self._in_place = in_place
         self._paths = [module for module in network.modules() if isinstance(module, DropPath) and module.rate > 0]
         self._kept = torch.tensor([[1 - path.rate] for path in self._paths])
         self._places: dict[tuple[int, ...], Tensor] = {}
@@ -27,20 +30,20 @@ class StochasticDepth:
             return
         if device != self._kept.device:
             self._kept, self._places, self._generator = self._kept.to(device), {}, torch.Generator(device)
-        dealt = (part.size, part.unit, part.units)
+        dealt = part[:3]
         if dealt not in self._places:
             self._places[dealt] = torch.from_numpy(part.places).to(device)
         self._generator.manual_seed(part.key("stochastic depth"))
         shape = len(self._paths), part.total
         chances = torch.rand(shape, generator=self._generator, device=device)[:, self._places[dealt]]
-        if self._factors.shape != chances.shape or self._factors.device != device:
-            self._factors = torch.empty_like(chances)
-        # In the same memory at every step: a CUDA graph reads where it read when it was captured.
-        torch.div(chances < self._kept, self._kept, out=self._factors)
-        for path, drawn in zip(self._paths, self._factors.unbind(), strict=True):
-            path.drawn = drawn
+        factors = (chances < self._kept) / self._kept
+        if self._in_place and self._factors.shape == factors.shape:
+            factors = self._factors.copy_(factors)
+        self._factors = factors
+        for path, drawn in zip(self._paths, factors.unbind(), strict=True):
+            object.__setattr__(path, "drawn", drawn)  # that of a module looks for a parameter, seventy times a step
 
     def forget(self) -> None:
         """Have modules draw by themselves again."""
         for path in self._paths:
-            path.drawn = None
+            object.__setattr__(path, "drawn", None)

@@ -38,7 +38,7 @@ from .network.stochastic_depth import StochasticDepth
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, parameter_groups
 from .run import resumed
 from .run.facts import RUN
-from .run.lightning_internals import trainer_of
+from .run.lightning_internals import current_batch_idx, trainer_of
 from .run.machine import compute_as_asked, fuses_adamw
 from .run.metrics import metrics_of
 from .run.reproducibility import part_of_step, seed_draws
@@ -161,7 +161,7 @@ class ImageClassifier(pl.LightningModule):
         self.augment = BatchAugmentation(
             num_classes=num_classes, mixup=mixup, cutmix=cutmix, label_smoothing=label_smoothing, erase_prob=erase_prob
         )
-        self._stochastic_depth = StochasticDepth(self.backbone)
+        self._stochastic_depth = StochasticDepth(self.backbone, in_place=cuda_graphs)
         # Facts of the model, not state: a published state dict has no entries for them.
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
@@ -225,7 +225,7 @@ class ImageClassifier(pl.LightningModule):
         images, targets = self.augment(images, labels, part)
         self._stochastic_depth.draw(part, images.device)
         # What else draws, as a mixer: on each device differently, and again when it is resumed.
-        seed_draws(self.seed, self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.global_rank)
+        seed_draws(self.seed, self.trainer.current_epoch, current_batch_idx(self.trainer), self.global_rank)
         return Batch(images, targets)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 _IMAGES_A_DRAW = 128
-"""Images that mixup and CutMix draw for at once: those of a process of the authors' (sail-sg/poolformer, README)."""
+"""Images that mixup and CutMix draw for at once: as many as a process of the authors' has (sail-sg/poolformer)."""
 
 
 class StepPart(NamedTuple):
@@ -25,15 +25,15 @@ class StepPart(NamedTuple):
 
     Attributes:
         size: Images B of the batch.
-        unit: Which batch of the step it is.
-        units: Batches of the step, over all processes.
+        micro_batch: Which batch of the step it is.
+        micro_batches: Batches of the step, over all processes.
         seed: Of the run.
         step: Number of the step in the run.
     """
 
     size: int
-    unit: int = 0
-    units: int = 1
+    micro_batch: int = 0
+    micro_batches: int = 1
     seed: int = 0
     step: int = 0
 
@@ -45,29 +45,29 @@ class StepPart(NamedTuple):
     @property
     def total(self) -> int:
         """Images of the step."""
-        return self.size * self.units
+        return self.size * self.micro_batches
 
     @property
     def places(self) -> np.ndarray:
         """Places of the batch's images in the step, int64 (B,)."""
-        return _dealt(self.size, self.unit, self.units)[0]
+        return _dealt(self.size, self.micro_batch, self.micro_batches)[0]
 
     @property
     def mixed_together(self) -> tuple[tuple[int, slice], ...]:
         """Rows that share a draw of mixup or CutMix, with the number of the draw in the step."""
-        return _dealt(self.size, self.unit, self.units)[1]
+        return _dealt(self.size, self.micro_batch, self.micro_batches)[1]
 
     def key(self, *purpose: str | int) -> int:
         """Return a seed of the step's own for a purpose."""
-        return seed_of(self.seed, self.step, *purpose)
+        return derived_seed(self.seed, self.step, *purpose)
 
 
 @lru_cache
-def _dealt(size: int, unit: int, units: int) -> tuple[np.ndarray, tuple[tuple[int, slice], ...]]:
+def _dealt(size: int, micro_batch: int, micro_batches: int) -> tuple[np.ndarray, tuple[tuple[int, slice], ...]]:
     if size % 2:  # which is not mixed
-        return unit + units * np.arange(size), ((0, slice(0, size)),)
-    total, pairs = size * units, unit + units * np.arange(size // 2)
-    draws = math.gcd(max(1, total // _IMAGES_A_DRAW), total // 2)
+        return micro_batch + micro_batches * np.arange(size), ((0, slice(0, size)),)
+    total, pairs = size * micro_batches, micro_batch + micro_batches * np.arange(size // 2)
+    draws = _nearest_divisor(total // 2, total / _IMAGES_A_DRAW)
     places, together, start = [], [], 0
     for draw in np.unique(pairs % draws).tolist():
         firsts = pairs[pairs % draws == draw]
@@ -77,7 +77,12 @@ def _dealt(size: int, unit: int, units: int) -> tuple[np.ndarray, tuple[tuple[in
     return np.concatenate(places), tuple(together)
 
 
-def seed_of(*place: str | int) -> int:
+def _nearest_divisor(number: int, wanted: float) -> int:
+    divisors = [each for each in range(1, number + 1) if number % each == 0]
+    return min(divisors, key=lambda each: abs(math.log(each / wanted)))
+
+
+def derived_seed(*place: str | int) -> int:
     """Return a seed of 32 bits that is a function of a place, such as (seed, epoch, batch, rank)."""
     return int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=4).digest(), "big")
 

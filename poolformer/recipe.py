@@ -111,7 +111,7 @@ class BatchAugmentation:
     Args:
         num_classes: Classes K.
         mixup: Alpha of mixup; 0 turns it off.
-        cutmix: Alpha of CutMix; 0 turns it off. With both on, a fair coin chooses one for every 128 images.
+        cutmix: Alpha of CutMix; 0 turns it off. With both on, a fair coin chooses one for about 128 images.
         label_smoothing: Share of a target that is spread over all classes.
         erase_prob: Probability that a rectangle of an image is replaced by noise.
     """
@@ -131,7 +131,7 @@ class BatchAugmentation:
     def __call__(self, images: Tensor, labels: Tensor, part: StepPart | None = None) -> tuple[Tensor, Tensor]:
         """Augment images (B, 3, H, W), in place, with labels (B,); return them with targets (B, K).
 
-        It leaves Python's, NumPy's and PyTorch's generators seeded by its last draw.
+        It seeds the generators of NumPy and PyTorch, and with a part also Python's.
 
         Args:
             images: Of the batch.
@@ -141,7 +141,12 @@ class BatchAugmentation:
         Raises:
             ConfigError: An odd number of images with mixup or CutMix, which pair them up.
         """
-        part = part or StepPart.anywhere(len(images))
+        if part is None:
+            part, state = StepPart.anywhere(len(images)), random.getstate()
+            try:
+                return self(images, labels, part)
+            finally:
+                random.setstate(state)  # where it would repeat itself after as many calls as there are seeds
         if self._mix is None:
             targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
         else:

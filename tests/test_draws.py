@@ -7,27 +7,27 @@ from poolformer.draws import StepPart
 
 
 @pytest.mark.parametrize("size", [7, 8, 64])
-@pytest.mark.parametrize("units", [1, 3, 8])
-def test_the_batches_of_a_step_share_its_images(size, units):
-    parts = [StepPart(size, unit, units) for unit in range(units)]
-    assert sorted(np.concatenate([part.places for part in parts]).tolist()) == list(range(size * units))
+@pytest.mark.parametrize("micro_batches", [1, 3, 8])
+def test_the_batches_of_a_step_share_its_images(size, micro_batches):
+    parts = [StepPart(size, number, micro_batches) for number in range(micro_batches)]
+    assert sorted(np.concatenate([part.places for part in parts]).tolist()) == list(range(size * micro_batches))
 
 
-@pytest.mark.parametrize("units", [1, 2, 3, 4, 6, 12])
-def test_who_is_mixed_with_whom_by_which_draw_does_not_depend_on_who_has_them(units):
+@pytest.mark.parametrize("micro_batches", [1, 2, 3, 4, 6, 12])
+def test_who_is_mixed_with_whom_by_which_draw_does_not_depend_on_who_has_them(micro_batches):
     """Mixup mixes rows with those rows in reverse."""
 
-    def mixed(units: int) -> dict[int, tuple[int, int]]:
+    def mixed(micro_batches: int) -> dict[int, tuple[int, int]]:
         found = {}
-        for unit in range(units):
-            part = StepPart(1536 // units, unit, units)
+        for number in range(micro_batches):
+            part = StepPart(1536 // micro_batches, number, micro_batches)
             for draw, rows in part.mixed_together:
                 places = part.places[rows].tolist()
                 found |= {one: (other, draw) for one, other in zip(places, places[::-1], strict=True)}
         return found
 
-    assert mixed(units) == mixed(1)
-    assert len(mixed(units)) == 1536
+    assert mixed(micro_batches) == mixed(1)
+    assert len(mixed(micro_batches)) == 1536
 
 
 def test_a_process_of_the_authors_has_one_draw_and_a_small_step_keeps_its_order():

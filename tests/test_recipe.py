@@ -216,12 +216,22 @@ def test_a_batch_of_any_place_in_a_step_draws_what_one_batch_of_the_whole_step_d
         torch.testing.assert_close(step(units), step(1), rtol=0, atol=0)
 
 
-def test_128_images_share_a_draw_of_mixup():
+@pytest.mark.parametrize(("size", "draws"), [(512, 4), (960, 8), (1000, 10), (254, 1)])
+def test_about_128_images_share_a_draw_of_mixup(size, draws):
     """As those of a process of the authors' do."""
     augment = BatchAugmentation(num_classes=5, **OFF | {"mixup": 0.8})
-    _, targets = augment(torch.zeros(512, 3, 4, 4), torch.arange(512) % 5, StepPart(512))
+    _, targets = augment(torch.zeros(size, 3, 4, 4), torch.arange(size) % 5, StepPart(size))
     largest = targets.max(1).values
-    assert len(largest[largest < 1].unique()) == 4
+    assert len(largest[largest < 1].unique()) == draws
+
+
+def test_draws_of_their_own_leave_pythons_generator_where_one_draw_does():
+    random.seed(5)
+    random.getrandbits(32)
+    expected = random.random()
+    random.seed(5)
+    BatchAugmentation(num_classes=5, **AUTHORS_MIXING)(*a_batch())
+    assert random.random() == expected
 
 
 def test_a_fair_coin_chooses_between_mixup_and_cutmix():

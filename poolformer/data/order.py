@@ -18,16 +18,15 @@ class Order:
 
     Lightning calls `set_epoch`, saves `state_dict` and restores it, so that a run resumes in mid-epoch with the sample
     after the last. In training that is a sample of all processes, so their number and the batch size may be others than
-    before: each sample is then still seen once in the epoch. Where whole batches lie behind it, they are numbered anew;
-    elsewhere the further batches are those that the rest makes.
+    before: each sample is then still seen once in the epoch, whose further batches are those that the rest makes.
 
     Args:
         samples: Number of samples.
         batch_size: Samples of this rank.
-        shuffle: For training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches,
-            the rest of the samples being left out this epoch. Otherwise samples come in their own order, each to
-            exactly one rank. Ranks then differ by at most one sample but never in the number of their batches, since
-            DDP waits for all of them at each: so a last batch may hold one sample more than batch_size.
+        shuffle: For training: the order is drawn from (seed, epoch), and every rank gets equally many whole batches
+            of whole steps, the rest of the samples being left out this epoch. Otherwise samples come in their own
+            order, each to exactly one rank. Ranks then differ by at most one sample but never in the number of their
+            batches, since DDP waits for all of them at each: so a last batch may hold one sample more than batch_size.
         seed: Seed of the order.
         rank, world: which of how many processes this is.
 
@@ -35,7 +34,6 @@ class Order:
         repeats: Whether every epoch has the order of the first, as `overfit_batches` wants it: its few batches are
             then of the same samples every time.
         accumulated: Batches of a process that make a step, whose samples are dealt as `StepPart` says.
-        renumbered: By how many batches the state that was loaded lies further on than it said.
 
     Raises:
         DataError: There are fewer samples than processes, so that there would be no batch for all of them.
@@ -56,7 +54,6 @@ class Order:
         self.epoch = 0
         self.repeats = False
         self.accumulated = 1
-        self.renumbered = 0
         self._done = 0
         self._resume: tuple[int, int] | None = None
         self._origin = _Origin(-1, 0, 0)
@@ -85,16 +82,12 @@ class Order:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume after `state`: the next iteration of that epoch leaves out what was already handed out."""
-        epoch, batch = state["epoch"], state["batch"]
+        self.epoch, self._done = state["epoch"], state["batch"]
+        self._resume = (state["epoch"], state["batch"])
         # Of a run before samples were counted, the batch size and the number of processes have to be those of now.
-        samples = state.get("samples", batch * self._global_batch_size)
-        self._origin = _Origin(-1, 0, 0)
-        if self.shuffle and samples % self._global_batch_size:
-            self._origin = _Origin(epoch, batch, samples)
-        elif self.shuffle:
-            batch = samples // self._global_batch_size
-        self.renumbered = batch - state["batch"]
-        self.epoch, self._done, self._resume = epoch, batch, (epoch, batch)
+        samples = state.get("samples", state["batch"] * self._global_batch_size)
+        is_of_others = self.shuffle and samples != state["batch"] * self._global_batch_size
+        self._origin = _Origin(state["epoch"], state["batch"], samples) if is_of_others else _Origin(-1, 0, 0)
 
     @property
     def _global_batch_size(self) -> int:
@@ -108,7 +101,17 @@ class Order:
         if not self.shuffle:
             return math.ceil(self.samples // self.world / self.batch_size)
         origin = self._origin_of(self.epoch)
-        return origin.batch + (self.samples - origin.samples) // self._global_batch_size
+        return origin.batch + self._whole_batches(self.samples - origin.samples)
+
+    def _whole_batches(self, samples: int) -> int:
+        """Return how many batches samples make: of whole steps, unless there is not even one."""
+        batches = samples // self._global_batch_size
+        return batches // self.accumulated * self.accumulated or batches
+
+    @property
+    def begins_another_epoch(self) -> bool:
+        """Whether what was resumed is an epoch before this one, so that this one begins with its first batch."""
+        return self._resume is not None and self._resume[0] != self.epoch
 
     def begin(self) -> int:
         """Start an iteration of the epoch and return its first batch; to be called when that is asked for."""
@@ -126,23 +129,17 @@ class Order:
         if not self.shuffle:
             return np.arange(self.rank, self.samples, self.world)
         first = self._origin_of(epoch).samples
-        whole = (self.samples - first) // self._global_batch_size * self._global_batch_size
+        whole = self._whole_batches(self.samples - first) * self._global_batch_size
         order = shuffled(self.samples, seed=self.seed, epoch=0 if self.repeats else epoch)
         return self._dealt(order[first : first + whole])
 
     def _dealt(self, samples: np.ndarray) -> np.ndarray:
-        """Return this rank's share of the samples of whole batches of all processes, step by step."""
-        together = self._global_batch_size * self.accumulated
-        whole = len(samples) // together * together
-        last = (len(samples) - whole) // self._global_batch_size
-        steps = samples[:whole].reshape(-1, together)[:, self._places(self.accumulated)]
-        return np.concatenate([steps.ravel(), samples[whole:][self._places(last)]])
-
-    def _places(self, batches: int) -> np.ndarray:
-        """Return the places of this rank's samples in a step of so many of its batches."""
-        units = batches * self.world
-        parts = [StepPart(self.batch_size, unit, units).places for unit in range(self.rank, units, self.world)]
-        return np.concatenate(parts or [np.empty(0, np.int64)])
+        """Return this rank's share of the samples of whole steps, or of a part of one."""
+        batches = min(self.accumulated, len(samples) // self._global_batch_size) * self.world
+        parts = [StepPart(self.batch_size, batch, batches).places for batch in range(self.rank, batches, self.world)]
+        if not parts:
+            return samples
+        return samples.reshape(-1, batches * self.batch_size)[:, np.concatenate(parts)].ravel()
 
     def batch_indices(self, batch: int) -> list[int]:
         """Return the samples of a batch of this epoch, by number."""

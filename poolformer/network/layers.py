@@ -114,7 +114,8 @@ class DropPath(nn.Module):
         rate: Probability of dropping, in [0, 1); what is kept is scaled by 1 / (1 - rate).
 
     Attributes:
-        drawn: Factors (B,) drawn elsewhere for the samples of the next batch; None to draw them here.
+        drawn: Factors (B,) drawn elsewhere for the samples of the next batch; None to draw them here, as for a batch of
+            another size.
     """
 
     drawn: Tensor | None = None

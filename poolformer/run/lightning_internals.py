@@ -39,7 +39,7 @@ def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:
     return module._trainer
 
 
-def batch_at_hand(trainer: pl.Trainer) -> int:
+def current_batch_idx(trainer: pl.Trainer) -> int:
     """Return the number in its epoch of the batch that is prepared or trained on.
 
     While it is prepared, ``fit_loop.batch_idx`` is that of the batch before.
@@ -48,30 +48,33 @@ def batch_at_hand(trainer: pl.Trainer) -> int:
     return processed
 
 
-def take_place(fit_loop: _FitLoop) -> None:
-    """Have a resumed epoch be at the batch that its loader is at, which numbers them by its own batch size."""
-    current = fit_loop.epoch_loop.batch_progress.current
-    for loader in fit_loop._combined_loader.flattened if fit_loop._combined_loader is not None else []:
-        if isinstance(loader, Order) and fit_loop.restarting:
-            for count in ("ready", "started", "processed", "completed"):
-                setattr(current, count, getattr(current, count) + loader.renumbered)
-            loader.renumbered = 0
-
-
 def take_length(fit_loop: _FitLoop) -> None:
     """Have an epoch end where its loader does, whose length is another in an epoch that is resumed by other batches."""
     trainer, combined, fetcher = fit_loop.trainer, fit_loop._combined_loader, fit_loop._data_fetcher
     limit = trainer.limit_train_batches
+    loaders = [loader for loader in combined.flattened if isinstance(loader, Order)] if combined is not None else []
+    for loader in loaders:
+        loader.follow(trainer)
     if combined is None or fetcher is None or trainer.overfit_batches > 0 or trainer.fast_dev_run:
         return
-    batches = [len(loader) for loader in combined.flattened if isinstance(loader, Order)]
+    batches = [len(loader) for loader in loaders]
     lengths = [min(limit, each) if isinstance(limit, int) else int(limit * each) for each in batches]
     if len(combined.flattened) != 1 or lengths in ([], [fit_loop.max_batches]):
         return
     combined.limits, fit_loop.max_batches = list(lengths), lengths[0]
     if isinstance(trainer.val_check_interval, float) and trainer.val_check_batch is not None:
         trainer.val_check_batch = max(1, int(lengths[0] * trainer.val_check_interval))
+    if loaders[0].begins_another_epoch and fit_loop.restarting:
+        _end_epoch(fit_loop.epoch_loop)
     iter(fetcher)
+
+
+def _end_epoch(epoch_loop: _TrainingEpochLoop) -> None:
+    """Have the batches that were restored be those of an epoch that has ended, however many this one has."""
+    done = epoch_loop.batch_progress.current
+    unfinished = done.processed - done.completed
+    done.ready = done.started = done.processed = int(epoch_loop.trainer.num_training_batches)
+    done.completed = done.processed - unfinished
 
 
 def forget_last_validation(trainer: pl.Trainer) -> None:

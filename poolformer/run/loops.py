@@ -84,7 +84,6 @@ class FitLoop(internals.FitLoop):
 
     def on_advance_start(self) -> None:
         super().on_advance_start()
-        internals.take_place(self)
         internals.take_length(self)
 
     def on_advance_end(self) -> None:

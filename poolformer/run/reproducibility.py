@@ -8,8 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
-from ..draws import StepPart, seed_all, seed_of
-from .lightning_internals import batch_at_hand
+from ..draws import StepPart, derived_seed, seed_all
+from .lightning_internals import current_batch_idx
 
 WITHOUT_EFFECT = {
     "num_workers",
@@ -41,16 +41,21 @@ def seed_draws(*place: int) -> None:
 
     What a batch draws is then the same however often the run was stopped before it, with nothing to save.
     """
-    seed_all(seed_of(*place))
+    seed_all(derived_seed(*place))
 
 
 def part_of_step(trainer: pl.Trainer, images: int, *, seed: int) -> StepPart:
-    """Return the batch of so many images that a trainer is at, as a part of its step."""
-    batch, together = batch_at_hand(trainer), trainer.accumulate_grad_batches
-    before = batch % together
-    together = int(min(together, trainer.num_training_batches - (batch - before)))  # fewer at the end of an epoch
-    unit = before * trainer.world_size + trainer.global_rank
-    return StepPart(images, unit, together * trainer.world_size, seed=seed, step=trainer.global_step)
+    """Return the batch that a trainer is at as a part of its step, whose batches are taken to be equally large."""
+    batch, accumulated = current_batch_idx(trainer), trainer.accumulate_grad_batches
+    before = batch % accumulated
+    accumulated = int(min(accumulated, trainer.num_training_batches - (batch - before)))  # fewer at the end of an epoch
+    return StepPart(
+        images,
+        micro_batch=before * trainer.world_size + trainer.global_rank,
+        micro_batches=accumulated * trainer.world_size,
+        seed=seed,
+        step=trainer.global_step,
+    )
 
 
 def image_set(loader: Any, split: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from poolformer.data.order import Order
+from poolformer.draws import StepPart
 from poolformer.errors import DataError
 
 
@@ -88,8 +89,7 @@ def _rest(
         order.set_epoch(2)
         first = order.begin()
         last = len(order) if steps is None else first + steps
-        assert first == state["batch"] + order.renumbered
-        assert order.renumbered == 0 or first * world * batch_size == state["samples"]
+        assert first == state["batch"]
         seen += [sample for batch in range(first, last) for sample in order.batch_indices(batch)]
         order._done = last
         states.append(order.state_dict())
@@ -122,17 +122,29 @@ def test_a_step_has_the_same_images_however_it_is_dealt(world, accumulated):
     """And the images that mixup would mix, a batch and its reverse, are the same."""
 
     def steps(world: int, accumulated: int) -> list[set[frozenset[int]]]:
-        size, pairs = 64 // world // accumulated, []
-        ranks = [Order(500, batch_size=size, shuffle=True, rank=rank, world=world) for rank in range(world)]
+        size, pairs = 512 // world // accumulated, []
+        ranks = [Order(2500, batch_size=size, shuffle=True, rank=rank, world=world) for rank in range(world)]
         for order in ranks:
             order.accumulated = accumulated
-        for step in range(500 // 64):
-            batches = range(step * accumulated, (step + 1) * accumulated)
-            images = [order.batch_indices(batch) for order in ranks for batch in batches]
-            pairs.append({frozenset(pair) for batch in images for pair in zip(batch, batch[::-1], strict=True)})
+            assert len(order) == 2500 // 512 * accumulated
+        for step in range(2500 // 512):
+            pairs.append(set())
+            for order, batch in itertools.product(ranks, range(step * accumulated, (step + 1) * accumulated)):
+                images = order.batch_indices(batch)
+                for _, rows in StepPart(
+                    size, order.rank + world * (batch % accumulated), world * accumulated
+                ).mixed_together:
+                    pairs[-1] |= {frozenset(pair) for pair in zip(images[rows], images[rows][::-1], strict=True)}
         return pairs
 
     assert steps(world, accumulated) == steps(1, 1)
+
+
+def test_an_epoch_that_is_less_than_a_step_has_what_batches_there_are():
+    order = Order(100, batch_size=16, shuffle=True)
+    order.accumulated = 8
+    assert sorted(n for batch in batches(order) for n in batch) == sorted(order.order(0).tolist())
+    assert len(order) == 6
 
 
 def test_a_state_of_before_samples_were_counted_is_one_of_the_same_batches():

@@ -43,7 +43,7 @@ def test_a_branch_draws_by_itself_for_a_batch_of_another_size_and_after_the_step
 def test_draws_lie_in_the_same_memory_at_every_step():
     """Where a CUDA graph reads them."""
     network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.5)
-    depth, places, drawn = StochasticDepth(network), [], []
+    depth, places, drawn = StochasticDepth(network, in_place=True), [], []
     for step in range(2):
         depth.draw(StepPart(64, step=step), torch.device("cpu"))
         places.append([path.drawn.data_ptr() for path in network.modules() if getattr(path, "drawn", None) is not None])

@@ -1,11 +1,12 @@
 """A stop is a place to resume: whatever stopped a run, and whatever others had done to the model then."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from runs import QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
+from runs import DIGITS, QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`_get_value` was deprecated"),
@@ -245,3 +246,18 @@ def test_an_epoch_goes_on_in_batches_of_another_size_as_if_nothing_had_changed(f
     whole, run = curves("whole"), curves("run")
     for tag in ("train/loss", "val/loss"):
         assert dict(run[tag]) == pytest.approx(dict(whole[tag]), abs=1e-5), tag
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options. batch_size")
+@pytest.mark.parametrize("batch_size", [64, 512])
+def test_an_epoch_begins_whole_after_one_of_another_batch_size(fit, batch_size):
+    """A checkpoint of an epoch's last batch, with no validation due, is of an epoch that is over."""
+    base = [*DIGITS, "--trainer.check_val_every_n_epoch", "2"]
+    keeps = ModelCheckpoint(every_n_train_steps=5, save_top_k=-1)
+    after = Seen()
+    assert fit("run", callbacks=[keeps, SignalAt("training", 7)], base=base) == 143
+    (checkpoint,) = Path("run").rglob("*step=5.ckpt")
+    again = ["--ckpt_path", str(checkpoint), "--data.batch_size", batch_size, "--trainer.default_root_dir", "again"]
+    assert fit("again", *again[:-2], callbacks=[after], base=base) == 0
+    assert len(after.of_epoch(1)) == len(after.of_epoch(2)) == 1437 // batch_size * batch_size

@@ -72,7 +72,8 @@ class ShardedStrategy(ModelParallelStrategy):
     def on_validation_start(self) -> None:
         """Have all processes evaluate with the buffers of the first one, which are saved, as with DDP."""
         assert self.lightning_module is not None
-        for buffer in self.lightning_module.backbone.buffers():
+        backbone: Any = self.lightning_module.backbone
+        for buffer in backbone.buffers():
             torch.distributed.broadcast(buffer, src=0)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

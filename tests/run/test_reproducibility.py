@@ -21,8 +21,7 @@ def test_draws_are_those_of_their_place():
     assert len({drawn(*place) for place in [(42, 1, 2), (42, 2, 1), (43, 1, 2), (42, 1)]}) == 4
 
 
-def test_draws_are_those_of_earlier_versions():
-    """By `torch.manual_seed`: runs of theirs are resumed."""
+def test_a_seed_means_what_it_means_to_the_three_libraries():
     for place in ((0, 0, 0, 0), (2024, 7, 311, 3)):
         found = drawn(*place)
         seed = int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=4).digest(), "big")

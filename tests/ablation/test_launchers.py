@@ -190,7 +190,7 @@ def test_a_job_has_a_task_for_each_gpu_and_what_sbatch_refuses_is_said_in_a_line
     script = (tmp_path / "sbatch.script").read_text()
     for option in ("--array=0-1%2", "--ntasks-per-node=4", "--gpus-per-node=4", "--nodes=2", "--time=1440"):
         assert f"#SBATCH {option}\n" in script
-    assert "--wait=60" in script
+    assert "--wait=60 --cpus-per-task=1 " in script
 
 
 def test_without_submitit_the_extra_is_named(monkeypatch, tmp_path):

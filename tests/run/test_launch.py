@@ -1,11 +1,14 @@
 """The processes that a launcher has started are those of the run: what is left out is theirs, and none trains alone."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 from forked import Started
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
-from runs import QUICK
+from runs import QUICK, assert_same_run
 from torch.distributed import TCPStore
 
 from poolformer.cli.dispatch import main
@@ -203,3 +206,14 @@ def test_threads_that_are_asked_for_are_those_of_each_of_several_processes(tmp_p
     out, err = run.communicate(timeout=200)
     assert run.returncode == 0, err
     assert "threads 3" in out.splitlines()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun: apt-get install openmpi-bin")
+def test_what_mpirun_starts_is_one_run_as_by_lightning_itself(tmp_path):
+    pytest.importorskip("mpi4py", reason="no mpi4py: pip install mpi4py")
+    fit = [sys.executable, "-m", "poolformer", "fit", *QUICK, "--num_threads", "1", "--trainer.default_root_dir"]
+    mpirun = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+    for command in ([*mpirun, *fit, "by-mpi"], [*fit, "alone", "--trainer.devices", "2"]):
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    assert_same_run(tmp_path / "by-mpi", tmp_path / "alone")

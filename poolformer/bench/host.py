@@ -87,7 +87,7 @@ def _launching_nothing(device: torch.device) -> Iterator[None]:
 
     from ..kernels import channel_mix_triton, moments_triton, pool_mix_triton
 
-    modules, interprets = (channel_mix_triton, moments_triton, pool_mix_triton), availability._INTERPRETS
+    modules = channel_mix_triton, moments_triton, pool_mix_triton
     kernels = [
         (module, name, value)
         for module in modules
@@ -95,12 +95,11 @@ def _launching_nothing(device: torch.device) -> Iterator[None]:
         if isinstance(value, KernelInterface)
     ]
     try:
-        availability._INTERPRETS = True
         for module, name, _ in kernels:
             setattr(module, name, _Nothing())
-        yield
+        with availability.as_if_interpreted():
+            yield
     finally:
-        availability._INTERPRETS = interprets
         for module, name, value in kernels:
             setattr(module, name, value)
 

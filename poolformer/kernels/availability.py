@@ -1,8 +1,8 @@
 """What the fused operators find where they run: Triton's kernels, C++, autocast."""
 
 import os
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +23,17 @@ _cpp_types: frozenset[torch.dtype] = frozenset()
 def has_triton() -> bool:
     """Return whether Triton is installed and can be imported."""
     return _HAS_TRITON
+
+
+@contextmanager
+def as_if_interpreted() -> Iterator[None]:
+    """Have tensors on CPUs take the way to Triton's kernels, as in its interpreter."""
+    global _INTERPRETS
+    before, _INTERPRETS = _INTERPRETS, True
+    try:
+        yield
+    finally:
+        _INTERPRETS = before
 
 
 def runs_kernels(x: Tensor) -> bool:

@@ -206,7 +206,9 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
     if cluster == "slurm":
         parameters.setdefault("tasks_per_node", parameters.get("gpus_per_node") or 1)
         # A task that dies ends the others, which wait for it. Since 22.05 srun does not take the cores from sbatch.
-        parameters.setdefault("srun_args", ["--wait=60", f"--cpus-per-task={parameters.get('cpus_per_task', 1)}"])
+        given = parameters.get("srun_args", [])
+        ours = ["--wait=60", f"--cpus-per-task={parameters.get('cpus_per_task', 1)}"]
+        parameters["srun_args"] = [*ours, *([given] if isinstance(given, str) else given)]
     elif parameters.get("tasks_per_node", 1) != 1:
         raise ConfigError(
             f"--slurm cluster={cluster} tasks_per_node={parameters['tasks_per_node']}: only on SLURM do tasks train "

@@ -101,7 +101,7 @@ def way(request, monkeypatch, exact_products) -> str:
             pytest.skip("the tensors are on a GPU")
         request.getfixturevalue("cpp")
         return request.param
-    monkeypatch.setattr(availability, "_INTERPRETS", False)
+    monkeypatch.setattr(availability, "_HAS_TRITON", False)
     monkeypatch.setattr(availability, "_cpp_types", frozenset())
     return request.param
 

@@ -48,7 +48,8 @@ def runs_traceable_kernels() -> bool:
 
 def runs_eagerly(x: Tensor) -> bool:
     """Return whether Triton's kernels can be launched on a tensor as it is: it runs them, and nobody traces."""
-    return type(x) is Tensor and runs_kernels(x) and not torch.compiler.is_compiling()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    return type(x) is Tensor and runs_kernels(x) and not traced
 
 
 def wrapper(x: Tensor) -> Callable[[Any], Any]:
@@ -110,4 +111,5 @@ def on_device_of(x: Tensor) -> AbstractContextManager:
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """Turn autocast off on the device of a tensor: it would reach into operators."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+    unasked = x.is_meta or not torch.is_autocast_enabled(x.device.type)
+    return nullcontext() if unasked else torch.autocast(x.device.type, enabled=False)

@@ -40,7 +40,7 @@ from .availability import (
     runs_kernels,
     without_autocast,
 )
-from .operators import Pass, differentiated_once, register
+from .operators import Pass, dense, differentiated_once, register
 
 if has_triton():  # by name, for compilers that look for the kernels of an operator
     from .channel_mix_triton import backward as backward_kernels
@@ -92,6 +92,11 @@ def channel_mix(
         if recompute and torch.is_grad_enabled() and not is_transformed():  # which take no checkpoints
             plain = partial(checkpoint, plain, use_reentrant=False)
         return plain(x, weight=weight, bias=bias, w1=w1, b1=b1, w2=w2, b2=b2)
+    channels, hidden = x.shape[1], w1.shape[0]
+    weight, bias = dense(weight, channels, "weight"), dense(bias, channels, "bias")
+    w1, b1 = dense(w1, hidden * channels, "w1"), dense(b1, hidden, "b1")
+    w2, b2 = dense(w2, hidden * channels, "w2"), dense(b2, channels, "b2")
+    scale, keep = dense(scale, channels, "scale"), dense(keep, x.shape[0], "keep")
     x = x.contiguous(memory_format=torch.channels_last)
     kept = 0 if not torch.is_grad_enabled() else 1 if recompute else 2
     if runs_eagerly(x):
@@ -199,7 +204,7 @@ class Launched(torch.autograd.Function):
     @staticmethod
     @differentiated_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        with on_device_of(gradient):
+        with on_device_of(gradient), without_autocast(gradient):
             gradient = gradient.contiguous(memory_format=torch.channels_last)
             return *backward_kernels(gradient, *ctx.saved_tensors), None, None, None, None
 

@@ -6,13 +6,13 @@ in C++. Of those in Python, torch.compile compiles what they launch, where Trito
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, overload
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .availability import runs_traceable_kernels
+from .availability import is_transformed, runs_traceable_kernels
 
 
 class Pass(NamedTuple):
@@ -60,11 +60,32 @@ def register(forward: Pass, backward_pass: Pass, *, keep: Callable, backward: Ca
         torch.library.register_autograd(f"{namespace}::{backward_pass.name}", _refuse)
 
 
+@overload
+def dense(tensor: Tensor, numbers: int, name: str) -> Tensor: ...
+@overload
+def dense(tensor: None, numbers: int, name: str) -> None: ...
+@overload
+def dense(tensor: Tensor | None, numbers: int, name: str) -> Tensor | None: ...
+def dense(tensor: Tensor | None, numbers: int, name: str) -> Tensor | None:
+    """Return a parameter as kernels read it, which know neither its strides nor its size.
+
+    Raises:
+        RuntimeError: It has another number of numbers.
+    """
+    if tensor is None:
+        return None
+    if tensor.numel() != numbers:
+        raise RuntimeError(f"{name} has {tensor.numel()} numbers, not {numbers}")
+    return tensor.contiguous()
+
+
 def differentiated_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable:
     """Have the backward pass of an ``autograd.Function`` give gradients that cannot be differentiated."""
 
     @wraps(backward)
     def once(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if is_transformed():
+            raise RuntimeError("fused operators have one gradient at a time: leave out --model.fused, or fuse()")
         if not torch.is_grad_enabled():
             return backward(ctx, gradient)
         with torch.no_grad():

@@ -28,7 +28,7 @@ from .availability import (
     runs_kernels,
     without_autocast,
 )
-from .operators import Pass, differentiated_once, register
+from .operators import Pass, dense, differentiated_once, register
 
 if has_triton():  # by name, for compilers that look for the kernels of an operator
     from .pool_mix_triton import backward as backward_kernels
@@ -65,6 +65,8 @@ def pool_mix(
         return definition(x, weight, bias, pool_size=pool_size, eps=eps, scale=scale, keep=keep)
     if autocast_dtype(x):
         x = x.float()
+    weight, bias = dense(weight, x.shape[1], "weight"), dense(bias, x.shape[1], "bias")
+    scale, keep = dense(scale, x.shape[1], "scale"), dense(keep, x.shape[0], "keep")
     x = x.contiguous(memory_format=torch.channels_last)
     if runs_eagerly(x):
         return Launched.apply(x, weight, bias, scale, keep, eps, pool_size)

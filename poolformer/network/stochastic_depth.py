@@ -30,6 +30,7 @@ class StochasticDepth:
             return
         if device != self._kept.device:
             self._kept, self._places, self._generator = self._kept.to(device), {}, torch.Generator(device)
+            self._factors = torch.empty(0)
         dealt = part[:3]
         if dealt not in self._places:
             self._places[dealt] = torch.from_numpy(part.places).to(device)

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
@@ -92,7 +93,12 @@ def check_graphs(trainer: pl.Trainer) -> None:
         raise ConfigError(f"--model.cuda_graphs needs an NVIDIA GPU, and this run is on {device}: {off}")
     if not isinstance(trainer.strategy, SingleDeviceStrategy):
         raise ConfigError(f"--model.cuda_graphs is for one GPU: --trainer.devices 1, or {off}")
-    if trainer.state.fn == "fit" and trainer.accumulate_grad_batches > 1:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    accumulates = trainer.accumulate_grad_batches > 1 or any(
+        isinstance(each, GradientAccumulationScheduler) and each.going_to_accumulate_grad_batches()
+        for each in callbacks
+    )
+    if trainer.state.fn == "fit" and accumulates:
         raise ConfigError(
             "--model.cuda_graphs cannot accumulate gradients, which a graph overwrites: "
             f"--trainer.accumulate_grad_batches 1, or {off}"

@@ -372,13 +372,32 @@ def test_what_is_no_number_stays_none_in_cpp(cpp, operator, precision, value):
     assert found[1].isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["weight", "bias", "w1", "b1", "w2", "b2", "scale", "keep"])
-def test_cpp_refuses_parameters_of_other_sizes(cpp, name):
-    """Where PyTorch's own operators would; these read memory by themselves."""
-    values = inputs(OPERATORS["mlp"], SHAPE, torch.float32)
-    values[name] = values[name][:-1]
-    with pytest.raises(RuntimeError, match="numbers, not"):
-        channel_mix(**values, eps=1e-5)
+@each_operator
+def test_parameters_of_other_sizes_are_refused_and_their_strides_do_not_count(operator, way):
+    """Kernels and C++ read memory by themselves."""
+    values = inputs(operator, SHAPE, torch.float32)
+    expected = operator.fused(**values, eps=1e-5)
+    for name, value in values.items():
+        if name == "x" or not isinstance(value, Tensor):
+            continue
+        with pytest.raises(RuntimeError, match="numbers, not"):
+            operator.fused(**values | {name: value[:-1]}, eps=1e-5)
+        strided = torch.stack([value.detach(), value.detach()], -1)[..., 0]
+        assert operator.fused(**values | {name: strided}, eps=1e-5).equal(expected), name
+
+
+@each_operator
+def test_a_backward_pass_under_autocast_is_that_of_its_forward_pass(operator, way):
+    values = inputs(operator, SHAPE, torch.float32)
+    tensors = {
+        name: each.requires_grad_() for name, each in values.items() if name != "keep" and isinstance(each, Tensor)
+    }
+    y = operator.fused(**values, eps=1e-5).square().sum()
+    expected = torch.autograd.grad(y, [*tensors.values()], retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(y, [*tensors.values()])
+    for name, one, other in zip(tensors, expected, found, strict=True):
+        assert one.equal(other), name
 
 
 def test_more_threads_compute_the_same_in_cpp(cpp):

@@ -40,7 +40,7 @@ from .availability import (
     runs_kernels,
     without_autocast,
 )
-from .operators import Pass, dense, differentiated_once, register
+from .operators import Pass, check_size, dense, differentiated_once, register
 
 if has_triton():  # by name, for compilers that look for the kernels of an operator
     from .channel_mix_triton import backward as backward_kernels
@@ -94,8 +94,9 @@ def channel_mix(
         return plain(x, weight=weight, bias=bias, w1=w1, b1=b1, w2=w2, b2=b2)
     channels, hidden = x.shape[1], w1.shape[0]
     weight, bias = dense(weight, channels, "weight"), dense(bias, channels, "bias")
-    w1, b1 = dense(w1, hidden * channels, "w1"), dense(b1, hidden, "b1")
-    w2, b2 = dense(w2, hidden * channels, "w2"), dense(b2, channels, "b2")
+    b1, b2 = dense(b1, hidden, "b1"), dense(b2, channels, "b2")
+    check_size(w1, hidden * channels, "w1")
+    check_size(w2, hidden * channels, "w2")
     scale, keep = dense(scale, channels, "scale"), dense(keep, x.shape[0], "keep")
     x = x.contiguous(memory_format=torch.channels_last)
     kept = 0 if not torch.is_grad_enabled() else 1 if recompute else 2

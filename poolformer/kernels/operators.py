@@ -74,9 +74,14 @@ def dense(tensor: Tensor | None, numbers: int, name: str) -> Tensor | None:
     """
     if tensor is None:
         return None
+    check_size(tensor, numbers, name)
+    return tensor.contiguous()
+
+
+def check_size(tensor: Tensor, numbers: int, name: str) -> None:
+    """Raise RuntimeError where a parameter has another number of numbers than kernels read."""
     if tensor.numel() != numbers:
         raise RuntimeError(f"{name} has {tensor.numel()} numbers, not {numbers}")
-    return tensor.contiguous()
 
 
 def differentiated_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -82,7 +83,15 @@ def test_a_run_of_a_gpu_is_resumed_on_a_cpu_as_the_cpu_does_it():
 def test_cuda_graphs_are_refused_where_they_cannot_be_captured(strategy, accumulated, refused):
     if isinstance(strategy, DDPStrategy):
         strategy.cluster_environment = LightningEnvironment()
-    trainer = SimpleNamespace(strategy=strategy, state=SimpleNamespace(fn="fit"), accumulate_grad_batches=accumulated)
+    later = [GradientAccumulationScheduler({3: accumulated})]
+    for times, callbacks in ((accumulated, []), (1, later)):
+        _check(strategy, times, callbacks, refused)
+
+
+def _check(strategy, accumulated, callbacks, refused):
+    state = SimpleNamespace(fn="fit")
+    options = {"strategy": strategy, "state": state, "accumulate_grad_batches": accumulated, "callbacks": callbacks}
+    trainer = SimpleNamespace(**options)
     if refused is None:
         check_graphs(trainer)
         return

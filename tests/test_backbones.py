@@ -11,6 +11,7 @@ from poolformer import registry
 from poolformer.backbones import PAPER_TOP1, create_backbone
 from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
 from poolformer.network import complexity
+from poolformer.network.block import Block
 from poolformer.network.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
 
 
@@ -83,7 +84,9 @@ def test_a_size_has_the_parameters_of_the_authors_code(name):
 @each_size
 def test_a_size_has_the_drop_path_rate_of_the_authors_code(name):
     size, blocks = SIZES[name], sum(SIZES[name].depths)
-    rates = [module.rate for module in on_meta(create_backbone, name).modules() if isinstance(module, DropPath)]
+    built = [module for module in on_meta(create_backbone, name).modules() if isinstance(module, Block)]
+    rates = [block.drop_path1.rate for block in built]
+    assert rates == [block.drop_path2.rate for block in built]
     assert rates == pytest.approx([size.drop_path_rate * j / (blocks - 1) for j in range(blocks)], abs=1e-12)
     # timm rounds to float32.
     theirs = on_meta(timm.create_model, name, drop_path_rate=size.drop_path_rate)

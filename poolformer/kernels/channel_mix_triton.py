@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .availability import wrapper
-from .moments_triton import OPTIONS, factor_of, mean_and_rstd, moments, up
+from .moments_triton import MOST, OPTIONS, chunks, factor_of, mean_and_rstd, moments, up
 
 _TILE_T, _TILE_C = 32, 64
 _TILES = (_TILE_T, _TILE_C)
@@ -275,13 +275,12 @@ def backward(
     del d_mixed, active, hidden
     along1, d_normed = torch.mm(d_hidden.t(), normed), torch.mm(d_hidden, fc1)
     del d_hidden
-    chunk = _FLAT * up(size, 64 * _FLAT)
-    count = up(size, chunk)
+    chunk, count = chunks(size, _FLAT)
     parts = torch.empty((samples, count, 2), dtype=torch.float32, device=gradient.device)
     wrap_triton(_norm_sums)[samples, count](d_normed, normed, parts, size, chunk, _FLAT, **OPTIONS)
     d_x = torch.empty_like(gradient)
     wrap_triton(_norm_backward)[samples, up(size, _FLAT)](
-        gradient, d_normed, normed, rstd, parts, d_x, size, count, _FLAT, 64, **OPTIONS
+        gradient, d_normed, normed, rstd, parts, d_x, size, count, _FLAT, MOST.value, **OPTIONS
     )
     d_weight, d_bias, d_w1, d_b1, d_w2, d_b2 = map(torch.empty_like, (weight, bias, w1, b1, w2, b2))
     d_scale = None if scale is None else torch.empty_like(scale)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .availability import wrapper
 
 _TILE = 4096
-_MOST: tl.constexpr = tl.constexpr(64)
+MOST: tl.constexpr = tl.constexpr(64)
 # Triton 3.9 warns where it is not said, and 3.10 turns it off.
 OPTIONS = {"enable_fp_fusion": True}
 
@@ -39,7 +39,7 @@ def _moments(X, PARTS, SIZE, CHUNK, TILE: tl.constexpr):
 @triton.jit
 def mean_and_rstd(PARTS, sample, SIZE, CHUNK, COUNT, eps):
     """Put the parts of a sample together."""
-    part = tl.arange(0, _MOST)
+    part = tl.arange(0, MOST)
     inside = part < COUNT
     count = tl.where(inside, tl.minimum(SIZE - part * CHUNK, CHUNK), 0).to(tl.float32)
     place = PARTS + (sample * COUNT + part) * 2
@@ -58,12 +58,17 @@ def factor_of(FACTOR, place, inside):
 def moments(x: Tensor) -> tuple[Tensor, int, int]:
     """Return the parts (B, count, 2) of what `mean_and_rstd` returns, the numbers of a chunk, and the count."""
     size = x.shape[1] * x.shape[2] * x.shape[3]
-    chunk = _TILE * up(size, _MOST.value * _TILE)
-    count = up(size, chunk)
+    chunk, count = chunks(size, _TILE)
     parts = torch.empty((x.shape[0], count, 2), dtype=torch.float32, device=x.device)
     wrap_triton = wrapper(x)
     wrap_triton(_moments)[x.shape[0], count](x, parts, size, chunk, _TILE, **OPTIONS)
     return parts, chunk, count
+
+
+def chunks(size: int, tile: int) -> tuple[int, int]:
+    """Divide the numbers of a sample among at most `MOST` programs: how many each has, in whole tiles, and how many."""
+    chunk = tile * up(size, MOST.value * tile)
+    return chunk, up(size, chunk)
 
 
 def up(number: int, unit: int) -> int:

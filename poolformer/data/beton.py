@@ -50,6 +50,23 @@ class Stored(NamedTuple):
     """uint8 (bytes,): a JPEG file, or (H, W, 3) in rows."""
 
 
+class Entries(NamedTuple):
+    """Where the images of some samples lie, and what the index says of them; an array each."""
+
+    mode: np.ndarray
+    """uint8, JPEG or RAW."""
+    height: np.ndarray
+    """int32."""
+    width: np.ndarray
+    """int32."""
+    place: np.ndarray
+    """int64, of the first byte in the file."""
+    size: np.ndarray
+    """int64, bytes."""
+    crc: np.ndarray | None
+    """uint32, of the stored bytes; None where the file has no checksums."""
+
+
 class Beton:
     """A .beton file of images and labels, checked and open for reading from any number of threads.
 
@@ -96,6 +113,22 @@ class Beton:
     def name(self, sample: int) -> str:
         """Return what to call a sample in a message."""
         return f"'{self.path}', sample {sample}"
+
+    def entries(self, samples: np.ndarray) -> Entries:
+        """Return where samples lie, in the order asked for; from any number of threads.
+
+        Args:
+            samples: Their numbers, int64 (n,), below the length.
+        """
+        images, crcs = self._images[samples], None if self._crcs is None else self._crcs[samples]
+        height, width = images["height"].astype(np.int32), images["width"].astype(np.int32)
+        place, size = self._places[samples].astype(np.int64), self._sizes[samples].astype(np.int64)
+        return Entries(images["mode"].copy(), height, width, place, size, crcs)
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the file, open for reading as long as this object lives."""
+        return self._descriptor
 
     def read(self, sample: int) -> Stored:
         """Return the stored bytes of a sample.

@@ -1,5 +1,7 @@
 """The .beton format: what is written is read, by us and by ffcv, and what is damaged is told."""
 
+import zlib
+
 import numpy as np
 import pytest
 from data_images import encoded, photo
@@ -52,6 +54,18 @@ def test_samples_come_back(path):
         read = beton.read(n)
         assert read[:3] == image[:3]
         np.testing.assert_array_equal(read.data, image.data)
+
+
+def test_entries_say_where_images_lie_in_any_order(path):
+    beton, content, images = Beton(path), path.read_bytes(), list(samples())
+    asked = np.array([7, 4, 10, 0, 4])
+    entries = beton.entries(asked)
+    assert [each.dtype for each in entries] == ["u1", "i4", "i4", "i8", "i8", "u4"]
+    for n, mode, height, width, place, size, crc in zip(asked, *entries, strict=True):
+        data = content[place : place + size]
+        assert (mode, height, width) == images[n][:3]
+        assert data == images[n].data.tobytes()
+        assert zlib.crc32(data) == crc
 
 
 def test_an_image_larger_than_a_page_lies_within_one(tmp_path):

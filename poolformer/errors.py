@@ -15,7 +15,7 @@ class PoolformerError(ValueError):
 
 
 class RegistryError(PoolformerError):
-    """A token mixer or backbone that is not available."""
+    """A token mixer, backbone or data module that is not available."""
 
 
 class UnknownNameError(RegistryError):

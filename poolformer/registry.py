@@ -1,4 +1,4 @@
-"""Names of token mixers and backbones, looked up in the entry points of the installed packages.
+"""Names of token mixers, backbones and data modules, looked up in the entry points of the installed packages.
 
 The registry is a query, not a store: names are read from package metadata, and a module is imported
 when its name is used. The built-ins are entry points of our own package and come in by the same door.
@@ -18,8 +18,9 @@ from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError, des
 
 MIXERS = "poolformer.mixers"
 BACKBONES = "poolformer.backbones"
-_KINDS = {MIXERS: "token mixer", BACKBONES: "backbone"}
-_COMMANDS = {MIXERS: "poolformer mixers", BACKBONES: "poolformer models"}
+DATA = "poolformer.data"
+_KINDS = {MIXERS: "token mixer", BACKBONES: "backbone", DATA: "data module"}
+_COMMANDS = {MIXERS: "poolformer mixers", BACKBONES: "poolformer models", DATA: "poolformer data"}
 _OURS = "poolformer"
 
 
@@ -28,7 +29,7 @@ class Entry:
     """One name that an installed package offers; nothing of that package is imported yet.
 
     Attributes:
-        group: Entry-point group, `MIXERS` or `BACKBONES`.
+        group: Entry-point group, `MIXERS`, `BACKBONES` or `DATA`.
         name: Name as the package spells it.
         value: Import reference ``package.module:factory``.
         distribution: Name of the package as pip knows it; empty for a bare import reference.
@@ -55,6 +56,12 @@ class Entry:
     def qualified_name(self) -> str:
         """A name that stays unique when two packages use the same bare one."""
         return f"{self.distribution}/{self.name}" if self.distribution else self.value
+
+    @property
+    def import_path(self) -> str:
+        """The value with dots alone, ``package.module.factory``, as a configuration names a class."""
+        match = EntryPoint.pattern.match(self.value)
+        return f"{match['module']}.{match['attr']}" if match and match["attr"] else self.value
 
     @property
     def builtin(self) -> bool:
@@ -140,7 +147,7 @@ def find(group: str, name: str) -> Entry:
     """Find what a name stands for, without importing it.
 
     Args:
-        group: `MIXERS` or `BACKBONES`.
+        group: `MIXERS`, `BACKBONES` or `DATA`.
         name: A bare name, ``package/name``, or an import reference ``package.module:factory`` of
             something that is not packaged yet (the current directory counts as importable).
 
@@ -184,7 +191,7 @@ def _unknown(group: str, name: str) -> str:
             f"no {_KINDS[group]} is called {name!r}: not even the built-in ones are registered, so the "
             "package poolformer is not installed. Run 'pip install -e .' in its folder."
         )
-    near = suggestion(name, known)
+    near = suggestion(name, known) or suggestion(name.rpartition("/")[2], known)
     if not near and group == BACKBONES and is_of_timm(name):
         near = f" Did you mean 'timm/{name}'?"
     disabled = " Plugins are turned off by POOLFORMER_DISABLE_PLUGINS." if _plugins_disabled() else ""

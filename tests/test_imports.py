@@ -55,7 +55,9 @@ LIGHT = [
     "errors",
     "registry",
     "commands.__init__",
+    "commands.data",
     "commands.mixers",
+    "commands.names",
     "configs",
     "signals",
 ]
@@ -71,6 +73,7 @@ TESTED_AS_ONE = {
     "data/test_batches.py": ["data.preparation"],
     "data/test_classes.py": ["data.class_folders"],
     "data/test_loader.py": ["data.ffcv", "data.images", "data.sources"],
+    "commands/test_mixers.py": ["commands.names"],
     "data/test_pack.py": ["commands.pack"],
     "files/test_caches.py": ["data.pixels.jit", "files.folders"],
     "kernels/test_operators.py": [

@@ -10,7 +10,7 @@ import pytest
 
 import poolformer
 from poolformer.errors import AmbiguousNameError, BrokenPluginError, UnknownNameError
-from poolformer.registry import BACKBONES, MIXERS, entries, find, listing
+from poolformer.registry import BACKBONES, DATA, MIXERS, entries, find, listing
 
 MIXER = """
 from torch import nn
@@ -53,6 +53,7 @@ def run_python(code: str, *, path: Path | str = "", flags: tuple[str, ...] = (),
     [
         (MIXERS, {"pooling", "identity", "depthwise", "attention"}),
         (BACKBONES, {f"poolformer_{size}" for size in ("s12", "s24", "s36", "m36", "m48", "tiny")}),
+        (DATA, {"DigitsData", "FFCVData", "FolderData"}),
     ],
 )
 def test_our_own_names_are_entry_points_like_any_others(group, names):
@@ -120,6 +121,11 @@ def test_our_own_names_can_be_qualified_too():
         (MIXERS, "", r"no token mixer is called ''\. Installed: "),
         (BACKBONES, "poolformer_s13", r"no backbone is called .* Did you mean .*'poolformer models' shows where"),
         (BACKBONES, "pooling", r"no backbone is called 'pooling'\."),
+        (
+            DATA,
+            "FolderDta",
+            r"no data module is called 'FolderDta'\. Did you mean 'FolderData'\? Installed: DigitsData, ",
+        ),
     ],
 )
 def test_an_unknown_name_gets_a_suggestion_and_what_is_installed(group, name, message):

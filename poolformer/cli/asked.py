@@ -40,7 +40,8 @@ class Asked:
 
     def __init__(self, verb: str, arguments: list[str], places: Places | None = None):
         self.verb, self.places = verb, places or Places()
-        self.flags, self.files = _split_configs(arguments, self.places)
+        flags, self.files = _split_configs(arguments, self.places)
+        self.flags = data_section.with_class_paths(flags)
         self.contents = without_foreign_mixers([self._read(file) for file in self.files], self.flags)
         user_classes.check(self.read_files, self.flags)
         self.data_class = data_section.chosen_class(self.contents, self.flags)

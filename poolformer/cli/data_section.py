@@ -6,13 +6,58 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from .. import data
-from .user_classes import options_of
+from .. import data, registry
+from ..errors import BrokenPluginError, UnknownNameError
+from .user_classes import options_of, why_no_data_module
+
+_NAME = re.compile(r"\w[\w-]*|[\w.-]+/[\w.-]+")
+_OPTIONS = ("--data", "--data.class_path")
 
 
 def class_path(name: str) -> str:
-    """Return the full path of one of our data modules; any other name as it is."""
-    return f"poolformer.data.{name}" if name in data.__all__ else name
+    """Return the full path of a data module of ours or of a plugin, which is imported; any other name as it is.
+
+    Raises:
+        AmbiguousNameError: Two plugins have the name.
+        BrokenPluginError: It cannot be imported, or is no data module.
+    """
+    if name in data.__all__:
+        return f"poolformer.data.{name}"
+    try:
+        entry = registry.find(registry.DATA, name) if _NAME.fullmatch(name) else None
+    except UnknownNameError:  # a file, a folder, a class that is imported already, or a mistake
+        return name
+    if entry is None:
+        return name
+    if why := why_no_data_module(entry.import_path, entry.load()):
+        raise BrokenPluginError(f"{entry} is none: {why}")
+    return entry.import_path
+
+
+def unknown(name: str) -> str | None:
+    """Say that no data module has a name, None where it can be no name, such as a folder's."""
+    packages = {entry.distribution for entry in registry.entries(registry.DATA)}
+    if not _NAME.fullmatch(name) or ("/" in name and name.partition("/")[0] not in packages):
+        return None
+    try:
+        registry.find(registry.DATA, name)
+    except UnknownNameError as error:
+        return str(error)
+    return None
+
+
+def with_class_paths(flags: list[str]) -> list[str]:
+    """Return flags in which data modules that are asked for by name stand with their full path."""
+    words, is_name = [], False
+    for word in flags:
+        option, equals, value = word.partition("=")
+        if is_name:
+            word = class_path(word)
+        elif option in _OPTIONS and equals:
+            word = f"{option}={class_path(value)}"
+        is_name = word in _OPTIONS
+        words.append(word)
+    return words
 
 
 def chosen_class(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
@@ -32,7 +77,7 @@ def named(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
         named.append(section.get("class_path") if isinstance(section, dict) else section)
     for index, word in enumerate(flags):
         option, equals, value = word.partition("=")
-        if option in ("--data", "--data.class_path"):
+        if option in _OPTIONS:
             named.append(value if equals else "".join(flags[index + 1 : index + 2]))
     return next((class_path(name) for name in reversed(named) if isinstance(name, str)), None)
 

@@ -21,7 +21,7 @@ from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
-_COMPILE_NOTHING = ("mixers", "configs", "new-plugin")
+_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin")
 
 VERBS = {
     "fit": "Train; with no --config, on the digits that come with scikit-learn.",
@@ -33,6 +33,7 @@ VERBS = {
 COMMANDS = {
     "models": ("commands.models", "List the backbones: parameters, MACs, the paper's accuracy."),
     "mixers": ("commands.mixers", "List the token mixers and the packages they come from."),
+    "data": ("commands.data", "List the data modules and the packages they come from."),
     "configs": ("commands.configs", "List the configurations that --config finds by name."),
     "pack": ("commands.pack", "Pack class folders of images into one .beton file."),
     "verify": ("commands.verify", "Check every image of a .beton file."),

@@ -22,6 +22,8 @@ COMMANDS = {
     "model": "models",
     "backbones": "models",
     "mixer": "mixers",
+    "dataset": "data",
+    "datasets": "data",
     "config": "configs",
     "convert": "export",
     "onnx": "export",

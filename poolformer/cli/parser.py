@@ -8,13 +8,12 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from .. import data
 from ..checkpoint.record import RENAMED
 from ..configs import config_names
 from ..errors import ConfigError, suggestion
 from ..files.shell import quoted
 from ..registry import BACKBONES, is_of_timm, listing
-from . import field_words, user_classes
+from . import data_section, field_words, user_classes
 
 
 class Parser(LightningArgumentParser):
@@ -64,7 +63,7 @@ class Parser(LightningArgumentParser):
         text = super().format_help() if formatter is None else super().format_help(formatter)
         if not any(action.dest == "data" for action in self._actions):
             return text
-        name, there_is = self.data_class.removeprefix("poolformer.data."), ", ".join(data.__all__)
+        name, there_is = self.data_class.removeprefix("poolformer.data."), ", ".join(user_classes.data_modules())
         return f"{text}\nOptions of --data {name}; there is {there_is}.\n{user_classes.help_of(self.data_class)}"
 
     def _chosen_subparser(self) -> "Parser":
@@ -123,9 +122,11 @@ class Parser(LightningArgumentParser):
             return self._unknown_option(f"unrecognized arguments: --{key}.{dashed[1]}")
         if nested := re.search(r"NestedArg\(key='(\w+)', val=(.*)\)$", value):
             key, value = f"{key}.{nested[1]}", nested[2].strip("'")
+        elif key == "data" and (unknown := data_section.unknown(value)):
+            return unknown
         elif key == "data" and re.fullmatch(r"[\w.]+", value):
-            known = ", ".join(data.__all__)
-            return f"there is no data module '{value}'.{suggestion(value, data.__all__)} There is {known}."
+            known = user_classes.data_modules()
+            return f"there is no data module '{value}'.{suggestion(value, known)} There is {', '.join(known)}."
         elif key == "data" and ("/" in value or Path(value).exists()):
             return f"--data takes a data module, not '{value}'. Did you mean --data FolderData --data.train {value}?"
         return _refused(key, value, message, place=self._place(key), inside=nested is not None)

@@ -24,7 +24,7 @@ from lightning.pytorch.strategies import Strategy
 
 from .. import data
 from ..errors import ConfigError, PoolformerError, describe, suggestion
-from ..registry import make_current_directory_importable
+from ..registry import DATA, listing, make_current_directory_importable
 
 
 class Slot(NamedTuple):
@@ -68,6 +68,17 @@ def check(files: Sequence[tuple[Path, dict[str, Any]]], flags: Sequence[str]) ->
         for place, value in _values(key, files, flags):
             for name in _names(value):
                 _check(key, name, place)
+
+
+def data_modules() -> list[str]:
+    """Return the names of all data modules that are installed."""
+    return sorted({*data.__all__, *listing(DATA)})  # ours also in a folder that is not installed
+
+
+def why_no_data_module(name: str, found: Any) -> str | None:
+    """Return why something that a name leads to is no data module, None where it is one."""
+    kind, base = SLOTS["data"]
+    return None if inspect.isclass(found) and issubclass(found, base) else _not_of(name, found, kind, base)
 
 
 def options_of(class_path: str) -> list[str]:
@@ -175,7 +186,9 @@ def _check(key: str, name: str, place: str) -> None:
         module, attribute = written[1] or written[3], written[2] or written[4] or "Class"
         raise ConfigError(f"{said}: a class is written module.Class, here '{module.replace('/', '.')}.{attribute}'")
     module_name, _, attribute = name.rpartition(".")
-    there_is = f"there is no data module '{name}'{place}. There is {', '.join(data.__all__)}" if key == "data" else said
+    there_is = (
+        f"there is no data module '{name}'{place}. There is {', '.join(data_modules())}" if key == "data" else said
+    )
     try:
         module = importlib.import_module(module_name)
     except KeyboardInterrupt:

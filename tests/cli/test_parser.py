@@ -92,9 +92,9 @@ def test_choices_are_named_once(mistake):
     [
         (
             "DigitData",
-            "there is no data module 'DigitData'. Did you mean 'DigitsData'? There is DigitsData, FFCVData, FolderData",
+            "no data module is called 'DigitData'. Did you mean 'DigitsData'? Installed: DigitsData, FFCVData, Folder",
         ),
-        ("digits", "there is no data module 'digits'."),
+        ("digits", "no data module is called 'digits'."),
         ("os.system", "there is no data module 'os.system'. There is DigitsData, FFCVData, FolderData"),
         (
             "no_such_module.Data",

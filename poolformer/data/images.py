@@ -11,6 +11,7 @@ import torch.distributed
 
 from .. import option_ranges
 from ..errors import DataError
+from ..files.paths import is_url
 from .growth import Growth, check_growth, side_at
 from .loader import Loader, UnaugmentedBatch
 from .pixels.device_augment import augment, check_device
@@ -23,6 +24,7 @@ UNLABELLED = -1
 
 # Looked up, not taken from the stage: that of a trainer is an enum which messages would show as TrainerFn.PREDICTING.
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+_ALL = ("train", "val", "test", "predict")
 
 
 class ImageData(SeededDataModule, ABC):
@@ -175,16 +177,26 @@ class ImageData(SeededDataModule, ABC):
     def _evaluation_transform(self, epoch: int) -> EvalTransform:
         return self._evaluate
 
-    def _open(self, split: str) -> None:
+    def given(self) -> dict[str, str]:
+        """Return what the options of a trainer's stage name; without a trainer, what all of them do."""
+        stage = self.trainer and self.trainer.state.fn
+        options = map(self._given, _SPLITS[stage.value] if stage else _ALL)
+        return {option: path for option, path in options if path}
+
+    def _given(self, split: str) -> tuple[str, str | None]:
         option = "val" if split in ("test", "predict") and not self.hparams[split] else split
-        given = self.hparams[option]
+        return option, self.hparams[option]
+
+    def _open(self, split: str) -> None:
+        option, given = self._given(split)
         if not given:
             raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH")
         try:
             source, class_names = self.open_images(given, labelled=split != "predict")
         except DataError as error:
             # A checkpoint remembers paths as they were written, wherever the run was started.
-            relative = not Path(given).expanduser().is_absolute() and not Path(given).exists()
+            is_relative = not Path(given).expanduser().is_absolute() and not is_url(given)
+            relative = is_relative and not Path(given).exists()
             where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
             raise DataError(f"--data.{option}: {error}{where}") from error
         if split != "predict":  # whose labels, if there are any, are not asked for

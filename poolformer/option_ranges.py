@@ -61,6 +61,7 @@ IMAGES = {
     "scale": Range("two numbers above 0, at most 1, the smaller first", 0, 1, above=True),
     "ratio": Range("two numbers above 0, the smaller first", 0, above=True),
     "num_workers": COUNT_FROM_0,
+    "val_share": Range("a number above 0 and below 1", 0, 1, above=True, below=True),
 }
 _BATCHES = "a share from 0 to 1 or a number of batches"
 TRAINER = {

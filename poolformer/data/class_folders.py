@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from ..errors import DataError
-from ..files.paths import is_url
 from .classes import classes_of, part_of
 from .file_tree import list_folder
 from .listing import Listing
@@ -27,6 +26,7 @@ class FolderFiles:
         labels: The class of each, as its place in class_names.
         class_names: Names of the class folders, sorted.
         remarks: What is left out or taken in, in a line; empty where there is nothing to say.
+        class_prefix: Letters of each path before its class folder, of a whole folder.
 
     Raises:
         DataError: No such folder, no classes, or a class without images.
@@ -42,6 +42,8 @@ class FolderFiles:
         classes = classes_of(listing, self.root, split=split)
         self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
         self.names: list[str] = [image.place for image in classes.images]
+        first = classes.images[0]
+        self.class_prefix = len(first.place) - len(os.path.join(*first.folders, first.name))
 
     def read(self, n: int) -> bytes:
         """Return the bytes of a file."""
@@ -89,8 +91,6 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: There is none.
     """
-    if is_url(path):
-        raise DataError(f"{path}: class folders are read from disks alone; pack them, and give the .beton's URL")
     folder = Path(path).expanduser()
     if not os.path.isdir(folder):  # which is false, too, where nobody may look
         raise DataError(f"there is no folder '{folder}'")

@@ -33,7 +33,8 @@ def open_folder(path: str, *, labelled: bool, orient: bool) -> tuple[FileSource,
     if labelled:
         files = FolderFiles(path)
         _say(path, files.remarks)
-        return FileSource(files.names, files.labels, orient=orient), files.class_names
+        source = FileSource(files.names, files.labels, orient=orient, class_prefix=files.class_prefix)
+        return source, files.class_names
     listing = image_listing(path)
     left = ", ".join(listing.left_out())
     _say(path, f"left out: {left}" if left else "")

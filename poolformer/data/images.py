@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch.distributed
+from lightning.pytorch.utilities import rank_zero_info
 
 from .. import option_ranges
-from ..errors import DataError
-from ..files.paths import is_url
+from ..errors import ConfigError, DataError
 from .growth import Growth, check_growth, side_at
+from .held_out import Part, Parts, hold_out
 from .loader import Loader, UnaugmentedBatch
 from .pixels.device_augment import augment, check_device
 from .pixels.transforms import EvalTransform, TrainTransform
@@ -24,7 +25,6 @@ UNLABELLED = -1
 
 # Looked up, not taken from the stage: that of a trainer is an enum which messages would show as TrainerFn.PREDICTING.
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
-_ALL = ("train", "val", "test", "predict")
 
 
 class ImageData(SeededDataModule, ABC):
@@ -57,6 +57,8 @@ class ImageData(SeededDataModule, ABC):
         on_error: What to do at an image that cannot be read: fail, or skip it, counted. In training the next one by
             number stands in for it, in evaluation it is left out.
         orient: Turn images as EXIF says; a .beton has to be packed so. ImageNet, timm and torchvision ignore it.
+        val_share: Share of the images of `train` that are held out to validate on, in place of `val`: of each class
+            alike, and the same in every run.
 
     Attributes:
         class_names: Names of the classes in the order of the labels; None where the data has no names.
@@ -83,6 +85,7 @@ class ImageData(SeededDataModule, ABC):
         num_workers: int | None = None,
         orient: bool = False,
         on_error: Literal["fail", "skip"] = "fail",
+        val_share: float | None = None,
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()
@@ -94,12 +97,16 @@ class ImageData(SeededDataModule, ABC):
         self._train_transform(epoch=0)  # impossible options are found now
         self.class_names: list[str] | None = None
         self.num_classes: int | None = None
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, Source | Part] = {}
+        self._parts: Parts | None = None
         self._cores = available_cores()
 
     @property
     def predict_names(self) -> Sequence[str] | None:
-        """Paths of the images to predict, in the order of the batches; None where they have no files."""
+        """Paths of the images to predict, in the order of the batches; None where they have no files.
+
+        Of a part of a file it is their numbers in it.
+        """
         return getattr(self._sources.get("predict"), "paths", None)
 
     @abstractmethod
@@ -115,8 +122,13 @@ class ImageData(SeededDataModule, ABC):
 
         Raises:
             DataError: It is not given, missing or damaged, or its classes do not fit together.
-            ConfigError: The device cannot augment.
+            ConfigError: The device cannot augment, or both `val` and `val_share` are given to train.
         """
+        if stage == "fit" and self.hparams.val and self.hparams.val_share is not None:
+            raise ConfigError(
+                f"--data.val '{self.hparams.val}' and --data.val_share {self.hparams.val_share:g} both say what to "
+                "validate on: give one of them (null takes the other back)"
+            )
         if stage == "fit" and self.hparams.augment_on == "device" and self.trainer is not None:
             check_device(self.trainer.strategy.root_device)
         if self.trainer is not None:  # together, before one of the processes may find no images
@@ -124,6 +136,10 @@ class ImageData(SeededDataModule, ABC):
         for split in _SPLITS[stage]:
             if split not in self._sources:
                 self._open(split)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open files are not for a process that is spawned, which opens its own.
+        return {**self.__dict__, "_sources": {}, "_parts": None}
 
     def train_dataloader(self) -> Loader:
         """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,); an `UnaugmentedBatch` of augment_on='device'.
@@ -177,31 +193,40 @@ class ImageData(SeededDataModule, ABC):
     def _evaluation_transform(self, epoch: int) -> EvalTransform:
         return self._evaluate
 
-    def given(self) -> dict[str, str]:
-        """Return what the options of a trainer's stage name; without a trainer, what all of them do."""
-        stage = self.trainer and self.trainer.state.fn
-        options = map(self._given, _SPLITS[stage.value] if stage else _ALL)
-        return {option: path for option, path in options if path}
-
-    def _given(self, split: str) -> tuple[str, str | None]:
-        option = "val" if split in ("test", "predict") and not self.hparams[split] else split
-        return option, self.hparams[option]
-
     def _open(self, split: str) -> None:
-        option, given = self._given(split)
+        option = "val" if split in ("test", "predict") and not self.hparams[split] else split
+        given, share = self.hparams[option], self.hparams.val_share
+        if share is not None and (option == "train" or (option == "val" and not given)):
+            parts = self._parts = self._parts or self._hold_out(share)
+            self._sources[split] = parts.train if option == "train" else parts.val
+            return
         if not given:
-            raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH")
-        try:
-            source, class_names = self.open_images(given, labelled=split != "predict")
-        except DataError as error:
-            # A checkpoint remembers paths as they were written, wherever the run was started.
-            is_relative = not Path(given).expanduser().is_absolute() and not is_url(given)
-            relative = is_relative and not Path(given).exists()
-            where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
-            raise DataError(f"--data.{option}: {error}{where}") from error
+            held_out = ", or --data.val_share 0.2 to hold out a part of --data.train" if option == "val" else ""
+            raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH{held_out}")
+        source, class_names = self._opened(option, labelled=split != "predict")
         if split != "predict":  # whose labels, if there are any, are not asked for
             self._compare_classes(given, source, class_names)
         self._sources[split] = source
+
+    def _hold_out(self, share: float) -> Parts:
+        path = self.hparams.train
+        if not path:
+            raise DataError("--data.val_share holds out a part of the training images: pass --data.train PATH")
+        source, class_names = self._opened("train", labelled=True)
+        self._compare_classes(path, source, class_names)
+        parts = hold_out(source, share, path=path, class_names=class_names)
+        rank_zero_info(parts.remark)
+        return parts
+
+    def _opened(self, option: str, *, labelled: bool) -> tuple[Source, list[str] | None]:
+        given = self.hparams[option]
+        try:
+            return self.open_images(given, labelled=labelled)
+        except DataError as error:
+            # A checkpoint remembers paths as they were written, wherever the run was started.
+            relative = not Path(given).expanduser().is_absolute() and not Path(given).exists()
+            where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
+            raise DataError(f"--data.{option}: {error}{where}") from error
 
     def _compare_classes(self, given: str, source: Source, class_names: list[str] | None) -> None:
         highest = int(source.labels.max())

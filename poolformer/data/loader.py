@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from .copies import has_gpu, pinned
+from .held_out import Part
 from .order import Order
 from .pixels.transforms import Transform
 from .sources import Source
@@ -53,7 +54,7 @@ class Loader(Order):
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Part,
         transforms: Callable[[int], Transform],
         *,
         batch_size: int,

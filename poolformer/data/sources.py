@@ -53,10 +53,13 @@ class FileSource:
         paths: Paths of the files.
         labels: The class of each.
         orient: Whether to turn them as EXIF says.
+        class_prefix: Letters of each path before its class folder; None where they lie in none.
     """
 
-    def __init__(self, paths: Sequence[str], labels: Sequence[int], *, orient: bool = False) -> None:
-        self.paths, self._orient = paths, orient
+    def __init__(
+        self, paths: Sequence[str], labels: Sequence[int], *, orient: bool = False, class_prefix: int | None = None
+    ) -> None:
+        self.paths, self.class_prefix, self._orient = paths, class_prefix, orient
         self.labels = np.asarray(labels, np.int64)
 
     @cached_property

@@ -109,7 +109,8 @@ def _place(module: Any, split: str) -> str | None:
     given = [options.get(split) or options.get("val") if split in ("test", "predict") else options.get(split)]
     given += [value for name, value in options.items() if name not in ("train", "val", "test", "predict")]
     paths = [value for value in given if isinstance(value, str | Path) and str(value)]
-    return next((str(path) for path in paths if path is given[0] or os.path.exists(path)), None)
+    place = next((str(path) for path in paths if path is given[0] or os.path.exists(path)), None)
+    return options.get("train") if place is None and options.get("val_share") is not None else place
 
 
 def _num_images(loader: Any) -> int | None:

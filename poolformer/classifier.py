@@ -56,7 +56,7 @@ class ImageClassifier(pl.LightningModule):
 
     Args:
         backbone: A name that 'poolformer models' lists, or timm/<model> for any model of timm.
-        num_classes: Classes K.
+        num_classes: Classes K; the command line counts those of the data where nobody says how many.
         mixer: Token mixer that 'poolformer mixers' lists: a name, {name: ..., option: value}, or a
             list of four, one for each stage; null for the backbone's own, which is pooling for a PoolFormer.
         norm: Norm of the blocks and the head; group, the paper's modified layer norm, is a PoolFormer's own.

@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..run import earlier_runs, provenance, resume, same_run
-from . import data_section, plain_options
+from . import class_count, data_section, plain_options
 from .asked import Asked
 from .parser import Parser
 
@@ -36,18 +36,22 @@ def take(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume:
     return found
 
 
-def find_own(options: Namespace, parser: Parser) -> resume.Resume | None:
+def find_own(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume | None:
     """Return the last checkpoint of the very run that the options mean, None where that has none yet.
 
     Args:
-        options: Of the verb, all of them.
+        options: Of the verb, all of them; the classes of its network are the run's where nobody says how many.
+        asked: What is asked for on the command line.
         parser: Of the verb.
 
     Raises:
         ConfigError: Another run is in its directory.
         CheckpointError: Its last checkpoint is missing or damaged, or names what the user has to vouch for.
     """
-    last = same_run.find(_recovered(options), plain_options.as_mapping(options, parser))
+    run_dir = _recovered(options)
+    if class_count.is_open(asked):
+        class_count.keep_of_run(options, run_dir)
+    last = same_run.find(run_dir, plain_options.as_mapping(options, parser))
     if last is None:
         return None
     found = resume.plan(str(last), last.parent.parent)

@@ -14,6 +14,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning.pytorch as pl
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
@@ -32,7 +33,7 @@ from ..run.ending import Ending
 from ..run.launch import leave_agents_store
 from ..run.places import Places
 from ..run.stopping import Stopped, end_with_launcher
-from . import checkpoint_defaults, data_section, lightning_refusals, options, plain_options, user_classes
+from . import checkpoint_defaults, class_count, data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
 from .lightning_internals import OneVerbCLI, ParsingCLI, try_classes_first
 from .parser import Parser
@@ -73,12 +74,17 @@ def build(verb: str, arguments: list[str]) -> "TrainingCLI":
 def settings(verb: str, arguments: list[str]) -> dict[str, Any]:
     """Return what the options of a verb resolve to, as ``config.yaml`` holds it; nothing is built or run.
 
+    Without the number of classes where that is the data's, which is not opened.
+
     Raises:
         PoolformerError: As `run`, as far as it can be found without building anything.
     """
     cli = _started(_SettingsCLI, verb, arguments)
     saved = plain_options.as_mapping(cli.options, cli.verb_parser)
-    return {**saved, "model": with_built(saved["model"])}
+    model = with_built(saved["model"])
+    if class_count.is_open(cli.asked):
+        del model["num_classes"]
+    return {**saved, "model": model}
 
 
 def check_start(verb: str, arguments: list[str]) -> None:
@@ -169,7 +175,7 @@ class TrainingCLI(OneVerbCLI):
         options.complete(self.options, asked)
         options.check(self.options, asked)
         if self.options.get("ckpt_path") == same_run.AUTO:
-            self.resume = checkpoint_defaults.find_own(self.options, verb_parser)
+            self.resume = checkpoint_defaults.find_own(self.options, asked, verb_parser)
 
     def before_instantiate_classes(self) -> None:
         """Set the number of threads before anything is computed."""
@@ -192,6 +198,8 @@ class TrainingCLI(OneVerbCLI):
         try:
             if self.resume:
                 check_claims(self.resume.outline, self.options.model.as_dict())
+            elif class_count.is_open(self.asked):
+                self._build_data_first()
             super().instantiate_classes()
         except MisfitError as error:
             if self.resume is None:  # of --model.pretrained, which it names
@@ -205,6 +213,16 @@ class TrainingCLI(OneVerbCLI):
             self.config = said  # what config.yaml says, to run again from the start
         if self.verb == "fit" and self.trainer.strategy.root_device.type == "cpu":
             host_memory.keep_freed()
+
+    def _build_data_first(self) -> None:
+        """Build the data, and choose the network's number of classes by it."""
+        alone = Namespace(data=self.options.data)
+        built = self.verb_parser.instantiate_classes(alone, instantiate_groups=False).data
+        class_count.take_from_data(self.options, built)
+        # What the model's hyper-parameters are recorded of; Lightning has written it out for the data's.
+        self.config_dump["model"]["num_classes"] = self.options.model.num_classes
+        self.config = self.config.clone()
+        self.options.data = built
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer of a run: one directory, two checkpoints, TensorBoard, bf16 where it pays."""

@@ -13,7 +13,7 @@ from ..configs import config_names
 from ..errors import ConfigError, suggestion
 from ..files.shell import quoted
 from ..registry import BACKBONES, is_of_timm, listing
-from . import data_section, field_words, user_classes
+from . import data_path, data_section, field_words, user_classes
 
 
 class Parser(LightningArgumentParser):
@@ -88,8 +88,8 @@ class Parser(LightningArgumentParser):
         digits, folders = "poolformer.data.DigitsData", "poolformer.data.FolderData"
         if self.data_class == digits and name in _data_options(folders):
             return (
-                f"there is no option '{name}'{self._place(name)} for the digits, which take no files: add --config s12 "
-                "or --data FolderData"
+                f"there is no option '{name}'{self._place(name)} for the digits, which take no files: "
+                f"{data_path.remedy(self.flags)}"
             )
         if present := RENAMED.get(name.removeprefix("model.")):
             return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
@@ -156,7 +156,7 @@ def _alone(word: str, known: list[str]) -> str | None:
     if is_of_timm(word):
         return f"--model.backbone timm/{word}"
     if word.endswith(".beton") or Path(word).is_dir():
-        return f"--data FFCVData --data.train {quoted(word)}"
+        return data_path.options_for(word)
     return (
         f"--data FolderData --data.predict {quoted(word)}"
         if word.endswith((".jpg", ".jpeg", ".png", ".JPEG"))

@@ -1,6 +1,7 @@
 """The packages of ``plugins/``: found, built, installed and run as a user's own would be."""
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -54,8 +55,8 @@ def test_example_mixes_in_a_backbone(example):
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("folder", SHIPPED)
-def test_shipped_package_depends_on_torch_alone(folder):
+@pytest.mark.parametrize("folder", [name for name in SHIPPED if name != "poolformer-ffcv"])
+def test_shipped_package_of_networks_depends_on_torch_alone(folder):
     assert 'dependencies = ["torch"]\n' in (PLUGINS / folder / "pyproject.toml").read_text()
     for file in (PLUGINS / folder / "src").rglob("*.py"):
         assert not re.search(r"^(import|from) poolformer\b", file.read_text(), flags=re.MULTILINE), file
@@ -177,7 +178,7 @@ def test_messages_in_the_tutorial_are_the_ones_one_meets(fake_plugin, monkeypatc
 
 ASK_THE_REGISTRY = """
 from poolformer import registry
-for group in (registry.BACKBONES, registry.MIXERS):
+for group in (registry.BACKBONES, registry.MIXERS, registry.DATA):
     for entry in registry.entries(group):
         if not entry.builtin:
             print(entry.name, entry.origin, callable(entry.load()))
@@ -185,13 +186,23 @@ for group in (registry.BACKBONES, registry.MIXERS):
 # What an installed package offers, and what pytest says of its own tests.
 RUNS = {
     "my-mixer-plugin": (["my_mixer"], "3 passed"),
+    "poolformer-ffcv": (["ffcv"], " passed"),
     "poolformer-pvt": (["pvt_large", "pvt_medium", "pvt_small", "pvt_tiny", "spatial_reduction_attention"], " passed"),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", ["my-mixer-plugin", pytest.param("poolformer-pvt", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "my-mixer-plugin",
+        pytest.param("poolformer-ffcv", marks=pytest.mark.ffcv),
+        pytest.param("poolformer-pvt", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_shipped_package_is_built_installed_and_run(folder, tmp_path):
+    if folder == "poolformer-ffcv" and importlib.util.find_spec("ffcv") is None:
+        pytest.skip("ffcv is not installed")
     names, passed = RUNS[folder]
     installed = _install(PLUGINS / folder, tmp_path)
     printed = _run([sys.executable, "-c", ASK_THE_REGISTRY], cwd=tmp_path, env=installed)

@@ -130,8 +130,12 @@ class Order:
             return np.arange(self.rank, self.samples, self.world)
         first = self._origin_of(epoch).samples
         whole = self._whole_batches(self.samples - first) * self._global_batch_size
-        order = shuffled(self.samples, seed=self.seed, epoch=0 if self.repeats else epoch)
+        order = self.permutation(0 if self.repeats else epoch)
         return self._dealt(order[first : first + whole])
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """Return the samples of a training epoch on all ranks, in order, int64; each once."""
+        return shuffled(self.samples, seed=self.seed, epoch=epoch)
 
     def _dealt(self, samples: np.ndarray) -> np.ndarray:
         """Return this rank's share of the samples of whole steps, or of a part of one."""

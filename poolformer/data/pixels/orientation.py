@@ -40,3 +40,9 @@ def upright(words: np.ndarray, orientation: int) -> np.ndarray:
     """Return an image, uint32 (H, W), as it is to be seen."""
     turn = _UPRIGHT.get(orientation)
     return words if turn is None else np.ascontiguousarray(turn(words))
+
+
+def as_exif(orientation: int) -> bytes:
+    """Return the content of an EXIF segment that states an orientation and nothing else."""
+    head, entry = b"Exif\0\0MM\0\x2a\0\0\0\x08", (_TAG << 16 | 3).to_bytes(4, "big")  # one entry, of a short number
+    return head + b"\0\x01" + entry + b"\0\0\0\x01" + bytes((0, orientation, 0, 0)) + bytes(4)

@@ -312,3 +312,13 @@ def trained(tmp_path_factory) -> Path:
     with process_left_as_it_was(), warnings.catch_warnings():
         assert cli.main(["fit", *options, *ONE_EPOCH]) == 0
     return run_dir
+
+
+@pytest.fixture
+def http():
+    """A server of HTTP that serves what it is given."""
+    from http_server import Files
+
+    server = Files()
+    yield server
+    server.stop()

@@ -18,7 +18,7 @@ from ..files.shown import shown
 from ..network.frame_options import built_options
 from ..run import config, provenance, same_run
 from ..run.launch import launched, launches_itself
-from . import plain_options
+from . import data_section, plain_options
 from .asked import DIGITS, Asked
 
 
@@ -80,9 +80,12 @@ def _expand_paths(options: Namespace) -> None:
         options.model.pretrained = paths.local(options.model.pretrained, "--model.pretrained")
     data_options = options.data.get("init_args") if options.get("data") else None
     if data_options and options.data.class_path in provenance.class_paths():
+        fetches = options.data.class_path == data_section.class_path("FFCVData")
         for name in ("train", "val", "test", "predict"):
-            if data_options.get(name) is not None:
-                data_options[name] = paths.local(data_options[name], f"--data.{name}")
+            given = data_options.get(name)
+            if given is not None and not (fetches and paths.is_url(given)):
+                given = paths.without_scheme(given) if fetches else given
+                data_options[name] = paths.local(given, f"--data.{name}")
     for part in (data_options, options.trainer):
         paths.each_text(part, paths.with_home)
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ..errors import DataError
+from ..files.paths import is_url
 from .classes import classes_of, part_of
 from .file_tree import list_folder
 from .listing import Listing
@@ -91,6 +92,8 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: There is none.
     """
+    if is_url(path):
+        raise DataError(f"{path}: class folders are read from disks alone; pack them, and give the .beton's URL")
     folder = Path(path).expanduser()
     if not os.path.isdir(folder):  # which is false, too, where nobody may look
         raise DataError(f"there is no folder '{folder}'")

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from .. import option_ranges
 from ..errors import ConfigError, DataError
+from ..files.paths import is_url
 from .growth import Growth, check_growth, side_at
 from .held_out import Part, Parts, hold_out
 from .loader import Loader, UnaugmentedBatch
@@ -25,6 +26,7 @@ UNLABELLED = -1
 
 # Looked up, not taken from the stage: that of a trainer is an enum which messages would show as TrainerFn.PREDICTING.
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+_ALL = ("train", "val", "test", "predict")
 
 
 class ImageData(SeededDataModule, ABC):
@@ -193,9 +195,19 @@ class ImageData(SeededDataModule, ABC):
     def _evaluation_transform(self, epoch: int) -> EvalTransform:
         return self._evaluate
 
-    def _open(self, split: str) -> None:
+    def given(self) -> dict[str, str]:
+        """Return what the options of a trainer's stage name; without a trainer, what all of them do."""
+        stage = self.trainer and self.trainer.state.fn
+        splits = _SPLITS[stage.value] if stage else _ALL
+        held_out = ["train"] if self.hparams.val_share is not None else []
+        return {option: path for option, path in map(self._given, [*splits, *held_out]) if path}
+
+    def _given(self, split: str) -> tuple[str, str | None]:
         option = "val" if split in ("test", "predict") and not self.hparams[split] else split
-        given, share = self.hparams[option], self.hparams.val_share
+        return option, self.hparams[option]
+
+    def _open(self, split: str) -> None:
+        (option, given), share = self._given(split), self.hparams.val_share
         if share is not None and (option == "train" or (option == "val" and not given)):
             parts = self._parts = self._parts or self._hold_out(share)
             self._sources[split] = parts.train if option == "train" else parts.val
@@ -224,7 +236,8 @@ class ImageData(SeededDataModule, ABC):
             return self.open_images(given, labelled=labelled)
         except DataError as error:
             # A checkpoint remembers paths as they were written, wherever the run was started.
-            relative = not Path(given).expanduser().is_absolute() and not Path(given).exists()
+            is_relative = not Path(given).expanduser().is_absolute() and not is_url(given)
+            relative = is_relative and not Path(given).exists()
             where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
             raise DataError(f"--data.{option}: {error}{where}") from error
 

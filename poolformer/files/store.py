@@ -31,19 +31,11 @@ class Store:
 
     def __init__(self, url: str):
         from fsspec.asyn import AsyncFileSystem
-        from fsspec.core import url_to_fs
 
         self.url = url.rstrip("/")
         if "://" not in self.url:  # which fsspec takes for a path of this machine
             raise ConfigError(f"{url} names no folder")
-        try:
-            self._fs, self._root = url_to_fs(self.url)
-        except ImportError as error:
-            package = re.search(r"nstall (?:the )?([\w.-]+)", str(error))
-            remedy = f"pip install {package[1]}" if package else describe(error)
-            raise ConfigError(f"{url} needs a package that is not installed: {remedy}") from error
-        except Exception as error:  # whatever a store's constructor finds wrong with an address or its environment
-            raise ConfigError(f"{url} cannot be opened: {describe(error)}") from error
+        self._fs, self._root = filesystem(self.url)
         # Those of objects have no folders to make: s3fs would make a bucket. There a copy replaces a name at once.
         self._has_folders = not isinstance(self._fs, AsyncFileSystem)
 
@@ -163,6 +155,28 @@ class Store:
     def _make_folder(self, name: str) -> None:
         if self._has_folders:
             self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
+
+def filesystem(url: str, **options: Any) -> tuple[Any, str]:
+    """Return fsspec's file system of a URL, and the path there.
+
+    Args:
+        url: The URL.
+        options: Of this kind of file system.
+
+    Raises:
+        ConfigError: There is no such kind of store, or its package is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(url, **options)
+    except ImportError as error:
+        package = re.search(r"nstall (?:the )?([\w.-]+)", str(error))
+        remedy = f"pip install {package[1]}" if package else describe(error)
+        raise ConfigError(f"{url} needs a package that is not installed: {remedy}") from error
+    except Exception as error:  # whatever a store's constructor finds wrong with an address or its environment
+        raise ConfigError(f"{url} cannot be opened: {describe(error)}") from error
 
 
 def _chunks(file: IO[bytes], size: int | None = None) -> Iterator[bytes]:

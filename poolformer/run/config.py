@@ -145,7 +145,7 @@ def _paths(content: Mapping[str, Any], base: Path) -> list[tuple[dict[str, Any],
     weights = model.get("pretrained") if isinstance(model, Mapping) else None
     if isinstance(weights, str) and os.path.exists(base / weights):
         found.append((model, "pretrained", weights))
-    return [one for one in found if not os.path.isabs(one[2])]
+    return [one for one in found if not os.path.isabs(one[2]) and not is_url(one[2])]
 
 
 def _comments(file: Path) -> list[str]:

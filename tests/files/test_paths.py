@@ -60,6 +60,8 @@ def call(*arguments: str) -> int:
 
 # Those that may be the URL of a run or of a checkpoint.
 OF_RUNS = ("--trainer.default_root_dir", "--ckpt_path", "--config", "argument CKPT: the path")
+# Those that may be the URL of a .beton.
+OF_BETONS = ("--data.val", "--data.predict")
 
 
 URLS = ["s3://bucket/run", "https://example.org/x", "file:///tmp/x", "a::gs://b/c"]
@@ -67,7 +69,7 @@ URLS = ["s3://bucket/run", "https://example.org/x", "file:///tmp/x", "a::gs://b/
 
 @pytest.mark.parametrize(
     ("command", "name", "given"),
-    [(*path, given) for path in PATHS for given in ["", *([] if path[1] in OF_RUNS else URLS)]],
+    [(*path, given) for path in PATHS for given in ["", *([] if path[1] in (*OF_RUNS, *OF_BETONS) else URLS)]],
 )
 def test_what_is_no_path_of_this_machine_is_a_line(home, capsys, command, name, given):
     assert call(*(word.format(given) for word in command)) == 2

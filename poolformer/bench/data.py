@@ -1,6 +1,7 @@
 """`poolformer bench data`."""
 
 import argparse
+import importlib.util
 import inspect
 import io
 import json
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Measure how fast images are loaded: by this package, by timm, by torchvision, and by decoding alone.
+    """Measure how fast images are loaded: by this package, timm, torchvision, ffcv, and by decoding alone.
 
     SRC is a .beton file or a folder of class folders. All contestants take turns on the same images in one run; the
     best turn of each counts. core-ms is processor time an image, of all threads and processes together: unlike
     images/s it stays meaningful on a busy machine. Times include starting the workers, so give it a few hundred
-    images at least.
+    images at least. ffcv takes part where it is installed and SRC is a .beton file, as it is: its crops have other
+    pixels, and it has no RandAugment, so our loader runs without it too.
 
       poolformer bench data train.beton
       poolformer bench data train400.beton --others imagenet/train
@@ -108,9 +110,41 @@ def _contestants(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
         "evaluation: ours, kernels alone": lambda: _kernels(data, options, training=False),
         "evaluation: timm": by_processes(baselines.timm_transform(**sizes, training=False)),
     }
+    if importlib.util.find_spec("ffcv") is not None and not Path(options.src).expanduser().is_dir():
+        contestants |= _beside_ffcv(data, options, workers)
     if jpegs := baselines.jpegs_of(files):
         contestants["decoding alone"] = lambda: sum(1 for _ in baselines.decoding_alone(jpegs, workers=workers))
     return contestants
+
+
+def _beside_ffcv(data: "ImageData", options: argparse.Namespace, workers: int) -> dict[str, Callable[[], int]]:
+    """ffcv itself, and our loader with no more to do than ffcv has."""
+    from .ffcv_loader import batches, stock_loader
+
+    plain = _data_module(options.src, options, {"image_size": options.image_size, "auto_augment": None})
+
+    def by_ffcv(*, training: bool) -> Callable[[], int]:
+        loader = stock_loader(
+            options.src,
+            training=training,
+            image_size=options.image_size,
+            batch_size=options.batch_size,
+            workers=workers,
+        )
+
+        def turn() -> int:
+            seen = 0
+            while seen < options.images:
+                seen += _count(batches(loader))
+            return seen
+
+        return turn
+
+    return {
+        "training: ours, crop and flip": lambda: _ours(plain, options, training=True),
+        "training: ffcv, crop and flip": by_ffcv(training=True),
+        "evaluation: ffcv, other pixels": by_ffcv(training=False),
+    }
 
 
 def _data_module(src: str, options: argparse.Namespace, sizes: dict) -> "ImageData":

@@ -8,6 +8,7 @@ import warnings
 
 import psutil
 import pytest
+import torch
 from data_images import write_class_folders
 from forked import Started
 
@@ -49,6 +50,27 @@ def test_every_contestant_is_measured(folder, capsys):
     assert all(figures["images_per_s"] > 0 for figures in results.values())
     assert all(figures["core_ms"] > 0 for figures in results.values())
     assert results["training: timm"]["of_timm"] == results["evaluation: timm"]["of_timm"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.ffcv
+def test_ffcv_takes_part_where_it_is_installed(folder, tmp_path, capsys):
+    pytest.importorskip("ffcv")
+    from ffcv.pipeline.compiler import Compiler
+
+    pack([str(folder), str(tmp_path / "x.beton")])
+    capsys.readouterr()
+    threads = torch.get_num_threads()
+    Compiler.set_enabled(False)
+    try:
+        assert main([str(tmp_path / "x.beton"), *SMALL, "--json"]) == 0
+    finally:
+        Compiler.set_enabled(True)
+    results = json.loads(capsys.readouterr().out)["results"]
+    beside = ["training: ours, crop and flip", "training: ffcv, crop and flip", "evaluation: ffcv, other pixels"]
+    assert list(results) == [*CONTESTANTS[:-1], *beside, CONTESTANTS[-1]]
+    assert all(figures["images_per_s"] > 0 for figures in results.values())
+    assert torch.get_num_threads() == threads
 
 
 def test_raw_files_and_other_images_can_be_given(folder, tmp_path, capsys):

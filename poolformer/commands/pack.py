@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError, printable
 from .arguments import CommandParser, local_path, threads
+from .progress import Progress, say
 
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
@@ -39,7 +40,12 @@ def main(argv: list[str]) -> int:
     files = _source(options.src, options.split)
     _check_apart(files, target)
     start = time.monotonic()
-    with _Progress(len(files.names)) as progress:
+    with Progress("packed", len(files.names)) as progress:
+
+        def summed(done: int, size: int) -> None:
+            progress.turn_to("checksum of", size, unit="bytes")
+            progress(done)
+
         skipped = pack(
             files,
             target,
@@ -48,6 +54,7 @@ def main(argv: list[str]) -> int:
             overwrite=options.overwrite,
             workers=options.num_workers or available_cores(),
             progress=progress,
+            summed=summed,
         )
     rate = len(files.names) / (time.monotonic() - start)
     packed = len(files.names) - len(skipped)
@@ -99,37 +106,7 @@ def _source(text: str, split: str | None) -> "ImageFiles":
 
     path = Path(text).expanduser()
     if os.path.isdir(path):
-        return FolderFiles(path, split=split)
+        return FolderFiles(path, split=split, say=say)
     if os.path.isfile(path):
         return TarFiles(path, split=split)
     raise DataError(f"there is no folder or tar file '{path}' to pack")
-
-
-class _Progress:
-    """A bar with rate and remaining time on a terminal's stderr; nothing in a log file."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f} images/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=total, rate=0.0)
-        self._start = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int) -> None:
-        self._bar.update(self._task, completed=done, rate=done / (time.monotonic() - self._start + 1e-9))

@@ -5,9 +5,14 @@ import inspect
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import printable
 from .arguments import CommandParser, local_path, threads
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..data.beton import Beton
 
 
 def main(argv: list[str]) -> int:
@@ -24,12 +29,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     options = parser.parse_args(argv)
     from ..data.beton import Beton
-    from ..data.pack import damage
     from ..data.threads import available_cores
 
     beton = Beton(Path(options.file).expanduser())
-    faults = [fault for fault in damage(beton, workers=options.num_workers or available_cores()) if fault]
-    faults += _against_sidecar(beton.path)
+    faults = _faults(beton, workers=options.num_workers or available_cores())
     counts = Counter(beton.labels.tolist())
     sums = "with checksums" if beton.has_checksums else "without checksums"
     print(f"{printable(str(beton.path))}: {len(beton)} images of {len(beton.class_names or counts)} classes, {sums}")
@@ -38,17 +41,25 @@ def main(argv: list[str]) -> int:
     return 1 if faults else 0
 
 
-def _against_sidecar(path: Path) -> list[str]:
-    from ..data.pack import sha256
+def _faults(beton: "Beton", *, workers: int) -> list[str]:
+    """Return what is wrong with the samples and, where its description is beside it, with the whole file."""
+    from ..data.checking import Sha256Behind, damage
     from ..data.target import sidecar
 
-    described = [file for file in {sidecar(path), sidecar(path.resolve())} if file.is_file()]
+    described = [file for file in {sidecar(beton.path), sidecar(beton.path.resolve())} if file.is_file()]
     faults = []
+    with Sha256Behind(beton.path) as checksum, Progress("checked", len(beton)) as progress:
+        for done, fault in enumerate(damage(beton, workers=workers), 1):
+            faults += [fault] if fault else []
+            progress(done)
+            if described:
+                checksum.follow(done / len(beton))
+        found = checksum.hexdigest() if described else None
     for file in described:
         try:
             expected = json.loads(file.read_text(encoding="utf-8"))["sha256"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             faults.append(f"'{file}' is no description of a .beton file")
         else:
-            faults += [] if sha256(path) == expected else [f"'{path}': its sha256 is not the one in '{file.name}'"]
+            faults += [] if found == expected else [f"'{beton.path}': its sha256 is not the one in '{file.name}'"]
     return faults

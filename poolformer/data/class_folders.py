@@ -1,6 +1,7 @@
 """Images in class folders, on disk or inside a tar file, in torchvision's order: `<class>/<image>`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
@@ -8,6 +9,7 @@ from ..files.paths import is_url
 from .classes import classes_of, part_of
 from .file_tree import list_folder
 from .listing import Listing
+from .pace import Scan
 from .patience import patiently
 from .tar_archive import Archive, list_tar
 
@@ -21,6 +23,7 @@ class FolderFiles:
     Args:
         root: The folder.
         split: Take only what lies below a folder of this name, such as `train`.
+        say: Takes a line now and then, while many files are found.
 
     Attributes:
         names: Paths of the files.
@@ -33,11 +36,17 @@ class FolderFiles:
         DataError: No such folder, no classes, or a class without images.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, split: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        split: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.root = existing_folder(root)
         if split and os.path.isdir(self.root / split):
             self.root, split = self.root / split, None
-        listing = list_folder(self.root)
+        listing = list_folder(self.root, Scan(self.root, say))
         if split:
             listing = part_of(listing, split, self.root)
         classes = classes_of(listing, self.root, split=split)
@@ -100,14 +109,18 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def image_listing(folder: str | os.PathLike[str]) -> Listing:
+def image_listing(folder: str | os.PathLike[str], say: Callable[[str], None] = lambda line: None) -> Listing:
     """Every image below a folder, in classes or not.
+
+    Args:
+        folder: The folder.
+        say: Takes a line now and then, while many files are found.
 
     Raises:
         DataError: There is no such folder, it cannot be read, or has no images.
     """
     folder = existing_folder(folder)
-    listing = list_folder(folder)
+    listing = list_folder(folder, Scan(folder, say))
     if not listing.images:
         pictures = f", but {listing.pictures()}, which are not read" if listing.pictures() else ""
         raise DataError(f"there are no images below '{folder}'{pictures}")

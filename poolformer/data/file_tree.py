@@ -7,22 +7,27 @@ from pathlib import Path
 
 from ..errors import DataError
 from .listing import LOST_LINK, NO_FILE, SECOND_LINK, UNREADABLE, Folders, Listing, is_hidden
+from .pace import Scan
 
 _Identity = tuple[int, int]
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, scan: Scan | None = None) -> Listing:
     """Return what lies below a folder; links are followed, to each folder once and never to one that `root` lies in.
+
+    Args:
+        root: The folder.
+        scan: Counts its files.
 
     Raises:
         DataError: It cannot be read.
     """
-    return _Walk(root).listing
+    return _Walk(root, scan or Scan(root)).listing
 
 
 class _Walk:
-    def __init__(self, root: Path) -> None:
-        self.listing = Listing()
+    def __init__(self, root: Path, scan: Scan) -> None:
+        self.listing, self._scan = Listing(), scan
         above = [_identity(folder) for folder in Path(os.path.realpath(root)).parents]
         self._seen: set[_Identity | None] = {*above, _identity(root)}
         self._beyond_links = False
@@ -41,7 +46,7 @@ class _Walk:
         while waiting:
             folders, path = waiting.pop()
             try:
-                entries = list(os.scandir(path))
+                entries = list(self._scan.counted(os.scandir(path)))
             except OSError:
                 if not folders:
                     raise
@@ -55,6 +60,7 @@ class _Walk:
         self, folders: Folders, entries: list[os.DirEntry], links: list[tuple[Folders, str]]
     ) -> Iterator[tuple[Folders, str]]:
         for entry in entries:
+            self._scan.tick()  # on a disk of a network, it may take a question to know what an entry is
             if is_hidden(entry.name):
                 self.listing.hide(folders, entry.name)
             elif entry.is_dir(follow_symlinks=False):

@@ -31,11 +31,11 @@ def open_folder(path: str, *, labelled: bool, orient: bool) -> tuple[FileSource,
         DataError: There is no such folder, or nothing in it.
     """
     if labelled:
-        files = FolderFiles(path)
+        files = FolderFiles(path, say=rank_zero_info)
         _say(path, files.remarks)
         source = FileSource(files.names, files.labels, orient=orient, class_prefix=files.class_prefix)
         return source, files.class_names
-    listing = image_listing(path)
+    listing = image_listing(path, rank_zero_info)
     left = ", ".join(listing.left_out())
     _say(path, f"left out: {left}" if left else "")
     paths = sorted(image.place for image in listing.images)

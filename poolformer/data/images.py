@@ -213,7 +213,9 @@ class ImageData(SeededDataModule, ABC):
             self._sources[split] = parts.train if option == "train" else parts.val
             return
         if not given:
-            held_out = ", or --data.val_share 0.2 to hold out a part of --data.train" if option == "val" else ""
+            # Who trains has these; to evaluate on a part of them could be to evaluate on what was trained on.
+            trains = split == "val" and "train" in self._sources
+            held_out = ", or --data.val_share 0.2 to hold out a part of --data.train" if trains else ""
             raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH{held_out}")
         source, class_names = self._opened(option, labelled=split != "predict")
         if split != "predict":  # whose labels, if there are any, are not asked for

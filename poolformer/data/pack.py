@@ -1,10 +1,9 @@
-"""From class folders to one .beton file, and the check of such a file."""
+"""From class folders to one .beton file."""
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,7 +12,8 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, printable
 from ..files.atomic_write import unfinished_name
-from .beton import JPEG, RAW, Beton, BetonStream, Stored
+from .beton import JPEG, RAW, BetonStream, Stored
+from .checking import sha256
 from .pixels.jpeg import decode, decode_upright, encode, read_header, to_pixels
 from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
@@ -99,6 +99,7 @@ def pack(
     overwrite: bool = True,
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
+    summed: Callable[[int, int], None] = lambda done, size: None,
 ) -> list[str]:
     """Write `path` and, beside it, `path`.json, both when both are whole.
 
@@ -110,6 +111,7 @@ def pack(
         overwrite: Whether a file of this name may be replaced.
         workers: Number of threads.
         progress: Called after each image with the number of images done.
+        summed: Called then, as the file is read again for its checksum, with the bytes that are read and all.
 
     Returns:
         What was skipped, a line each.
@@ -124,7 +126,9 @@ def pack(
             refuse_existing(path, overwrite=overwrite)  # it may be new since the command looked
             try:
                 labels, skipped = _write(files, beton, storage, on_error, workers, progress)
-                _describe(beton, description, files, labels, storage, skipped)
+                size = beton.stat().st_size
+                checksum = sha256(beton, lambda done: summed(done, size))
+                _describe(beton, description, files, labels, storage, skipped, checksum)
                 publish_pair(beton, description, path)
             finally:
                 beton.unlink(missing_ok=True)
@@ -164,40 +168,20 @@ def _write(
     return labels, skipped
 
 
-def sha256(path: Path) -> str:
-    """Of a whole file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def damage(beton: Beton, *, workers: int) -> Iterator[str | None]:
-    """Decode each sample and yield what is wrong with it, or None."""
-
-    def check(sample: int) -> str | None:
-        try:
-            image = beton.read(sample)
-            if image.mode == JPEG and decode(image.data, beton.name(sample)).shape != (image.height, image.width):
-                return f"{beton.name(sample)}: its size is not what the index says"
-            if beton.class_names is not None and beton.labels[sample] >= len(beton.class_names):
-                return f"{beton.name(sample)}: label {beton.labels[sample]} of {len(beton.class_names)} classes"
-        except DataError as error:
-            return str(error)
-        return None
-
-    yield from in_order(check, range(len(beton)), workers=workers, ahead=4 * workers)
-
-
 def _describe(
-    beton: Path, description: Path, files: ImageFiles, labels: list[int], storage: Storage, skipped: list[str]
+    beton: Path,
+    description: Path,
+    files: ImageFiles,
+    labels: list[int],
+    storage: Storage,
+    skipped: list[str],
+    checksum: str,
 ) -> None:
     counts = Counter(labels)
     content = {
         "images": len(labels),
         "bytes": beton.stat().st_size,
-        "sha256": sha256(beton),
+        "sha256": checksum,
         "settings": storage.settings,
         "skipped": skipped,
         "remarks": files.remarks,

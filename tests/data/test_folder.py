@@ -303,7 +303,8 @@ def test_a_folder_that_is_not_given_is_asked_for(two_classes, stage, split):
     folders.pop(split, None)
     with pytest.raises(DataError) as caught:
         ready(stage, **folders)
-    assert str(caught.value) == f"FolderData has no {split} images: pass --data.{split} PATH"
+    remedy = ", or --data.val_share 0.2 to hold out a part of --data.train" if (stage, split) == ("fit", "val") else ""
+    assert str(caught.value) == f"FolderData has no {split} images: pass --data.{split} PATH{remedy}"
 
 
 def test_training_and_validation_need_the_same_classes(tmp_path):

@@ -75,7 +75,7 @@ TESTED_AS_ONE = {
     "data/test_classes.py": ["data.class_folders"],
     "data/test_loader.py": ["data.ffcv", "data.images", "data.sources"],
     "commands/test_mixers.py": ["commands.names"],
-    "data/test_pack.py": ["commands.pack"],
+    "data/test_pack.py": ["commands.pack", "data.pack_source"],
     "files/test_caches.py": ["data.pixels.jit", "files.folders"],
     "kernels/test_operators.py": [
         *("kernels.channel_mix", "kernels.channel_mix_plain", "kernels.channel_mix_triton"),

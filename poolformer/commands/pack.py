@@ -18,26 +18,31 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Pack class folders of images into one .beton file, which the data module FFCVData and ffcv itself read.
 
-    SRC is a folder of class folders (SRC/<class>/<image>), or a tar of such a folder, compressed or not, or a tar of
-    one tar a class as ImageNet's training images come. By default the bytes of JPEG files are kept untouched and
-    anything else (PNG, CMYK ...) is stored as raw RGB pixels, so nothing is lost. For training on ImageNet,
-    `--max_side 400 --quality 90` halves the time to load.
+    SRC is a folder of class folders (SRC/<class>/<image>), or a tar or zip of such a folder, or a tar of one tar a
+    class as ImageNet's training images come. Where folders are no classes, --labels is a list of them: a CSV or TSV of
+    paths and classes; for ImageNet's validation images, ILSVRC2012_devkit_t12.tar.gz or Kaggle's LOC_val_solution.csv.
+
+    By default the bytes of JPEG files are kept untouched and anything else (PNG, CMYK ...) is stored as raw RGB pixels,
+    so nothing is lost. For training on ImageNet, `--max_side 400 --quality 90` halves the time to load.
 
     Every image is decoded once and checked. DST appears when it is complete, with DST.json beside it: classes, counts,
     settings, size and checksum. What is left out of SRC, such as .gif files, is counted in a line at the end.
 
       poolformer pack imagenet/val val.beton
+      poolformer pack ILSVRC2012_img_val.tar val.beton --labels ILSVRC2012_devkit_t12.tar.gz
       poolformer pack ILSVRC2012_img_train.tar train.beton --max_side 400 --quality 90 --on_error skip
     """
     options = _parser().parse_args(argv)
     from ..data.pack import Storage, pack
+    from ..data.pack_source import open_source
     from ..data.target import checked_target
     from ..data.threads import available_cores
 
     storage = Storage(max_side=options.max_side, quality=options.quality, raw=options.raw, orient=options.orient)
     target = checked_target(options.dst, overwrite=options.overwrite)
-    _check_source(options.src, target)
-    files = _source(options.src, options.split)
+    for read in filter(None, (options.src, options.labels)):
+        _check_source(read, target)
+    files = open_source(options.src, split=options.split, labels=options.labels, on_error=options.on_error, say=say)
     _check_apart(files, target)
     start = time.monotonic()
     with Progress("packed", len(files.names)) as progress:
@@ -72,9 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         "poolformer pack", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("src", type=local_path, help="folder of class folders, or a tar of one")
+    parser.add_argument(
+        "src", type=local_path, help="folder, tar or zip of class folders, or of images that --labels names"
+    )
     parser.add_argument("dst", type=local_path, help="the .beton file to write")
     parser.add_argument("--split", help="of a tar or folder that holds several: train, val, test")
+    parser.add_argument("--labels", type=local_path, help="CSV or TSV of paths and classes, or ImageNet's devkit")
     parser.add_argument("--max_side", type=int, help="resize longer images to this long side, in pixels")
     parser.add_argument("--quality", type=int, help="JPEG quality of what is encoded (90 with --max_side)")
     parser.add_argument("--raw", action="store_true", help="store pixels: faster to read, 5 to 10 times the size")
@@ -99,14 +107,3 @@ def _check_apart(files: "ImageFiles", target: Path) -> None:
     same = [name for name in files.names if os.path.basename(name) == target.name and os.path.exists(name)]
     if target.exists() and any(target.samefile(name) for name in same):
         raise DataError(f"'{target}' is one of the images to be packed: give another file to write")
-
-
-def _source(text: str, split: str | None) -> "ImageFiles":
-    from ..data.class_folders import FolderFiles, TarFiles
-
-    path = Path(text).expanduser()
-    if os.path.isdir(path):
-        return FolderFiles(path, split=split, say=say)
-    if os.path.isfile(path):
-        return TarFiles(path, split=split)
-    raise DataError(f"there is no folder or tar file '{path}' to pack")

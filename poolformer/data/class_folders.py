@@ -86,13 +86,21 @@ class TarFiles:
 
     def read(self, n: int) -> bytes:
         """Return the bytes of a file."""
-        place, size = self._places[n]
-        if size > LARGEST_FILE:
-            raise DataError(f"'{self.names[n]}': has {size} bytes, more than an image can have; leave it out")
-        data = self._archive.read(place, size)
-        if len(data) < size:
-            raise DataError(f"'{self.names[n]}': the archive was cut off while it was read")
-        return data
+        return read_member(self._archive, *self._places[n], self.names[n])
+
+
+def read_member(archive: Archive, place: int, size: int, name: str) -> bytes:
+    """Return the bytes of a file in a tar.
+
+    Raises:
+        DataError: It is too large, or cannot be read.
+    """
+    if size > LARGEST_FILE:
+        raise DataError(f"'{name}': has {size} bytes, more than an image can have; leave it out")
+    data = archive.read(place, size)
+    if len(data) < size:
+        raise DataError(f"'{name}': the archive was cut off while it was read")
+    return data
 
 
 def existing_folder(path: str | os.PathLike[str]) -> Path:

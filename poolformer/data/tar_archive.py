@@ -18,7 +18,7 @@ from .listing import LOST_LINK, NO_FILE, REPLACED, SECOND_LINK, SPARSE_FILE, Fol
 from .patience import read_at
 from .tar_members import BLOCK, FILE, FOLDER, HARDLINK, SPARSE, SYMLINK, Member, begins_as_tar, members
 
-_OUTSIDE = ("name that leads outside", "names that lead outside")
+OUTSIDE = ("name that leads outside", "names that lead outside")
 _HOPS, _DEEPEST = 8, 64
 """Links followed from one to the next, and folders of a path that they lead to."""
 _Table = dict[Folders, Member]
@@ -113,7 +113,7 @@ def _list_inner(archive: Archive, path: Folders, member: Member, listing: Listin
     if member.kind == SPARSE:
         raise DataError(f"{where} cannot be read as a tar file: it is stored with holes; unpack the archive")
     front = (*path[:-1], path[-1][: -len(".tar")])
-    _add_folder(listing, front)
+    add_folder(listing, front)
     table = _table(archive, member.place, member.place + member.size, where, listing, front)
     for path, member in _files(table, listing, front):
         listing.add((*front, *path[:-1]), path[-1], (member.place, member.size))
@@ -123,12 +123,12 @@ def _table(archive: Archive, start: int, end: int, where: str, listing: Listing,
     """Return the members by their paths, the last of each name; hard links as what they are links to."""
     table: _Table = {}
     for member in members(archive.read, start, end, where):
-        path = _path((), member.name)
+        path = parts_inside((), member.name)
         if path is None or (not path and member.kind != FOLDER):
-            listing.leave_out(_OUTSIDE, front, member.name)
+            listing.leave_out(OUTSIDE, front, member.name)
             continue
         if member.kind == HARDLINK:
-            target = _path((), member.target)
+            target = parts_inside((), member.target)
             if target == path:  # a file that was added twice
                 continue
             linked = table.get(target) if target else None
@@ -166,9 +166,9 @@ def _files(table: _Table, listing: Listing, front: Folders) -> Iterator[tuple[Fo
             continue
         inside = (*front, *path[:-1])
         if member.kind == FOLDER:
-            _add_folder(listing, (*front, *path))
+            add_folder(listing, (*front, *path))
             continue
-        _add_folder(listing, inside)
+        add_folder(listing, inside)
         if member.kind == SYMLINK:
             target = _behind_links(table, path)
             member = table.get(target) if target else None
@@ -190,7 +190,7 @@ def _behind_links(table: _Table, path: Folders) -> Folders | None:
         if link is None:
             return path
         target = table[path[:link]].target
-        start = None if target.startswith("/") else _path(path[: link - 1], target)
+        start = None if target.startswith("/") else parts_inside(path[: link - 1], target)
         if start is None or len(start) + len(path) - link > _DEEPEST:
             return None
         path = (*start, *path[link:])
@@ -201,7 +201,7 @@ def _is_link(table: _Table, path: Folders) -> bool:
     return path in table and table[path].kind == SYMLINK
 
 
-def _path(start: Folders, name: str) -> Folders | None:
+def parts_inside(start: Folders, name: str) -> Folders | None:
     """Return the parts of a path, without `.` and `..`; None if it leads outside."""
     parts = list(start)
     for part in name.split("/"):
@@ -214,7 +214,7 @@ def _path(start: Folders, name: str) -> Folders | None:
     return tuple(parts)
 
 
-def _add_folder(listing: Listing, folders: Folders) -> None:
+def add_folder(listing: Listing, folders: Folders) -> None:
     while folders and folders not in listing.folders:
         listing.folders.add(folders)
         folders = folders[:-1]

@@ -200,7 +200,7 @@ def test_split_chooses_a_part(source, target, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: None, "there is no folder or tar file"),
+        (lambda root: None, "there is no folder, tar or zip file"),
         (lambda root: root.mkdir(), "has no images in class folders"),
         (lambda root: (root / "a").mkdir(parents=True), "has no images in class folders"),
         (

@@ -205,7 +205,7 @@ def test_names_that_cannot_be_written_are_refused_in_a_line(source, tmp_path, ca
     assert message.format(tmp_path) in refused(capsys, source, text.format(tmp_path))
     assert names(tmp_path) == ["file", "loop"]
     assert "argument src: the path is empty: give one" in refused(capsys, "", tmp_path / "x.beton")
-    assert "there is no folder or tar file" in refused(capsys, 300 * "x", tmp_path / "x.beton")
+    assert "there is no folder, tar or zip file" in refused(capsys, 300 * "x", tmp_path / "x.beton")
 
 
 def test_what_is_packed_is_not_replaced_by_the_result(tmp_path, capsys):

@@ -1,0 +1,39 @@
+"""What `poolformer pack` takes as SRC: folders and archives, whose classes folders or a list say."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError
+from .class_folders import FolderFiles, TarFiles
+from .labelled import LabelledFiles
+from .zip_archive import ZipFiles, is_zip
+
+if TYPE_CHECKING:
+    from .pack import ImageFiles
+
+
+def open_source(
+    text: str, *, split: str | None, labels: str | None, on_error: str, say: Callable[[str], None]
+) -> "ImageFiles":
+    """Open what is to be packed.
+
+    Args:
+        text: SRC.
+        split: The part of it; None for all.
+        labels: List of images and classes; None where folders are the classes.
+        on_error: What to do with an image that is listed and missing: `fail` or `skip`.
+        say: Takes a line now and then of a folder that is long to look through.
+
+    Raises:
+        DataError: There is nothing, or no images in classes.
+    """
+    path = Path(text).expanduser()
+    if not os.path.exists(path):
+        raise DataError(f"there is no folder, tar or zip file '{path}' to pack")
+    if labels is not None:
+        return LabelledFiles(path, labels, split=split, skip_missing=on_error == "skip")
+    if os.path.isdir(path):
+        return FolderFiles(path, split=split, say=say)
+    return ZipFiles(path, split=split) if is_zip(path) else TarFiles(path, split=split)

@@ -1,7 +1,9 @@
 """Pipelines as YAML writes them: whatever is wrong with one is a line, before anything could hang."""
 
 import sys
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,12 @@ from poolformer_ffcv.pipelines import built
 from poolformer.errors import DataError
 
 CROP = {"class_path": "ffcv.fields.rgb_image.RandomResizedCropRGBImageDecoder", "init_args": {"output_size": [16, 16]}}
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, images): ...
+
+
 MINE = """
 from ffcv.pipeline.operation import Operation
 
@@ -111,6 +119,37 @@ def test_a_compiled_operation_behind_tensors_is_refused_where_ffcv_would_go_roun
         DataError, match="NormalizeImage is a compiled operation behind ToTensor, which is not: put it bef"
     ):
         module.train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ([CROP, "SimpleRGBImageDecoder"], "operation 2: SimpleRGBImageDecoder is a decoder, which stands first"),
+        (
+            ["IntDecoder", "ToTensor"],
+            "operation 1: IntDecoder does not decode this field, which takes SimpleRGBImageDec",
+        ),
+        (["ToTensor"], "TypeError: SimpleRGBImageDecoder only supports constant image"),
+        ([CROP, torch.nn.Module()], "failed: NotImplementedError"),
+        ([CROP, "ToTensor", Nothing()], "the pipeline of 'image' made NoneType: its last operation returns no tensor"),
+    ],
+)
+def test_a_pipeline_that_makes_no_images_is_a_line(beton, pipeline, message):
+    module = FFCVLoaderData(val=beton, val_pipelines={"image": pipeline}, num_workers=1)
+    module.setup("validate")
+    with pytest.raises(DataError, match=message) as caught:
+        next(iter(module.val_dataloader()))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_at_a_url_is_fetched(beton, tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLFORMER_DATA_CACHE", str(tmp_path / "cache"))
+    with fsspec.open("memory://x.beton", "wb") as file:
+        file.write(Path(beton).read_bytes())
+    module = FFCVLoaderData(val="memory://x.beton", image_size=16, num_workers=1)
+    module.prepare_data()
+    module.setup("validate")
+    assert len(next(iter(module.val_dataloader()))[1]) == 11
 
 
 def test_normalised_images_are_declared_to_be(beton):

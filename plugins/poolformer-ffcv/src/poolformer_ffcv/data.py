@@ -7,11 +7,14 @@ from typing import Any, Literal
 
 import numba
 import torch.distributed
+from lightning.pytorch.utilities import rank_zero_info
 
 from poolformer import option_ranges
+from poolformer.data.fetched import fetch
 from poolformer.data.seeding import SeededDataModule
 from poolformer.data.threads import available_cores, share_of_cores
 from poolformer.errors import DataError
+from poolformer.files.paths import is_url, without_scheme
 
 from . import pipelines as ffcv_pipelines
 from .file import BetonFile
@@ -102,6 +105,16 @@ class FFCVLoaderData(SeededDataModule):
         self._loaders: dict[str, FFCVLoader] = {}
         self._cores = available_cores()
 
+    def prepare_data(self) -> None:
+        """Fetch what lies at URLs, in one process a node.
+
+        Raises:
+            DataError: It is not there, or may not be read.
+        """
+        for split in ("train", "val", "test", "predict"):
+            if self.hparams[split] and is_url(self.hparams[split]):
+                fetch(self.hparams[split], say=rank_zero_info)
+
     def setup(self, stage: str) -> None:
         """Open the files that a stage needs.
 
@@ -147,7 +160,7 @@ class FFCVLoaderData(SeededDataModule):
         if not given:
             raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} FILE.beton")
         file = BetonFile(
-            given,
+            str(fetch(given, say=rank_zero_info)) if is_url(given) else without_scheme(given),
             custom_fields=options.custom_fields,
             image_field=options.image_field,
             label_field=options.label_field,
@@ -204,10 +217,13 @@ class FFCVLoaderData(SeededDataModule):
             file.image_field: partial(ffcv_pipelines.stock_image, self.hparams.image_size, training=training),
             file.label_field: ffcv_pipelines.stock_label,
         }
-        return {
+        made = {
             field: ffcv_pipelines.built(written[field], f"--data.{option}.{field}") if field in written else make()
             for field, make in stock.items()
         }
+        for field, operations in made.items():
+            ffcv_pipelines.check_decoders(operations, file.decoders[field], f"--data.{option}.{field}")
+        return made
 
     def _workers(self) -> int:
         asked, most = self.hparams.num_workers, min(available_cores(), numba.config.NUMBA_NUM_THREADS)

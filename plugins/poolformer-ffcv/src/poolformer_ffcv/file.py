@@ -29,6 +29,7 @@ class BetonFile:
 
     Attributes:
         fields: Names of all fields.
+        decoders: The class of operations that decodes a field, by its name.
         labels: int64 (samples,).
         class_names: Names of the classes; None where the file has none.
 
@@ -52,6 +53,7 @@ class BetonFile:
         with told(f"'{self.path}' is no .beton file that ffcv can read, unfinished, or damaged"):
             reader = Reader(str(self.path), self.custom_fields)
             self.fields = list(reader.handlers)
+            self.decoders = {name: handler.get_decoder_class() for name, handler in reader.handlers.items()}
             self._check_places(reader)
         if unknown := sorted(self.custom_fields.keys() - set(self.fields)):
             raise self.no_field(unknown[0], "custom_fields")

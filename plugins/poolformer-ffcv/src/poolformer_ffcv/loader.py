@@ -122,9 +122,10 @@ class FFCVLoader(Order):
             self._live = None
 
     def _batch(self, outputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        images, labels = _copied(outputs[self.file.image_field]), _copied(outputs[self.file.label_field])
+        image_field, label_field = self.file.image_field, self.file.label_field
+        images, labels = _copied(outputs[image_field], image_field), _copied(outputs[label_field], label_field)
         # ffcv-imagenet's Squeeze() makes of a batch of one a number.
-        return images, labels.reshape(-1) if labels.numel() == len(images) else labels
+        return images, labels.reshape(-1) if images.ndim and labels.numel() == len(images) else labels
 
 
 class _CheckedLoader(Loader):
@@ -242,8 +243,12 @@ class _Cut:
         return self.batches[piece.start // self.size]
 
 
-def _copied(output: Any) -> Tensor:
-    return pinned(torch.from_numpy(output.copy()) if isinstance(output, np.ndarray) else output.clone())
+def _copied(output: Any, field: str) -> Tensor:
+    if not isinstance(output, np.ndarray | Tensor):
+        raise DataError(f"the pipeline of '{field}' made {type(output).__name__}: its last operation returns no tensor")
+    with told(f"what the pipeline of '{field}' made"):
+        copy = torch.from_numpy(output.copy()) if isinstance(output, np.ndarray) else output.clone()
+    return copy if copy.is_cuda else pinned(copy)
 
 
 def _checked(indices: Sequence[int], file: BetonFile) -> np.ndarray:

@@ -23,6 +23,7 @@ EVAL_RATIO = 224 / 256
 """Share of the short side that ffcv-imagenet's evaluation keeps."""
 
 _OF_FFCV = (transforms, decoders)
+_DECODERS = tuple(getattr(decoders, name) for name in decoders.__all__)
 
 
 def stock_image(image_size: int, *, training: bool) -> list[Operation]:
@@ -58,6 +59,25 @@ def built(written: Any, place: str) -> list[Operation | torch.nn.Module]:
     for operation in operations:
         _check_device(operation, place)
     return operations
+
+
+def check_decoders(operations: Sequence[Any], decoder: type[Operation], place: str) -> None:
+    """Refuse decoders of other fields, and such as do not stand first: ffcv would put the stock one before them.
+
+    Args:
+        operations: Of one field.
+        decoder: The class of operations that decodes it.
+        place: The option, for messages.
+
+    Raises:
+        DataError: There is one.
+    """
+    for number, operation in enumerate(operations, start=1):
+        is_its_own = isinstance(operation, decoder)
+        if isinstance(operation, (*_DECODERS, decoder)) and not (is_its_own and number == 1):
+            other = f"does not decode this field, which takes {decoder.__name__}"
+            why = "is a decoder, which stands first" if is_its_own else other
+            raise DataError(f"{place}, operation {number}: {type(operation).__name__} {why}")
 
 
 def _operation(written: Any, place: str) -> Any:

@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, printable
+from ..files.paths import is_url, without_scheme
 from .arguments import CommandParser, local_path, threads
 from .progress import Progress, say
 
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
+    from ..data.pack_stream import ImageStream
 
 
 def main(argv: list[str]) -> int:
     """Pack class folders of images into one .beton file, which the data module FFCVData and ffcv itself read.
 
-    SRC is a folder of class folders (SRC/<class>/<image>), or a tar or zip of such a folder, or a tar of one tar a
-    class as ImageNet's training images come. Where folders are no classes, --labels is a list of them: a CSV or TSV of
-    paths and classes; for ImageNet's validation images, ILSVRC2012_devkit_t12.tar.gz or Kaggle's LOC_val_solution.csv.
+    SRC is a folder of class folders (SRC/<class>/<image>), a tar or zip of such a folder, or a tar of one tar a class
+    as ImageNet's training images come. A tar may lie at a URL (s3, gs, https ...): it is packed as it comes. Where
+    folders are no classes, --labels is a list of them: a CSV or TSV of paths and classes; for ImageNet's validation
+    images, ILSVRC2012_devkit_t12.tar.gz or Kaggle's LOC_val_solution.csv.
 
     By default the bytes of JPEG files are kept untouched and anything else (PNG, CMYK ...) is stored as raw RGB pixels,
     so nothing is lost. For training on ImageNet, `--max_side 400 --quality 90` halves the time to load.
@@ -45,7 +48,7 @@ def main(argv: list[str]) -> int:
     files = open_source(options.src, split=options.split, labels=options.labels, on_error=options.on_error, say=say)
     _check_apart(files, target)
     start = time.monotonic()
-    with Progress("packed", len(files.names)) as progress:
+    with Progress("packed", len(files.names) or getattr(files, "estimate", 0)) as progress:
 
         def summed(done: int, size: int) -> None:
             progress.turn_to("checksum of", size, unit="bytes")
@@ -78,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "poolformer pack", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "src", type=local_path, help="folder, tar or zip of class folders, or of images that --labels names"
+        "src", type=_source, help="folder, tar or zip of class folders, or of images that --labels names"
     )
     parser.add_argument("dst", type=local_path, help="the .beton file to write")
     parser.add_argument("--split", help="of a tar or folder that holds several: train, val, test")
@@ -93,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _source(text: str) -> str:
+    return text if is_url(text) else local_path(without_scheme(text))
+
+
 def _check_source(text: str, target: Path) -> None:
     from ..data.target import sidecar
 
@@ -102,7 +109,7 @@ def _check_source(text: str, target: Path) -> None:
             raise DataError(f"'{text}' is what is to be packed: give another file to write")
 
 
-def _check_apart(files: "ImageFiles", target: Path) -> None:
+def _check_apart(files: "ImageFiles | ImageStream", target: Path) -> None:
     """Refuse to replace one of the images that are to be packed."""
     same = [name for name in files.names if os.path.basename(name) == target.name and os.path.exists(name)]
     if target.exists() and any(target.samefile(name) for name in same):

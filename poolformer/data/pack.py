@@ -14,6 +14,7 @@ from ..errors import ConfigError, DataError, printable
 from ..files.atomic_write import unfinished_name
 from .beton import JPEG, RAW, BetonStream, Stored
 from .checking import sha256
+from .pack_stream import ImageStream, write_stream
 from .pixels.jpeg import decode, decode_upright, encode, read_header, to_pixels
 from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
@@ -91,7 +92,7 @@ def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
 
 
 def pack(
-    files: ImageFiles,
+    files: ImageFiles | ImageStream,
     path: Path,
     *,
     storage: Storage,
@@ -125,7 +126,10 @@ def pack(
         with locked(path):
             refuse_existing(path, overwrite=overwrite)  # it may be new since the command looked
             try:
-                labels, skipped = _write(files, beton, storage, on_error, workers, progress)
+                if isinstance(files, ImageStream):
+                    labels, skipped = _write_stream(files, beton, storage, on_error, workers, progress)
+                else:
+                    labels, skipped = _write(files, beton, storage, on_error, workers, progress)
                 size = beton.stat().st_size
                 checksum = sha256(beton, lambda done: summed(done, size))
                 _describe(beton, description, files, labels, storage, skipped, checksum)
@@ -168,10 +172,20 @@ def _write(
     return labels, skipped
 
 
+def _write_stream(
+    files: ImageStream, beton: Path, storage: Storage, on_error: str, workers: int, progress: Callable[[int], None]
+) -> tuple[list[int], list[str]]:
+    def store(data: bytes, name: str) -> Stored:
+        return stored_image(data, name, storage)
+
+    options: dict[str, Any] = {"on_error": on_error, "workers": workers, "progress": progress}
+    return write_stream(files, beton, store, storage.settings, **options)
+
+
 def _describe(
     beton: Path,
     description: Path,
-    files: ImageFiles,
+    files: ImageFiles | ImageStream,
     labels: list[int],
     storage: Storage,
     skipped: list[str],

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..files.paths import is_url
 from .class_folders import FolderFiles, TarFiles
 from .labelled import LabelledFiles
+from .tar_stream import TarStream
 from .zip_archive import ZipFiles, is_zip
 
 if TYPE_CHECKING:
     from .pack import ImageFiles
+    from .pack_stream import ImageStream
 
 
 def open_source(
     text: str, *, split: str | None, labels: str | None, on_error: str, say: Callable[[str], None]
-) -> "ImageFiles":
+) -> "ImageFiles | ImageStream":
     """Open what is to be packed.
 
     Args:
@@ -29,6 +32,10 @@ def open_source(
     Raises:
         DataError: There is nothing, or no images in classes.
     """
+    if is_url(text):
+        if labels is not None:
+            raise DataError(f"{text}: --labels goes with a folder or an archive of this machine")
+        return TarStream(text, split=split)
     path = Path(text).expanduser()
     if not os.path.exists(path):
         raise DataError(f"there is no folder, tar or zip file '{path}' to pack")

@@ -11,7 +11,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from ..errors import DataError
 from .listing import LOST_LINK, NO_FILE, REPLACED, SECOND_LINK, SPARSE_FILE, Folders, Listing, is_hidden, is_image
@@ -65,10 +65,14 @@ class Archive:
         except OSError as error:
             raise DataError(f"'{self.path}' cannot be read at byte {place} ({error.strerror})") from error
 
+    def members(self, start: int, end: int, where: str) -> Iterator[Member]:
+        """Yield the members of what lies from byte `start` to byte `end`; see `tar_members.members`."""
+        return members(self.read, start, end, where)
+
     def _open(self) -> None:
         self._lock = threading.Lock()
         with open(self.path, "rb") as file:
-            unpack = _decompressor(file.read(BLOCK))
+            unpack = decompressor(file.read(BLOCK))
             if unpack is None:
                 self._keep(file)
                 return
@@ -82,7 +86,16 @@ class Archive:
         weakref.finalize(self, os.close, self._descriptor)
 
 
-def list_tar(archive: Archive) -> Listing:
+class Members(Protocol):
+    """What is known of an archive."""
+
+    path: Path
+    size: int
+
+    def members(self, start: int, end: int, where: str) -> Iterator[Member]: ...
+
+
+def list_tar(archive: Members) -> Listing:
     """Return the images in a tar; a tar in it counts as a folder of its name, one in that as a file.
 
     Links are followed inside the archive, and of members of the same name the last counts, as when it is unpacked.
@@ -108,7 +121,7 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
-def _list_inner(archive: Archive, path: Folders, member: Member, listing: Listing) -> None:
+def _list_inner(archive: Members, path: Folders, member: Member, listing: Listing) -> None:
     where = f"'{archive.path}': its member '{'/'.join(path)}'"
     if member.kind == SPARSE:
         raise DataError(f"{where} cannot be read as a tar file: it is stored with holes; unpack the archive")
@@ -119,10 +132,10 @@ def _list_inner(archive: Archive, path: Folders, member: Member, listing: Listin
         listing.add((*front, *path[:-1]), path[-1], (member.place, member.size))
 
 
-def _table(archive: Archive, start: int, end: int, where: str, listing: Listing, front: Folders) -> _Table:
+def _table(archive: Members, start: int, end: int, where: str, listing: Listing, front: Folders) -> _Table:
     """Return the members by their paths, the last of each name; hard links as what they are links to."""
     table: _Table = {}
-    for member in members(archive.read, start, end, where):
+    for member in archive.members(start, end, where):
         path = parts_inside((), member.name)
         if path is None or (not path and member.kind != FOLDER):
             listing.leave_out(OUTSIDE, front, member.name)
@@ -220,7 +233,8 @@ def add_folder(listing: Listing, folders: Folders) -> None:
         folders = folders[:-1]
 
 
-def _decompressor(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+def decompressor(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    """Return what unpacks a file that begins so; None for one that is not compressed."""
     if begins_as_tar(head):  # its first name may read like one of these
         return None
     known: dict[bytes, Callable[..., Any]] = {

@@ -11,6 +11,8 @@ from typing import NamedTuple, NoReturn
 from ..errors import DataError
 
 BLOCK = 512
+UNKNOWN_END = 1 << 62
+"""End of an archive of which nobody knows it before it is read."""
 FILE, FOLDER, SYMLINK, HARDLINK, SPARSE, OTHER = range(6)
 """Kinds of members. OTHER: devices, pipes, labels and parts of volumes."""
 
@@ -168,6 +170,8 @@ class _Reader:
         while at < self._end:
             data = self._read(at, min(1 << 20, self._end - at))
             rest = data.lstrip(b"\0")
+            if self._end == UNKNOWN_END and not data and at >= self._place + 2 * BLOCK:
+                return
             if rest or not data:
                 self._refuse(
                     f"something follows its end marker, at byte {at + len(data) - len(rest) - self._start}"

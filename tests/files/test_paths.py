@@ -61,7 +61,7 @@ def call(*arguments: str) -> int:
 # Those that may be the URL of a run or of a checkpoint.
 OF_RUNS = ("--trainer.default_root_dir", "--ckpt_path", "--config", "argument CKPT: the path")
 # Those that may be the URL of a .beton.
-OF_BETONS = ("--data.val", "--data.predict")
+OF_BETONS = ("--data.val", "--data.predict", "argument src: the path")
 
 
 URLS = ["s3://bucket/run", "https://example.org/x", "file:///tmp/x", "a::gs://b/c"]

@@ -4,12 +4,14 @@ import gc
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ffcv.fields import decoders
 from ffcv.loader import Loader, OrderOption
+from ffcv.memory_managers.process_cache.page_reader import PageReader
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.operation import Operation
 from ffcv.transforms import Squeeze, ToTensor, ToTorchImage
@@ -170,6 +172,22 @@ def test_two_processes_train_on_samples_of_their_own(numbered):
     ranks = [labels(shared(numbered, rank=rank, world=2, training=True, batch_size=5)) for rank in (0, 1)]
     assert [len(each) for each in ranks] == [2, 2]
     assert not set(flat(ranks[0])) & set(flat(ranks[1]))
+
+
+@pytest.mark.parametrize("os_cache", [True, False])
+def test_a_file_that_is_gone_is_a_line(beton, os_cache):
+    loader = data_of(beton, os_cache=os_cache).val_dataloader()
+    Path(beton).unlink()
+    with pytest.raises(DataError, match=r"x\.beton', epoch 0: FileNotFoundError"):
+        next(iter(loader))
+
+
+def test_a_thread_that_reads_the_file_and_ends_is_a_line(beton, monkeypatch):
+    monkeypatch.setattr(PageReader, "run", lambda self: None)
+    loader, before = data_of(beton, os_cache=False).val_dataloader(), threading.active_count()
+    with pytest.raises(DataError, match="failed: a thread that reads the file has ended"):
+        next(iter(loader))
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("os_cache", [True, False])

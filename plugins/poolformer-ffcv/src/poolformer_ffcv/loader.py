@@ -107,6 +107,7 @@ class FFCVLoader(Order):
         if not batches:
             return
         with threads_kept(), told(f"'{self.file.path}', epoch {number}"):
+            self.file.path.open("rb").close()  # a thread that cannot open it would end with a traceback
             self._live = epoch = _Epoch(self.loader, batches)
         try:
             for outputs in epoch:
@@ -220,6 +221,10 @@ class _Epoch(EpochIterator):
         self.closed = True
         self.iter_ixes = iter(())
         self.terminate_event.set()
+        if self._lost_readers():  # for whose pages the thread waits
+            executor = self.memory_context.executor
+            for page in executor.schedule.page_to_slot:
+                executor.loaded_queue.put(page)
         end = time.monotonic() + _PATIENCE_S
         while self.is_alive() and threading.current_thread() is not self and time.monotonic() < end:
             with contextlib.suppress(queue.Empty):

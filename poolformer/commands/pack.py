@@ -21,9 +21,10 @@ def main(argv: list[str]) -> int:
     """Pack class folders of images into one .beton file, which the data module FFCVData and ffcv itself read.
 
     SRC is a folder of class folders (SRC/<class>/<image>), a tar or zip of such a folder, or a tar of one tar a class
-    as ImageNet's training images come. A tar may lie at a URL (s3, gs, https ...): it is packed as it comes. Where
-    folders are no classes, --labels is a list of them: a CSV or TSV of paths and classes; for ImageNet's validation
-    images, ILSVRC2012_devkit_t12.tar.gz or Kaggle's LOC_val_solution.csv.
+    as ImageNet's training images come. What is elsewhere is packed as it comes: a tar at a URL (s3, gs, https ...), and
+    hf:NAME or hf:NAME:SPLIT, a data set of the Hugging Face Hub (pip install datasets). Where folders are no classes,
+    --labels is a list of them: a CSV or TSV of paths and classes; for ImageNet's validation images,
+    ILSVRC2012_devkit_t12.tar.gz or Kaggle's LOC_val_solution.csv.
 
     By default the bytes of JPEG files are kept untouched and anything else (PNG, CMYK ...) is stored as raw RGB pixels,
     so nothing is lost. For training on ImageNet, `--max_side 400 --quality 90` halves the time to load.
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> int:
 
       poolformer pack imagenet/val val.beton
       poolformer pack ILSVRC2012_img_val.tar val.beton --labels ILSVRC2012_devkit_t12.tar.gz
+      poolformer pack hf:ILSVRC/imagenet-1k:train train.beton --max_side 400 --quality 90
       poolformer pack ILSVRC2012_img_train.tar train.beton --max_side 400 --quality 90 --on_error skip
     """
     options = _parser().parse_args(argv)
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _source(text: str) -> str:
-    return text if is_url(text) else local_path(without_scheme(text))
+    return text if is_url(text) or text.startswith("hf:") else local_path(without_scheme(text))
 
 
 def _check_source(text: str, target: Path) -> None:

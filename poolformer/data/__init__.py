@@ -12,12 +12,14 @@ __all__ = ["DigitsData", "FFCVData", "FolderData"]
 # Loaded when used: packing and verifying must not wait for Lightning.
 _HOMES = {"DigitsData": "digits", "FFCVData": "ffcv", "FolderData": "folder"}
 
+_FUNCTIONS = {"pack_dataset": "row_files"}
+
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if home := {**_HOMES, **_FUNCTIONS}.get(name):
+        return getattr(importlib.import_module(f".{home}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_FUNCTIONS])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError
 from ..files.paths import is_url
 from .class_folders import FolderFiles, TarFiles
+from .hf_files import is_hf, open_hf
 from .labelled import LabelledFiles
 from .tar_stream import TarStream
 from .zip_archive import ZipFiles, is_zip
@@ -32,10 +33,10 @@ def open_source(
     Raises:
         DataError: There is nothing, or no images in classes.
     """
-    if is_url(text):
+    if is_url(text) or is_hf(text):
         if labels is not None:
             raise DataError(f"{text}: --labels goes with a folder or an archive of this machine")
-        return TarStream(text, split=split)
+        return open_hf(text, split=split) if is_hf(text) else TarStream(text, split=split)
     path = Path(text).expanduser()
     if not os.path.exists(path):
         raise DataError(f"there is no folder, tar or zip file '{path}' to pack")

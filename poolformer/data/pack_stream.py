@@ -84,8 +84,8 @@ def write_stream(
                 raise DataError(f"{image} (--on_error skip packs the others)")
             progress(n + 1)
         if not packed:
-            found = f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}"
-            raise DataError(found if skipped else "there are no images in it")
+            found = f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}" if skipped else ""
+            raise DataError(found or "there are no images in it")
         order, labels, listed = files.settle(packed)
         place = {n: at for at, n in enumerate(packed)}
         stream.arrange([place[n] for n in order], labels, listed)

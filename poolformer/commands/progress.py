@@ -59,14 +59,15 @@ class Progress:
         """Say, where it is due, that so much is done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=self.line(done))
-        elif done < self._total and self._pace.is_due():
+        elif done != self._total and self._pace.is_due():
             say(self.line(done))
 
     def line(self, done: int) -> str:
         """Return what is said of so much that is done."""
         rate = done / max(1e-9, self._clock() - self._start)
-        left = f", {duration((self._total - done) / rate)} left" if rate else ""
-        amounts = f"{self._amount(done)} of {self._amount(self._total)} {self._unit}"
+        is_known = done <= self._total  # of a stream it is an estimate, or nothing
+        left = f", {duration((self._total - done) / rate)} left" if rate and is_known else ""
+        amounts = f"{self._amount(done)}{f' of {self._amount(self._total)}' if is_known else ''} {self._unit}"
         return f"{self._work} {amounts}, {self._amount(rate)} {self._unit}/s{left}"
 
     def _amount(self, count: float) -> str:

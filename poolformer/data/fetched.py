@@ -115,10 +115,17 @@ def _turn(folder: Path, url: str, say: Say) -> Iterator[bool]:
 def _download(remote: RemoteFile, path: Path, is_alone: bool, say: Say) -> None:
     part = path.with_name(f"{path.name}.part") if is_alone else unfinished_name(path)
     start = part.stat().st_size if part.exists() else 0
+    if start > (remote.size or 0):  # of an unknown size, or not what it should be
+        part.unlink()
+        start = 0
     _check_room(remote, path.parent, start)
     described = _description(remote.url)
     try:
-        digest = _receive(remote, part, start, say)
+        try:
+            digest = _receive(remote, part, start, say)
+        except DataError as error:
+            kept = "; what came is kept, and the same command goes on from there" if is_alone else ""
+            raise DataError(f"{error}{kept}") from error
         fault = _fault(remote, part, digest, described)
         if fault:
             part.unlink()

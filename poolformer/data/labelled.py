@@ -116,18 +116,26 @@ class LabelledFiles:
 
 
 class _Index:
-    """Images by their paths, and by what a list may have of them: without the ending, the file's name alone."""
+    """Images by their paths, with or without the ending; a file's name alone will do where only one image has it."""
 
     def __init__(self, images: list[Found]) -> None:
-        self._whole = {"/".join((*image.folders, image.name)): image for image in images}
-        self._short: dict[str, Found | None] = {}
-        for path, image in self._whole.items():
-            for short in {path.rpartition(".")[0], image.name, image.name.rpartition(".")[0]}:
-                self._short[short] = None if short in self._short else image  # of two nobody knows which
+        self._paths: dict[str, Found | None] = {}
+        self._names: dict[str, Found | None] = {}
+        whole = {"/".join((*image.folders, image.name)): image for image in images}
+        for path, image in whole.items():
+            for known, name in ((self._paths, path), (self._names, image.name)):
+                short = name.rpartition(".")[0]
+                known[short] = None if short in known else image  # of two nobody knows which
+                if known is self._names:
+                    known[name] = None if name in known else image
+        self._paths |= whole
 
     def find(self, name: str) -> Found | None:
-        name = name.strip("/")
-        return self._whole.get(name) or self._short.get(name) or self._short.get(name.rpartition("/")[2])
+        """Return the image that a path means, which may begin above the folder."""
+        parts = name.strip("/").split("/")
+        inside = ("/".join(parts[start:]) for start in range(len(parts)))
+        found = next((image for path in inside if (image := self._paths.get(path))), None)
+        return found or (self._names.get(name) if len(parts) == 1 else None)
 
 
 def _opened(path: Path) -> tuple[Listing, _Read, str]:

@@ -64,7 +64,7 @@ class RemoteFile:
             DataError: It ends too early, is gone or refused, or nothing came after all the attempts.
         """
         place, failures = start, 0
-        while True:
+        while self.size is None or place < self.size:  # a server refuses to begin behind the end
             try:
                 for piece in self._stream(place) if self._is_http else self._ranges(place):
                     place, failures = place + len(piece), 0
@@ -77,7 +77,7 @@ class RemoteFile:
             except Exception as error:  # of botocore, aiohttp, Google and others, which have no class in common
                 told = self._told(error)
                 if isinstance(told, DataError) or failures == len(patience.PAUSES_S):
-                    raise DataError(f"{told}; what came is kept, the same command goes on from there") from error
+                    raise DataError(str(told)) from error
                 _log.warning("%s; trying again in %s s", told, patience.PAUSES_S[failures])
                 time.sleep(patience.PAUSES_S[failures])
                 failures += 1

@@ -39,8 +39,8 @@ def local(given: str | os.PathLike[str], option: str) -> str:
         raise ConfigError(f"{option} is empty: give a path, or leave the option out")
     if _URL.match(text):
         raise ConfigError(
-            f"{option} {text}: this is a URL; give a path of this machine, as only runs, their checkpoints and "
-            "the .beton files of --data FFCVData are read elsewhere"
+            f"{option} {text}: this is a URL; give a path of this machine, as only runs, their checkpoints, the "
+            ".beton files of --data FFCVData and what `poolformer pack` reads may be elsewhere"
         )
     expanded = os.path.expanduser(text)
     if _NO_HOME.match(expanded):

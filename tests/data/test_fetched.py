@@ -85,7 +85,7 @@ def test_what_came_before_a_cut_is_kept_and_the_next_fetch_goes_on(served, packe
     stream = remote.RemoteFile.pieces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote.RemoteFile, "pieces", lambda file, start=0: cut(stream(file, start)))
-        with pytest.raises(DataError, match="no more"):
+        with pytest.raises(DataError, match="no more; what came is kept, and the same command goes on from there"):
             fetch(served.url("x.beton"), say=said.append)
     assert files_in(cache) == [".lock", "x.beton.part"]
     came = next(cache.rglob("*.part")).stat().st_size
@@ -94,6 +94,19 @@ def test_what_came_before_a_cut_is_kept_and_the_next_fetch_goes_on(served, packe
     assert fetch(served.url("x.beton"), say=said.append).read_bytes() == packed.read_bytes()
     assert gets(served)[0] == f"bytes={came}-"
     assert f"from byte {came} on" in said[-1]
+
+
+def test_what_came_whole_before_a_kill_is_used_and_what_is_too_long_is_not(served, packed, cache, said):
+    path = fetch(served.url("x.beton"), say=said.append)
+    part = path.with_name("x.beton.part")
+    path.rename(part)
+    served.requests.clear()
+    assert fetch(served.url("x.beton"), say=said.append).read_bytes() == packed.read_bytes()
+    assert gets(served) == []
+    path.rename(part)
+    with part.open("ab") as file:
+        file.write(b"more")
+    assert fetch(served.url("x.beton"), say=said.append).read_bytes() == packed.read_bytes()
 
 
 def cut(pieces):

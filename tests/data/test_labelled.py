@@ -48,8 +48,9 @@ def test_imagenets_validation_images_are_packed_as_from_class_folders(source, tm
 
 
 def listed(images, text, **options):
-    (images.parent / "x.csv").write_text(text)
-    return LabelledFiles(images, images.parent / "x.csv", **options)
+    list_file = images.parent / "x.csv"
+    list_file.write_text(text)
+    return LabelledFiles(images, list_file, **options)
 
 
 def test_numbers_stay_numbers_and_names_are_sorted(images):
@@ -86,6 +87,13 @@ def test_rows_without_images_and_repeated_ones_are_counted(images):
 def test_rows_that_cannot_be_true_are_lines(images, text, said):
     with pytest.raises(DataError, match=said):
         listed(images, text)
+
+
+def test_paths_may_begin_above_the_folder_and_lead_to_no_other(images):
+    files = listed(images / "val", "C:\\data\\val\\ILSVRC2012_val_00000001.JPEG,a\n/x/ILSVRC2012_val_00000002.JPEG,b\n")
+    assert files.labels == [0, 1]
+    with pytest.raises(DataError, match=r"there is no image 'train/ILSVRC2012_val_00000001\.JPEG'"):
+        listed(images, "train/ILSVRC2012_val_00000001.JPEG,a\n")
 
 
 def test_a_file_name_that_two_folders_have_is_no_image_of_its_own(images):

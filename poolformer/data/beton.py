@@ -8,8 +8,8 @@ ffcv leaves unused: the image field's arguments point to the notes, a JSON text 
 
 import json
 import os
-import weakref
 import zlib
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
@@ -19,18 +19,19 @@ import numpy as np
 from ..errors import DataError
 from ..files.atomic_write import atomic_write
 from ..files.shell import quoted
-from .patience import read_at
+from .beton_index import ALLOCATION, IMAGE, Entries, HeldRows, Layout, Read, Rows, scan
+from .beton_index import JPEG as JPEG
+from .beton_index import RAW as RAW
+from .open_file import OpenFile
 
 VERSION = 2
-JPEG, RAW = 0, 1
-"""How an image is stored: `mode` of a row of the index."""
 
 HEADER = np.dtype(
     [("version", "<u2"), ("fields", "<u2"), ("page_size", "<u4"), ("samples", "<u8"), ("allocations", "<u8")]
 )
 FIELD = np.dtype([("type", "u1"), ("name", "S16"), ("arguments", "V1024")])
-IMAGE = np.dtype([("mode", "u1"), ("width", "<u2"), ("height", "<u2"), ("place", "<u8")])
-ALLOCATION = np.dtype([("sample", "<u8"), ("place", "<u8"), ("size", "<u8")])
+ROW = np.dtype([("image", IMAGE), ("label", "<i8")], align=True)
+"""Of the index of a file written here."""
 NOTES = np.dtype([("magic", "S8"), ("place", "<u8"), ("text_size", "<u8"), ("notes_crc", "<u4"), ("index_crc", "<u4")])
 
 FLOAT_FIELD, INT_FIELD, IMAGE_FIELD = 0, 1, 2
@@ -50,23 +51,6 @@ class Stored(NamedTuple):
     """uint8 (bytes,): a JPEG file, or (H, W, 3) in rows."""
 
 
-class Entries(NamedTuple):
-    """Where the images of some samples lie, and what the index says of them; an array each."""
-
-    mode: np.ndarray
-    """uint8, JPEG or RAW."""
-    height: np.ndarray
-    """int32."""
-    width: np.ndarray
-    """int32."""
-    place: np.ndarray
-    """int64, of the first byte in the file."""
-    size: np.ndarray
-    """int64, bytes."""
-    crc: np.ndarray | None
-    """uint32, of the stored bytes; None where the file has no checksums."""
-
-
 class Beton:
     """A .beton file of images and labels, checked and open for reading from any number of threads.
 
@@ -74,7 +58,7 @@ class Beton:
         path: Path of the file.
 
     Attributes:
-        labels: int64 (samples,).
+        labels: (samples,), of the smallest signed integers that hold them.
         class_names: Names from the notes; None where the file has none.
         settings: How it was packed; empty where the file does not say.
         has_checksums: Whether damage to image bytes is always found.
@@ -94,18 +78,29 @@ class Beton:
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
             raise self._error("is too short to be a .beton file")
         try:
-            self._bytes = np.memmap(self.path, np.uint8, mode="r")
-            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._file = OpenFile(self.path)
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror}") from error
-        weakref.finalize(self, os.close, self._descriptor)
         header = self._read_header()
         fields = self._part(HEADER.itemsize, FIELD, int(header["fields"]), "its field descriptions")
-        self._read_index(header, fields)
-        self._read_notes(header, fields[self._image_field])
-        if int(self.labels.min()) < 0:
-            sample = int(self.labels.argmin())
-            raise self._error(f"sample {sample} has the label {self.labels[sample]}; labels count from 0")
+        layout, image_field = self._layout(header, fields)
+        # Not `self`: what the rows read with must not keep this object.
+        read = partial(_read, self._file, self.path)
+        found = scan(read, layout, zlib.crc32(header.tobytes()))
+        if found.unsound is not None:
+            raise DataError(f"{self.name(found.unsound)}: its place in the file is damaged; copy or pack it again")
+        self.labels = found.labels
+        self._read_notes(found.crc, fields[image_field])
+        if found.negative is not None:
+            label = _label(read, layout, found.negative)
+            raise self._error(f"sample {found.negative} has the label {label}; labels count from 0")
+        self._rows: Rows
+        if found.held is not None:
+            self._rows = HeldRows(found.held, self._crcs)
+        else:
+            from .beton_rows import ReadRows  # numba: half a second
+
+            self._rows = ReadRows(read, self._file.descriptor, layout, found.gaps, self._crcs)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,15 +115,12 @@ class Beton:
         Args:
             samples: Their numbers, int64 (n,), below the length.
         """
-        images, crcs = self._images[samples], None if self._crcs is None else self._crcs[samples]
-        height, width = images["height"].astype(np.int32), images["width"].astype(np.int32)
-        place, size = self._places[samples].astype(np.int64), self._sizes[samples].astype(np.int64)
-        return Entries(images["mode"].copy(), height, width, place, size, crcs)
+        return self._rows.entries(samples)
 
     @property
     def descriptor(self) -> int:
         """Descriptor of the file, open for reading as long as this object lives."""
-        return self._descriptor
+        return self._file.descriptor
 
     def read(self, sample: int) -> Stored:
         """Return the stored bytes of a sample.
@@ -136,29 +128,27 @@ class Beton:
         Raises:
             DataError: They cannot be read, or the file has checksums and they are not those that were packed.
         """
-        image, place, size = self._images[sample], int(self._places[sample]), int(self._sizes[sample])
+        mode, height, width, place, size, *crc = (
+            int(each[0]) for each in self.entries(np.array([sample])) if each is not None
+        )
+        if size == 0:
+            raise DataError(f"{self.name(sample)}: its place in the file is damaged; copy or pack it again")
         try:
-            data = self._stored(place, size, self.name(sample))
+            data = self._file.read(place, size, self.name(sample))
         except OSError as error:
             raise DataError(f"{self.name(sample)}: cannot be read ({error.strerror})") from error
         if len(data) < size:
             raise DataError(f"{self.name(sample)}: the file was cut off since it was opened; copy or pack it again")
-        if self._crcs is not None and zlib.crc32(data.data) != self._crcs[sample]:
+        if crc and zlib.crc32(data) != crc[0]:
             raise DataError(f"{self.name(sample)}: its bytes are not those that were packed; copy or pack it again")
-        return Stored(int(image["mode"]), int(image["height"]), int(image["width"]), data)
-
-    def _stored(self, place: int, size: int, name: str) -> np.ndarray:
-        if not hasattr(os, "pread"):  # Windows
-            return self._bytes[place : place + size].view(np.ndarray)
-        # Not by the memory map: there an error of the disk ends the process by a signal.
-        return np.frombuffer(read_at(self._descriptor, place, size, name), np.uint8)
+        return Stored(mode, height, width, np.frombuffer(data, np.uint8))
 
     @property
     def has_checksums(self) -> bool:
         return self._crcs is not None
 
     def _read_header(self) -> np.void:
-        header = self._bytes[: HEADER.itemsize].view(HEADER)[0]
+        header = self._part(0, HEADER, 1, "its header")[0]
         if header["version"] != VERSION or not 1 <= header["fields"] <= 64 or header["page_size"] < SMALLEST_PAGE:
             raise self._error(f"is not a .beton file of version {VERSION}, or its header is damaged")
         if header["allocations"] == 0:
@@ -167,69 +157,66 @@ class Beton:
             raise self._error("holds no images")
         return header
 
-    def _read_index(self, header: np.void, fields: np.ndarray) -> None:
+    def _layout(self, header: np.void, fields: np.ndarray) -> tuple[Layout, int]:
+        """Return where the tables lie, and which field is the image."""
         types = [int(field["type"]) for field in fields]
         if types.count(IMAGE_FIELD) != 1 or types.count(INT_FIELD) != 1 or set(types) - set(FIELD_TYPES):
             raise self._error(f"should have one image and one integer label a sample; its field types are {types}")
-        row = np.dtype([(f"f{n}", FIELD_TYPES[t]) for n, t in enumerate(types)], align=True)
+        names = {IMAGE_FIELD: "image", INT_FIELD: "label"}
+        row = np.dtype([(names.get(t, f"f{n}"), FIELD_TYPES[t]) for n, t in enumerate(types)], align=True)
         start, samples = HEADER.itemsize + fields.nbytes, int(header["samples"])
-        self._index = self._part(start, row, samples, "its index")
+        self._check_end(start + row.itemsize * samples, "its index")
         place = int(header["allocations"])
-        if (len(self._bytes) - place) != samples * ALLOCATION.itemsize:
+        if (self._file.size - place) != samples * ALLOCATION.itemsize:
             raise self._error(f"is cut off or damaged: its allocation table does not fit its {samples} samples")
-        self._allocations = self._part(place, ALLOCATION, samples, "its allocation table")
-        self._image_field = types.index(IMAGE_FIELD)
-        # A copy: of a file that is cut off later, or a disk that fails, a memory map ends the process by a signal.
-        self._images = np.array(self._index[f"f{self._image_field}"])
-        self.labels = np.array(self._index[f"f{types.index(INT_FIELD)}"], np.int64)
-        self._match_images_to_bytes(start + self._index.nbytes, place)
+        return Layout(samples, start, row, place), types.index(IMAGE_FIELD)
 
-    def _match_images_to_bytes(self, first: int, last: int) -> None:
-        """Find the size of each image in the allocation table, and what cannot be true of it."""
-        order = np.argsort(self._allocations["place"], kind="stable")
-        starts = self._allocations["place"][order]
-        self._places = np.array(self._images["place"])
-        found = np.minimum(np.searchsorted(starts, self._places), len(starts) - 1)
-        self._sizes = self._allocations["size"][order][found]
-        area = self._images["height"].astype(np.uint64) * self._images["width"]
-        mode = self._images["mode"]
-        sound = (starts[found] == self._places) & (self._places >= first) & (self._places <= last)
-        sound &= (self._sizes > 0) & (self._sizes <= last - self._places * sound) & (area > 0)
-        sound &= (mode == JPEG) | ((mode == RAW) & (self._sizes == 3 * area))
-        if not sound.all():
-            raise DataError(
-                f"{self.name(int(sound.argmin()))}: its place in the file is damaged; copy or pack it again"
-            )
-
-    def _read_notes(self, header: np.void, field: np.void) -> None:
+    def _read_notes(self, index_crc: int, field: np.void) -> None:
         notes = np.frombuffer(field["arguments"].tobytes()[: NOTES.itemsize], NOTES)[0]
         self._crcs, self.class_names, self.settings = None, None, {}
-        index_crc = _index_crc(header, self._index, self._allocations)
         self.fingerprint = f"{index_crc:08x}"
         if notes["magic"] != MAGIC:
             return
-        text_size = int(notes["text_size"])
-        block = self._part(int(notes["place"]), np.dtype("u1"), text_size + 4 * len(self._index), "its notes")
-        sums = zlib.crc32(block.data), index_crc
+        text_size, place = int(notes["text_size"]), int(notes["place"])
+        block = self._part(place, np.dtype("u1"), text_size, "its notes")
+        crcs = self._part(place + text_size, np.dtype("<u4"), len(self.labels), "its notes")
+        sums = zlib.crc32(crcs.view(np.uint8).data, zlib.crc32(block.data)), index_crc
         self.fingerprint = f"{sums[0]:08x}{index_crc:08x}"  # with the checksums of all images
         if sums != (notes["notes_crc"], notes["index_crc"]):
             raise self._error("is damaged: its index or notes are not what was packed; copy or pack it again")
         # A checksum says that this is what was written, not who wrote it.
         try:
-            text = json.loads(block[:text_size].tobytes())
+            text = json.loads(block.tobytes())
             self.class_names, self.settings = list(map(str, text["classes"])), dict(text["settings"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._error(f"is no file that `poolformer pack` wrote: its notes do not fit ({error})") from error
-        self._crcs = np.array(block[text_size:].view("<u4"))
+        self._crcs = crcs
 
     def _part(self, place: int, dtype: np.dtype, count: int, what: str) -> np.ndarray:
-        end = place + dtype.itemsize * count
-        if end > len(self._bytes):
-            raise self._error(f"is cut off or damaged: {what} would end at byte {end} of {len(self._bytes)}")
-        return np.frombuffer(self._bytes, dtype, count, place)
+        self._check_end(place + dtype.itemsize * count, what)
+        return np.frombuffer(_read(self._file, self.path, place, dtype.itemsize * count), dtype)
+
+    def _check_end(self, end: int, what: str) -> None:
+        if end > self._file.size:
+            raise self._error(f"is cut off or damaged: {what} would end at byte {end} of {self._file.size}")
 
     def _error(self, what: str) -> DataError:
         return DataError(f"'{self.path}' {what}")
+
+
+def _read(file: OpenFile, path: Path, place: int, size: int) -> bytes:
+    try:
+        data = file.read(place, size, f"'{path}'")
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
+    if len(data) < size:
+        raise DataError(f"'{path}' was cut off since it was opened; copy or pack it again")
+    return data
+
+
+def _label(read: Read, layout: Layout, sample: int) -> int:
+    place = layout.start + sample * layout.row.itemsize
+    return int(np.frombuffer(read(place, layout.row.itemsize), layout.row)["label"][0])
 
 
 class BetonWriter:
@@ -264,8 +251,7 @@ class BetonStream:
 
     def __init__(self, file: IO[bytes], *, capacity: int) -> None:
         self._file = file
-        row = np.dtype([("f0", IMAGE), ("f1", "<i8")], align=True)
-        self._index = np.zeros(capacity, row)
+        self._index = np.zeros(capacity, ROW)
         self._allocations = np.zeros(capacity, ALLOCATION)
         self._crcs = np.zeros(capacity, "<u4")
         self._samples, self._page_size = 0, PAGE

@@ -122,7 +122,7 @@ class Loader(Order):
         for batch in range(first, len(self)):
             samples = self.batch_of(order, batch)
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=has_gpu())
-            labels = pinned(torch.from_numpy(self.source.labels[samples]))
+            labels = pinned(torch.from_numpy(self.source.labels[samples].astype(np.int64)))
             draws: list[np.ndarray | None] = [None] * len(samples)
             whole = _Chunk(epoch, transform, batch, samples, images, labels, draws, {}, 0, len(samples))
             for place in range(0, len(samples), CHUNK):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from data_images import encoded, photo
 
-from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, Beton, BetonWriter, Stored
+from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, ROW, Beton, BetonWriter, Stored
 from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource
 from poolformer.errors import DataError
@@ -79,7 +79,7 @@ def test_an_image_larger_than_a_page_lies_within_one(tmp_path):
     page = int(np.fromfile(beton.path, HEADER, 1)["page_size"][0])
     assert page == 16 << 20
     for n, size in enumerate(sizes):
-        place = int(beton._places[n])
+        place = int(beton.entries(np.array([n])).place[0])
         assert beton.read(n).data.size == size
         assert place // page == (place + size - 1) // page
 
@@ -175,9 +175,8 @@ def test_zero_images_are_refused(path):
 @pytest.mark.slow
 def test_every_flipped_byte_of_header_and_index_is_found(path):
     content = path.read_bytes()
-    beton = Beton(path)
     index = HEADER.itemsize + 2 * FIELD.itemsize
-    places = [*range(HEADER.itemsize), *range(index, index + beton._index.nbytes)]
+    places = [*range(HEADER.itemsize), *range(index, index + SAMPLES * ROW.itemsize)]
     places += range(int(np.fromfile(path, HEADER, 1)["allocations"][0]) - 50, len(content))
     for place in places:
         damaged = bytearray(content)
@@ -188,12 +187,12 @@ def test_every_flipped_byte_of_header_and_index_is_found(path):
 
 
 def test_flipped_bytes_of_an_image_are_found_and_named(path):
-    beton = Beton(path)
+    *_, places, sizes, _ = Beton(path).entries(np.arange(SAMPLES))
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     for n in range(SAMPLES):
         damaged = bytearray(content)
-        damaged[int(beton._places[n]) + int(rng.integers(beton._sizes[n]))] ^= 1 << int(rng.integers(8))
+        damaged[places[n] + int(rng.integers(sizes[n]))] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"x\.beton', sample {n}: its bytes are not those that were packed"):
             Beton(path).read(n)

@@ -13,7 +13,7 @@ from data_images import encoded, loading_threads, photo, write_class_folders
 
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
-from poolformer.data.beton import FIELD, HEADER, MAGIC, Beton
+from poolformer.data.beton import FIELD, HEADER, MAGIC, ROW, Beton
 from poolformer.draws import StepPart
 from poolformer.errors import ConfigError, DataError
 
@@ -225,7 +225,8 @@ def test_files_without_checksums_give_the_same_batches(beton, as_ffcv_writes):
 
 def test_damage_that_breaks_a_jpeg_is_found_without_checksums(as_ffcv_writes):
     content, beton = bytearray(as_ffcv_writes.read_bytes()), Beton(as_ffcv_writes)
-    place, size = int(beton._places[9]), int(beton._sizes[9])
+    entries = beton.entries(np.array([9]))
+    place, size = int(entries.place[0]), int(entries.size[0])
     content[place + size // 2 : place + size] = bytes(size - size // 2)
     as_ffcv_writes.write_bytes(content)
     with pytest.raises(DataError, match=r"plain\.beton', sample 9: damaged JPEG"):
@@ -233,8 +234,8 @@ def test_damage_that_breaks_a_jpeg_is_found_without_checksums(as_ffcv_writes):
 
 
 def test_a_size_that_is_not_the_jpegs_is_found_without_checksums(as_ffcv_writes):
-    content, beton = bytearray(as_ffcv_writes.read_bytes()), Beton(as_ffcv_writes)
-    row = HEADER.itemsize + 2 * FIELD.itemsize + 9 * beton._index.itemsize
+    content = bytearray(as_ffcv_writes.read_bytes())
+    row = HEADER.itemsize + 2 * FIELD.itemsize + 9 * ROW.itemsize
     content[row + 1] ^= 1  # the width
     as_ffcv_writes.write_bytes(content)
     with pytest.raises(DataError, match=r"plain\.beton', sample 9: its size is not what the index says"):
@@ -244,7 +245,7 @@ def test_a_size_that_is_not_the_jpegs_is_found_without_checksums(as_ffcv_writes)
 @pytest.mark.parametrize("where", ["train", "val"])
 def test_a_damaged_sample_ends_the_epoch_with_its_name(beton, tmp_path, where):
     content = bytearray(beton.read_bytes())
-    content[int(Beton(beton)._places[9]) + 500] ^= 1
+    content[int(Beton(beton).entries(np.array([9])).place[0]) + 500] ^= 1
     path = tmp_path / "damaged.beton"
     path.write_bytes(content)
     data, start = module(path, batch_size=7), time.monotonic()

@@ -34,6 +34,10 @@ def files_of(source):
     return sorted(path for path in source.rglob("*") if path.is_file())
 
 
+def place_of(beton, n):
+    return int(beton.entries(np.array([n])).place[0])
+
+
 def stored_pixels(beton, n):
     image = beton.read(n)
     if image.mode == RAW:
@@ -241,7 +245,7 @@ def test_verify_finds_a_flipped_byte(source, target, capsys):
     pack([str(source), str(target)])
     beton = Beton(target)
     content = bytearray(target.read_bytes())
-    content[int(beton._places[7]) + 400] ^= 4
+    content[place_of(beton, 7) + 400] ^= 4
     target.write_bytes(content)
     assert verify([str(target)]) == 1
     report = capsys.readouterr().out

@@ -57,6 +57,7 @@ class Order:
         self._done = 0
         self._resume: tuple[int, int] | None = None
         self._origin = _Origin(-1, 0, 0)
+        self._made: tuple[tuple[object, ...], np.ndarray] | None = None
 
     def follow(self, trainer: "pl.Trainer | None") -> None:
         """Take from a trainer what its steps are made of."""
@@ -125,16 +126,27 @@ class Order:
         return first
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the samples of an epoch on this rank, in order, int64; of a resumed one, those that were left."""
+        """Return the samples of an epoch on this rank, in order; of a resumed one, those that were left.
+
+        They are kept until others are asked for, and not to be written to.
+        """
+        drawn_of, origin = 0 if self.repeats else epoch, self._origin_of(epoch)
+        what = (self.shuffle, self.accumulated, drawn_of, origin.samples)
+        if self._made is None or self._made[0] != what:
+            self._made = None  # there may be no room for both
+            self._made = what, self._order(drawn_of, origin.samples)
+            self._made[1].flags.writeable = False
+        return self._made[1]
+
+    def _order(self, epoch: int, first: int) -> np.ndarray:
         if not self.shuffle:
-            return np.arange(self.rank, self.samples, self.world)
-        first = self._origin_of(epoch).samples
+            kind = np.int32 if self.samples < 1 << 31 else np.int64
+            return np.arange(self.rank, self.samples, self.world, dtype=kind)
         whole = self._whole_batches(self.samples - first) * self._global_batch_size
-        order = self.permutation(0 if self.repeats else epoch)
-        return self._dealt(order[first : first + whole])
+        return self._dealt(self.permutation(epoch)[first : first + whole])
 
     def permutation(self, epoch: int) -> np.ndarray:
-        """Return the samples of a training epoch on all ranks, in order, int64; each once."""
+        """Return the samples of a training epoch on all ranks, in order; each once."""
         return shuffled(self.samples, seed=self.seed, epoch=epoch)
 
     def _dealt(self, samples: np.ndarray) -> np.ndarray:
@@ -150,9 +162,10 @@ class Order:
         return self.batch_of(self.order(self.epoch), batch).tolist()
 
     def batch_of(self, order: np.ndarray, batch: int) -> np.ndarray:
-        """Return the samples of a batch of this epoch, out of what `order` has returned."""
+        """Return the samples of a batch of this epoch, out of what `order` has returned, int64."""
         start = (batch - self._origin_of(self.epoch).batch) * self.batch_size
-        return order[start:] if batch == len(self) - 1 else order[start : start + self.batch_size]
+        samples = order[start:] if batch == len(self) - 1 else order[start : start + self.batch_size]
+        return samples.astype(np.int64)
 
 
 class _Origin(NamedTuple):

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from poolformer.data.order import Order
+from poolformer.data.pixels.keyed import shuffled
 from poolformer.draws import StepPart
 from poolformer.errors import DataError
 
@@ -40,6 +41,20 @@ def test_a_seed_is_an_order_and_every_epoch_may_have_the_first_one():
     again.repeats = True
     again.set_epoch(7)
     assert batches(again) == batches(first)
+
+
+def test_an_order_is_made_once_an_epoch(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "poolformer.data.order.shuffled", lambda count, **key: made.append(key) or shuffled(count, **key)
+    )
+    order = Order(20, batch_size=4, shuffle=True)
+    for epoch in (0, 1):
+        order.set_epoch(epoch)
+        assert len(batches(order)) == 5
+    assert made == [{"seed": 0, "epoch": 0}, {"seed": 0, "epoch": 1}]
+    order.load_state_dict({"epoch": 1, "batch": 2, "samples": 12})
+    assert sum(map(len, batches(order))) == 8
 
 
 def test_an_iteration_goes_on_after_the_last_batch_once():

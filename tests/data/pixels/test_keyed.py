@@ -47,6 +47,14 @@ def test_an_epoch_has_every_sample_once_in_an_order_of_its_own():
     np.testing.assert_array_equal(first, shuffled(100, seed=3, epoch=0))
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 4095, 4096, 20_000])
+def test_the_order_of_an_epoch_is_that_of_a_word_of_each_sample(count):
+    """As it was when numpy sorted them: a run resumes in the order in which it began."""
+    start = mix(np.uint64(mix(word(-5))) ^ np.uint64(3))
+    words = [mix(np.uint64(start) ^ np.uint64(mix(np.uint64(n)))) for n in range(count)]
+    assert shuffled(count, seed=-5, epoch=3).tolist() == np.argsort(np.array(words, np.uint64), kind="stable").tolist()
+
+
 def test_samples_draw_the_same_in_any_company():
     together = uniforms(np.array([4, 9]), 3, seed=1, epoch=2)
     np.testing.assert_array_equal(together[1], uniforms(np.array([9]), 3, seed=1, epoch=2)[0])

@@ -72,13 +72,14 @@ def hold_out(source: Source, share: float, *, path: str, class_names: list[str] 
     Raises:
         DataError: No class has two images.
     """
-    labels, classes = source.labels, np.unique(source.labels, return_counts=True)
-    is_held_out = _smallest(labels, _keys(source), share)
+    labels = source.labels
+    numbers, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    is_held_out = _smallest(_keys(source, places, counts), places, counts, share)
     if not is_held_out.any():
         raise DataError(f"no class in '{path}' has two images, so that none can be held out: pass --data.val PATH")
     train, val = Part(source, np.flatnonzero(~is_held_out)), Part(source, np.flatnonzero(is_held_out))
     remark = f"val: {len(val.labels)} of {len(labels)} images of {path} (val_share {share:g})"
-    alone = [class_names[label] if class_names else str(label) for label in classes[0][classes[1] == 1].tolist()]
+    alone = [class_names[label] if class_names else str(label) for label in numbers[counts == 1].tolist()]
     if alone:
         more = ", ..." if alone[_SHOWN:] else ""
         what = "class of one image is" if len(alone) == 1 else "classes of one image are"
@@ -86,21 +87,29 @@ def hold_out(source: Source, share: float, *, path: str, class_names: list[str] 
     return Parts(train, val, remark)
 
 
-def _smallest(labels: np.ndarray, keys: np.ndarray, share: float) -> np.ndarray:
-    """Return which samples have the smallest keys of their class, bool."""
-    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+def _smallest(keys: np.ndarray, places: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
+    """Return which samples have the smallest keys of their class, bool.
+
+    Args:
+        keys: Of the samples.
+        places: Number of each one's class.
+        counts: Samples of each class.
+        share: How many of each to choose.
+    """
     wanted = np.minimum(np.maximum(np.floor(share * counts + 0.5).astype(np.int64), 1), counts - 1)
     order = np.lexsort((keys, places))  # class by class; equal keys by number
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    chosen = np.empty(len(labels), bool)
-    chosen[order] = rank < np.repeat(wanted, counts)
+    chosen = np.empty(len(places), bool)
+    chosen[order] = _ranks(counts) < np.repeat(wanted, counts)
     return chosen
 
 
-def _keys(source: Source) -> np.ndarray:
+def _keys(source: Source, places: np.ndarray, counts: np.ndarray) -> np.ndarray:
     if isinstance(source, FileSource) and source.class_prefix is not None:
         return np.array([_key(path[source.class_prefix :]) for path in source.paths], np.uint64)
-    return uniforms(_numbers_in_class(source.labels), 1, seed=0, epoch=0)[:, 0]
+    # A class has as many keys as the largest: each is drawn once, and not for each sample.
+    numbers = np.empty(len(places), np.int64)
+    numbers[np.argsort(places, kind="stable")] = _ranks(counts)
+    return uniforms(np.arange(counts.max()), 1, seed=0, epoch=0)[numbers, 0]
 
 
 def _key(below_root: str) -> int:
@@ -109,9 +118,6 @@ def _key(below_root: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
 
-def _numbers_in_class(labels: np.ndarray) -> np.ndarray:
-    _, counts = np.unique(labels, return_counts=True)
-    numbers = np.empty(len(labels), np.int64)
-    order = np.argsort(labels, kind="stable")
-    numbers[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return numbers
+def _ranks(counts: np.ndarray) -> np.ndarray:
+    """Return the numbers of samples in their classes, of samples class by class."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

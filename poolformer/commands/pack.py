@@ -42,14 +42,21 @@ def main(argv: list[str]) -> int:
     from ..data.pack_source import open_source
     from ..data.target import checked_target
     from ..data.threads import available_cores
+    from ..data.tiling import Tiling
 
-    storage = Storage(max_side=options.max_side, quality=options.quality, raw=options.raw, orient=options.orient)
+    storage = Storage(
+        max_side=options.max_side,
+        quality=options.quality,
+        raw=options.raw,
+        orient=options.orient,
+        tiles=options.tiles,
+    )
     target = checked_target(options.dst, overwrite=options.overwrite)
     for read in filter(None, (options.src, options.labels)):
         _check_source(read, target)
     files = open_source(options.src, split=options.split, labels=options.labels, on_error=options.on_error, say=say)
     _check_apart(files, target)
-    start = time.monotonic()
+    start, tiling = time.monotonic(), Tiling()
     with Progress("packed", len(files.names) or getattr(files, "estimate", 0)) as progress:
 
         def summed(done: int, size: int) -> None:
@@ -65,12 +72,15 @@ def main(argv: list[str]) -> int:
             workers=options.num_workers or available_cores(),
             progress=progress,
             summed=summed,
+            tiling=tiling,
         )
     rate = len(files.names) / (time.monotonic() - start)
     packed = len(files.names) - len(skipped)
     size_mib = target.stat().st_size / 2**20
     counts = f"{packed} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
     print(f"{printable(options.dst)}: {counts}")
+    if storage.tiles:
+        print(tiling.remark)
     if files.remarks:
         print(printable(files.remarks))
     if skipped:
@@ -92,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quality", type=int, help="JPEG quality of what is encoded (90 with --max_side)")
     parser.add_argument("--raw", action="store_true", help="store pixels: faster to read, 5 to 10 times the size")
     parser.add_argument("--orient", action="store_true", help="turn images as EXIF says; those are encoded anew")
+    parser.add_argument("--tiles", action="store_true", help="JPEGs that can be decoded in parts: same pixels and size")
     parser.add_argument("--on_error", choices=["fail", "skip"], default="fail", help="on a file that is no sound image")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
     parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")

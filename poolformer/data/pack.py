@@ -18,6 +18,7 @@ from .pack_stream import ImageStream, write_stream
 from .pixels.jpeg import decode, decode_upright, encode, read_header, to_pixels
 from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
+from .tiling import Tiling
 
 LARGEST_SIDE = 65535
 """The format holds sizes in 16 bits."""
@@ -52,11 +53,15 @@ class Storage:
     orient: bool = False
     """Turned as EXIF says. What has to be turned is encoded anew, as what is no JPEG."""
 
+    tiles: bool = False
+    """JPEGs with restart markers every 48 pixels, of which a crop can be decoded alone; their pixels stay."""
+
     @property
     def settings(self) -> dict[str, Any]:
         """What a file says of itself."""
         settings = asdict(self)
-        return settings if self.orient else {name: value for name, value in settings.items() if name != "orient"}
+        unused = {name for name in ("orient", "tiles") if not settings[name]}
+        return {name: value for name, value in settings.items() if name not in unused}
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 1:
@@ -65,10 +70,18 @@ class Storage:
             raise ConfigError(f"quality={self.quality}: JPEG quality is 1 to 100")
         if self.raw and self.quality is not None:
             raise ConfigError("raw pixels have no JPEG quality: give either --raw or --quality")
+        if self.raw and self.tiles:
+            raise ConfigError("tiles are made of JPEGs, and raw pixels are none: give either --raw or --tiles")
 
 
-def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
+def stored_image(data: bytes, name: str, storage: Storage, tiling: Tiling) -> Stored:
     """Return an image file in the form in which it is to be stored, once it was decoded without a fault.
+
+    Args:
+        data: The bytes of the file.
+        name: What to call it in an error.
+        storage: That form.
+        tiling: Makes tiles, where they are asked for, and counts them.
 
     Raises:
         DataError: It is damaged, no image, or too large.
@@ -80,6 +93,7 @@ def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
     too_long = max(height, width) > longest
     if header is not None and not (too_long or turned or storage.raw):
         _check_sides(height, width, name)
+        data = tiling.tiles_of(data, words) if storage.tiles else data
         return Stored(JPEG, height, width, np.frombuffer(data, np.uint8))
     if too_long:
         words = _shrunk(words, longest)
@@ -88,7 +102,8 @@ def stored_image(data: bytes, name: str, storage: Storage) -> Stored:
     quality = storage.quality or (DEFAULT_QUALITY if storage.max_side is not None else None)
     if storage.raw or quality is None:
         return Stored(RAW, height, width, to_pixels(words).reshape(-1))
-    return Stored(JPEG, height, width, np.frombuffer(encode(words, quality), np.uint8))
+    jpeg = encode(words, quality)
+    return Stored(JPEG, height, width, np.frombuffer(tiling.tiles_of(jpeg) if storage.tiles else jpeg, np.uint8))
 
 
 def pack(
@@ -101,6 +116,7 @@ def pack(
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
     summed: Callable[[int, int], None] = lambda done, size: None,
+    tiling: Tiling | None = None,
 ) -> list[str]:
     """Write `path` and, beside it, `path`.json, both when both are whole.
 
@@ -113,6 +129,7 @@ def pack(
         workers: Number of threads.
         progress: Called after each image with the number of images done.
         summed: Called then, as the file is read again for its checksum, with the bytes that are read and all.
+        tiling: Counts the images in tiles.
 
     Returns:
         What was skipped, a line each.
@@ -120,19 +137,23 @@ def pack(
     Raises:
         DataError: A file is no sound image, none is, the disk refuses, or another process writes this file.
     """
-    path = Path(os.path.realpath(path))
+    path, tiling = Path(os.path.realpath(path)), tiling or Tiling()
+
+    def store(data: bytes, name: str) -> Stored:
+        return stored_image(data, name, storage, tiling)
+
     beton, description = unfinished_name(path), unfinished_name(sidecar(path))
     try:
         with locked(path):
             refuse_existing(path, overwrite=overwrite)  # it may be new since the command looked
             try:
                 if isinstance(files, ImageStream):
-                    labels, skipped = _write_stream(files, beton, storage, on_error, workers, progress)
+                    labels, skipped = _write_stream(files, beton, store, storage, on_error, workers, progress)
                 else:
-                    labels, skipped = _write(files, beton, storage, on_error, workers, progress)
+                    labels, skipped = _write(files, beton, store, storage, on_error, workers, progress)
                 size = beton.stat().st_size
                 checksum = sha256(beton, lambda done: summed(done, size))
-                _describe(beton, description, files, labels, storage, skipped, checksum)
+                _describe(beton, description, files, labels, storage, skipped, checksum, tiling)
                 publish_pair(beton, description, path)
             finally:
                 beton.unlink(missing_ok=True)
@@ -143,13 +164,19 @@ def pack(
 
 
 def _write(
-    files: ImageFiles, beton: Path, storage: Storage, on_error: str, workers: int, progress: Callable[[int], None]
+    files: ImageFiles,
+    beton: Path,
+    store: Callable[[bytes, str], Stored],
+    storage: Storage,
+    on_error: str,
+    workers: int,
+    progress: Callable[[int], None],
 ) -> tuple[list[int], list[str]]:
     """Return (labels of what is packed, what was skipped)"""
 
     def load(n: int) -> Stored | DataError:
         try:
-            return stored_image(files.read(n), f"'{printable(files.names[n])}'", storage)
+            return store(files.read(n), f"'{printable(files.names[n])}'")
         except DataError as error:
             return error
 
@@ -173,11 +200,14 @@ def _write(
 
 
 def _write_stream(
-    files: ImageStream, beton: Path, storage: Storage, on_error: str, workers: int, progress: Callable[[int], None]
+    files: ImageStream,
+    beton: Path,
+    store: Callable[[bytes, str], Stored],
+    storage: Storage,
+    on_error: str,
+    workers: int,
+    progress: Callable[[int], None],
 ) -> tuple[list[int], list[str]]:
-    def store(data: bytes, name: str) -> Stored:
-        return stored_image(data, name, storage)
-
     options: dict[str, Any] = {"on_error": on_error, "workers": workers, "progress": progress}
     return write_stream(files, beton, store, storage.settings, **options)
 
@@ -190,6 +220,7 @@ def _describe(
     storage: Storage,
     skipped: list[str],
     checksum: str,
+    tiling: Tiling,
 ) -> None:
     counts = Counter(labels)
     content = {
@@ -201,6 +232,8 @@ def _describe(
         "remarks": files.remarks,
         "classes": {name: counts[label] for label, name in enumerate(files.class_names)},
     }
+    if storage.tiles:
+        content["tiles"] = tiling.counts
     with open(description, "w", encoding="utf-8") as file:
         file.write(json.dumps(content, indent=1) + "\n")
         file.flush()

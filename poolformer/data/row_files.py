@@ -100,6 +100,7 @@ def pack_dataset(
     quality: int | None = None,
     raw: bool = False,
     orient: bool = False,
+    tiles: bool = False,
     on_error: Literal["fail", "skip"] = "fail",
     overwrite: bool = False,
     num_workers: int | None = None,
@@ -117,6 +118,7 @@ def pack_dataset(
         quality: JPEG quality of what is encoded.
         raw: Store pixels.
         orient: Turn files as EXIF says.
+        tiles: Store JPEGs so that they can be decoded in parts.
         on_error: What to do with what is no sound image.
         overwrite: Whether a file of this name may be replaced.
         num_workers: Number of threads; None for one a core. `dataset` is asked by one at a time.
@@ -128,7 +130,7 @@ def pack_dataset(
         DataError: An image or a label is none, or the file cannot be written.
         ConfigError: Options against each other.
     """
-    storage = Storage(max_side=max_side, quality=quality, raw=raw, orient=orient)
+    storage = Storage(max_side=max_side, quality=quality, raw=raw, orient=orient, tiles=tiles)
     target = checked_target(os.fspath(path), overwrite=overwrite)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise ConfigError(f"{_kind(dataset)} is no data set: it needs __len__ and __getitem__")

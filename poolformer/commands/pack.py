@@ -44,13 +44,8 @@ def main(argv: list[str]) -> int:
     from ..data.threads import available_cores
     from ..data.tiling import Tiling
 
-    storage = Storage(
-        max_side=options.max_side,
-        quality=options.quality,
-        raw=options.raw,
-        orient=options.orient,
-        tiles=options.tiles,
-    )
+    forms = ("max_side", "quality", "raw", "orient", "tiles", "raw_share")
+    storage = Storage(**{name: getattr(options, name) for name in forms})
     target = checked_target(options.dst, overwrite=options.overwrite)
     for read in filter(None, (options.src, options.labels)):
         _check_source(read, target)
@@ -101,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_side", type=int, help="resize longer images to this long side, in pixels")
     parser.add_argument("--quality", type=int, help="JPEG quality of what is encoded (90 with --max_side)")
     parser.add_argument("--raw", action="store_true", help="store pixels: faster to read, 5 to 10 times the size")
+    parser.add_argument("--raw_share", type=float, help="store pixels of this share of the images, 0 to 1")
     parser.add_argument("--orient", action="store_true", help="turn images as EXIF says; those are encoded anew")
     parser.add_argument("--tiles", action="store_true", help="JPEGs that can be decoded in parts: same pixels and size")
     parser.add_argument("--on_error", choices=["fail", "skip"], default="fail", help="on a file that is no sound image")

@@ -16,6 +16,7 @@ from PIL import Image
 from poolformer.commands.pack import main as pack
 from poolformer.commands.verify import main as verify
 from poolformer.data.beton import JPEG, RAW, Beton
+from poolformer.data.pack import Storage
 from poolformer.data.pixels.jpeg import decode, to_pixels
 from poolformer.errors import ConfigError, DataError
 
@@ -67,6 +68,26 @@ def test_sidecar_describes_the_file(source, target):
     assert described["bytes"] == target.stat().st_size
     assert described["settings"] == {"max_side": 50, "quality": None, "raw": False}
     assert len(described["sha256"]) == 64
+
+
+def test_a_share_of_the_images_is_stored_raw(source, target):
+    pack([str(source), str(target), "--max_side=50", "--raw_share=0.5"])
+    beton = Beton(target)
+    assert beton.settings["raw_share"] == 0.5
+    storage = Storage(max_side=50, raw_share=0.5)
+    wanted = [RAW if storage.is_raw(path.read_bytes()) else JPEG for path in files_of(source)]
+    assert [beton.read(n).mode for n in range(12)] == wanted
+    assert {*wanted} == {RAW, JPEG}
+    for wrong in (["--raw_share=1.5"], ["--raw_share=0.5", "--raw"]):
+        with pytest.raises(ConfigError, match="raw_share"):
+            pack([str(source), str(target), "--overwrite", *wrong])
+
+
+def test_a_larger_raw_share_takes_what_a_smaller_one_does():
+    files = [b"%d" % n for n in range(2000)]
+    raw = [{file for file in files if Storage(raw_share=share).is_raw(file)} for share in (0, 0.3, 0.9, 1)]
+    assert raw[0] == set() < raw[1] < raw[2] < raw[3] == {*files}
+    assert [len(each) / 2000 for each in raw] == pytest.approx([0, 0.3, 0.9, 1], abs=0.04)
 
 
 def test_max_side_and_quality(source, target, tmp_path):

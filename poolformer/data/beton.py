@@ -122,6 +122,11 @@ class Beton:
         """Descriptor of the file, open for reading as long as this object lives."""
         return self._file.descriptor
 
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self._file.size
+
     def read(self, sample: int) -> Stored:
         """Return the stored bytes of a sample.
 

@@ -14,7 +14,7 @@ from .copies import has_gpu, pinned
 from .held_out import Part
 from .order import Order
 from .pixels.transforms import Transform
-from .sources import Source
+from .sources import BetonSource, Source
 from .threads import in_order
 
 CHUNK = 8
@@ -121,6 +121,8 @@ class Loader(Order):
         size = transform.image_size
         for batch in range(first, len(self)):
             samples = self.batch_of(order, batch)
+            if isinstance(self.source, BetonSource):
+                self.source.will_load(samples)
             images = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=has_gpu())
             labels = pinned(torch.from_numpy(self.source.labels[samples].astype(np.int64)))
             draws: list[np.ndarray | None] = [None] * len(samples)

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import DataError, printable
 from .beton import RAW, Beton
 from .class_folders import read_file
 from .pixels.jpeg import decode, decode_sound_jpeg, decode_upright
 from .pixels.transforms import Transform, rgb_to_words
+from .read_ahead import memory, will_read
 
 _SIZES = 1000
+_KEPT = 0.5
+"""A file of more than this share of the memory may not stay there beside the rest."""
 
 
 class BetonSource:
@@ -24,6 +28,17 @@ class BetonSource:
         self.labels = beton.labels
         self.fingerprint = beton.fingerprint
         """Tells the contents of one file from those of another."""
+        most = memory()
+        self._reads_ahead = most is not None and beton.bytes > _KEPT * most
+        if self._reads_ahead and most is not None:
+            sizes = f"{beton.bytes / 2**30:.1f} of {most / 2**30:.1f} GiB of memory"
+            rank_zero_info(f"'{printable(str(beton.path))}': read ahead, as memory may not keep it ({sizes})")
+
+    def will_load(self, samples: np.ndarray) -> None:
+        """Be told which samples are loaded next."""
+        if self._reads_ahead:
+            entries = self._beton.entries(samples)
+            will_read(self._beton.descriptor, entries.place, entries.size)
 
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
         """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.

@@ -1,0 +1,28 @@
+"""Files that memory cannot keep are asked for early."""
+
+import os
+
+import numpy as np
+from data_betons import write_beton
+
+from poolformer.data.beton import Beton
+from poolformer.data.read_ahead import memory, will_read
+from poolformer.data.sources import BetonSource
+
+
+def test_the_memory_is_that_of_the_machine_at_most():
+    assert 0 < memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_only_files_that_memory_cannot_keep_are_asked_for(tmp_path, monkeypatch):
+    beton, asked = Beton(write_beton(tmp_path / "x.beton", range(8))), []
+    monkeypatch.setattr("poolformer.data.sources.will_read", lambda *parts: asked.append(parts))
+    BetonSource(beton).will_load(np.array([3, 1]))
+    assert asked == []
+    monkeypatch.setattr("poolformer.data.sources.memory", lambda: beton.bytes)
+    BetonSource(beton).will_load(np.array([3, 1]))
+    [(descriptor, places, sizes)] = asked
+    assert (descriptor, sizes.tolist()) == (beton.descriptor, [48, 48])
+    assert places.tolist() == beton.entries(np.array([3, 1])).place.tolist()
+    will_read(descriptor, places, sizes)  # whatever the file system says to it
+    will_read(-1, places, sizes)

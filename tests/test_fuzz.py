@@ -236,6 +236,7 @@ def test_changed_beton_files_are_loaded_within_their_bounds_or_refused(tmp_path)
                     source.load(sample, transform, 0, frame[1:4])
                 except DataError:
                     refused += 1
+                source.fill(np.array([sample]), transform, 0, frame[None, 1:4])
                 assert (frame[0] == 77).all()
                 assert (frame[4] == 77).all()
         return f"{'images refused' if refused else 'loaded'}{', verify says sound' * (not verdict)} ({kind})"

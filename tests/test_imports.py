@@ -68,6 +68,15 @@ TESTED_AS_ONE = {
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
+    "data/pixels/test_jpeg_crop.py": [
+        "data.pixels.idct",
+        "data.pixels.jpeg_bits",
+        "data.pixels.jpeg_colour",
+        "data.pixels.jpeg_frame",
+        "data.pixels.jpeg_scan",
+        "data.pixels.lanes",
+    ],
+    "data/pixels/test_transforms.py": ["data.pixels.image_kernels"],
     "data/pixels/test_jpeg_tiles.py": ["data.pixels.jpeg_recoding"],
     "data/pixels/test_jpeg_warnings.py": ["data.pixels.jpeg_huffman"],
     "data/pixels/test_randaugment.py": ["data.pixels.affine", "data.pixels.colour"],  # an operation each, by its name

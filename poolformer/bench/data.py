@@ -198,11 +198,16 @@ def _kernels(data: "ImageData", options: argparse.Namespace, *, training: bool) 
     """The same work in one thread, without batches."""
     import numpy as np
 
+    from ..data.loader import CHUNK
+
     loader = data.train_dataloader() if training else data.val_dataloader()
-    out = np.empty((3, options.image_size, options.image_size), np.uint8)
+    out = np.empty((CHUNK, 3, options.image_size, options.image_size), np.uint8)
     samples, transform = len(loader.source.labels), loader.transforms(0)
-    for n in range(options.images):
-        loader.source.load(n % samples, transform, n // samples, out)
+    for first in range(0, options.images, CHUNK):
+        numbers = np.arange(first, min(first + CHUNK, options.images))
+        filled = loader.source.fill(numbers % samples, transform, first // samples, out[: len(numbers)])
+        for n in np.flatnonzero(~filled.done).tolist():
+            loader.source.load(int(numbers[n] % samples), transform, first // samples, out[n])
     return options.images
 
 

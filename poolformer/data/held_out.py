@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DataError, printable
 from .pixels.keyed import uniforms
+from .pixels.slots import Filled
 from .pixels.transforms import Transform
 from .sources import FileSource, Source
 
@@ -40,6 +41,14 @@ class Part:
         digest = hashlib.blake2b(self.whole.fingerprint.encode(), digest_size=8)
         digest.update(self.samples.tobytes())
         return digest.hexdigest()
+
+    def will_load(self, samples: np.ndarray) -> None:
+        """Tell the source which samples are loaded next."""
+        self.whole.will_load(self.samples[samples])
+
+    def fill(self, samples: np.ndarray, transform: Transform, epoch: int, slots: np.ndarray) -> Filled:
+        """Write transformed samples into slots, as the source does."""
+        return self.whole.fill(self.samples[samples], transform, epoch, slots)
 
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
         """Write a transformed sample into out, as the source does."""

@@ -111,14 +111,14 @@ class _GrowingStream(BetonStream):
         self._index, self._allocations, self._crcs = (
             _chosen(each, rows) for each in (self._index, self._allocations, self._crcs)
         )
-        self._index["f1"], self._allocations["sample"], self._samples = labels, np.arange(len(rows)), len(rows)
+        self._index["label"], self._allocations["sample"], self._samples = labels, np.arange(len(rows)), len(rows)
         needed = HEADER.itemsize + 2 * FIELD.itemsize + max(listed, len(rows)) * self._index.itemsize
         # Images must not lie across pages, which are larger where an image is.
         shift = -(-(needed - self._reserved) // self._page_size) * self._page_size
         if shift:
             _move(self._file, self._reserved, self._end, shift)
-            self._index["f0"]["place"] = (self._index["f0"]["place"].astype(np.int64) + shift).astype(np.uint64)
-            self._allocations["place"] = self._index["f0"]["place"]
+            self._index["image"]["place"] = (self._index["image"]["place"].astype(np.int64) + shift).astype(np.uint64)
+            self._allocations["place"] = self._index["image"]["place"]
             self._end += shift
 
 

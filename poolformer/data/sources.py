@@ -11,8 +11,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from ..errors import DataError, printable
 from .beton import RAW, Beton
 from .class_folders import read_file
+from .pixels.image_kernels import write_words
 from .pixels.jpeg import decode, decode_sound_jpeg, decode_upright
-from .pixels.transforms import Transform, rgb_to_words
+from .pixels.reading import pieces_of_files, whole_files
+from .pixels.slots import Filled, Images, fill_slots
+from .pixels.transforms import Transform
 from .read_ahead import memory, will_read
 
 _SIZES = 1000
@@ -46,19 +49,31 @@ class BetonSource:
         Raises:
             DataError: Its bytes are damaged.
         """
-        image = self._beton.read(sample)
-        plan = transform.plan(image.height, image.width, epoch=epoch, sample=sample)
+        image, name = self._beton.read(sample), self._beton.name(sample)
         if image.mode == RAW:
-            words = np.empty((plan.bottom, image.width), np.uint32)
-            rgb_to_words(image.data, words)
+            words = np.empty((image.height, image.width), np.uint32)
+            write_words(image.data, image.width, 0, 0, words)
         elif self._beton.has_checksums:
-            size = {"height": image.height, "width": image.width, "bottom": plan.bottom}
-            words = decode_sound_jpeg(image.data, self._beton.name(sample), **size)
+            words = decode_sound_jpeg(image.data, name, height=image.height, width=image.width)
         else:
-            words = decode(image.data, self._beton.name(sample))
+            words = decode(image.data, name)
             if words.shape != (image.height, image.width):
-                raise DataError(f"{self._beton.name(sample)}: its size is not what the index says; pack the file again")
-        return transform.apply(words, plan, out)
+                raise DataError(f"{name}: its size is not what the index says; pack the file again")
+        return transform(words, out, epoch=epoch, sample=sample)
+
+    def fill(self, samples: np.ndarray, transform: Transform, epoch: int, slots: np.ndarray) -> Filled:
+        """Write transformed samples into slots, uint8 (n, 3, S, S), where kernels alone can do it."""
+        entries = self._beton.entries(samples)
+        descriptors = np.full(len(samples), self._beton.descriptor, np.int32)
+        images = Images(
+            pieces_of_files(descriptors, entries.place, entries.size, entries.crc),
+            is_raw=entries.mode == RAW,
+            heights=entries.height,
+            widths=entries.width,
+            are_sound=self._beton.has_checksums,
+            are_upright=True,
+        )
+        return fill_slots(images, transform.recipe, samples, epoch, slots)
 
 
 class FileSource:
@@ -87,6 +102,9 @@ class FileSource:
             digest.update(b"%d," % (os.path.getsize(path) if os.path.exists(path) else -1))
         return digest.hexdigest()
 
+    def will_load(self, samples: np.ndarray) -> None:
+        """Be told which samples are loaded next; a system that reads files ahead does so once they are opened."""
+
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
         """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.
 
@@ -95,8 +113,20 @@ class FileSource:
         """
         data, name = read_file(self.paths[sample]), f"'{printable(str(self.paths[sample]))}'"
         words = decode_upright(data, name)[0] if self._orient else decode(data, name)
-        plan = transform.plan(*words.shape, epoch=epoch, sample=sample)
-        return transform.apply(words, plan, out)
+        return transform(words, out, epoch=epoch, sample=sample)
+
+    def fill(self, samples: np.ndarray, transform: Transform, epoch: int, slots: np.ndarray) -> Filled:
+        """Write transformed samples into slots, uint8 (n, 3, S, S), where kernels alone can do it."""
+        sizes = np.full(len(samples), -1, np.int32)
+        images = Images(
+            whole_files([self.paths[sample] for sample in samples]),
+            is_raw=np.zeros(len(samples), np.bool_),
+            heights=sizes,
+            widths=sizes,
+            are_sound=False,
+            are_upright=not self._orient,
+        )
+        return fill_slots(images, transform.recipe, samples, epoch, slots)
 
 
 Source = BetonSource | FileSource

@@ -19,7 +19,8 @@ from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
 from poolformer.data.class_folders import FolderFiles
 from poolformer.data.pixels.device_augment import augment
-from poolformer.data.pixels.jpeg import decode, decode_sound_jpeg, read_header, to_pixels, to_words
+from poolformer.data.pixels.jpeg import decode, read_header, to_pixels, to_words
+from poolformer.data.pixels.jpeg_crop import decoded
 from poolformer.data.pixels.randaugment import OPERATIONS, apply, argument
 from poolformer.data.pixels.resize import BICUBIC, BILINEAR, resize
 from poolformer.data.pixels.transforms import EvalTransform
@@ -62,16 +63,18 @@ class Difference:
 
 
 def test_decoding(files, photos):
-    whole, part = Difference(), Difference()
+    whole, part, rng = Difference(), Difference(), np.random.default_rng(0)
     for data, photo in zip(files, photos, strict=True):
         whole.add(to_pixels(decode(data, "x")), photo)
         if read_header(data) is not None:
-            bottom = max(1, photo.height * 2 // 3)
-            size = {"height": photo.height, "width": photo.width}
-            rows = decode_sound_jpeg(np.frombuffer(data, np.uint8), "x", **size, bottom=bottom)
-            part.add(to_pixels(rows[:bottom]), np.asarray(photo)[:bottom])
+            for _ in range(3):
+                top, left = int(rng.integers(photo.height)), int(rng.integers(photo.width))
+                height, width = int(rng.integers(photo.height - top)) + 1, int(rng.integers(photo.width - left)) + 1
+                words = decoded(data, top, left, height, width)
+                if words is not None:
+                    part.add(to_pixels(words), np.asarray(photo)[top : top + height, left : left + width])
     whole.check("decoding")
-    part.check("decoding the upper two thirds")
+    part.check("decoding three crops of each")
 
 
 @as_pillow_13
@@ -124,8 +127,7 @@ def test_evaluation(photos, crop_pct):
     timms = create_transform(224, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
     out = np.empty((3, 224, 224), np.uint8)
     for photo in photos:
-        plan = ours.plan(photo.height, photo.width)
-        ours.apply(to_words(np.asarray(photo))[: plan.bottom], plan, out)
+        ours(to_words(np.asarray(photo)), out)
         difference.add(out, timms(photo).numpy())
     difference.check(f"evaluation at crop_pct {crop_pct}")
 

@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from ...errors import DataError
-from .jpeg_segments import SCAN, SEQUENTIAL, tidied, unsampled
+from .jpeg_segments import tidied, unsampled
 from .orientation import orientation, upright
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
@@ -37,8 +37,6 @@ MAX_PIXELS = 178_956_970
 _AS_RGB = ("YCbCr", "RGB", "Gray")
 _441 = 6
 """libjpeg-turbo's number of the sampling for which simplejpeg 1.9 has no name; size and colours do not depend on it."""
-_HEAD = 65536
-"""Bytes searched for the frame; a larger head (colour profiles) costs a decode of the whole image, nothing else."""
 
 
 class Header(NamedTuple):
@@ -95,20 +93,17 @@ def decode(data: bytes | np.ndarray, name: str) -> np.ndarray:
     return _as_words(pixels)
 
 
-def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, bottom: int) -> np.ndarray:
-    """Decode the rows above `bottom` of a JPEG that is known to be undamaged, such as one with a checksum.
-
-    Rows below are not decoded where the file allows it (one scan, not progressive): its header is made to say that
-    the image ends there, a block further down than needed, because chroma is interpolated across block borders.
+def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int) -> np.ndarray:
+    """Decode a JPEG that is known to be undamaged, such as one with a checksum, whatever libjpeg warns of.
 
     Args:
         data: The bytes of the file.
         name: What to call it in an error.
-        height, width: Its size in pixels, as the file it is packed in says.
-        bottom: End of the rows that are needed, at most `height`.
+        height: Its rows, as the file it is packed in says.
+        width: Its columns.
 
     Returns:
-        uint32 (H', width) with bottom <= H' <= height.
+        uint32 (height, width).
 
     Raises:
         DataError: It is no JPEG of that size: kernels would read memory that is not the image's.
@@ -117,17 +112,11 @@ def decode_sound_jpeg(data: np.ndarray, name: str, *, height: int, width: int, b
     if header is None or (header.height, header.width) != (height, width):
         raise DataError(f"{name}: it is no JPEG of {width} x {height} pixels, as the index says; pack the file again")
     _check_size(height, width, name)
-    frame = _frame_of_single_scan(data[:_HEAD].tobytes())
-    if frame is not None:
-        data = data.copy()
-        rows = min(frame.height, (-(-bottom // frame.block) + 1) * frame.block)
-        data[frame.place : frame.place + 2] = divmod(rows, 256)
     try:
-        # Not strict: what follows the shortened image would count as damage.
         words = _as_words(_decode_trusted(data))
     except ValueError as error:
         raise DataError(f"{name}: damaged JPEG ({error}); pack the file again") from error
-    if words.shape[0] < bottom or words.shape[1] != width:
+    if words.shape != (height, width):
         raise DataError(f"{name}: its frame is not where its header says; pack the file again")
     return words
 
@@ -231,30 +220,3 @@ def _check_size(height: int, width: int, name: str) -> None:
         raise DataError(
             f"{name}: {width} x {height} = {pixels} pixels, more than {MAX_PIXELS}; scale it down or leave it out"
         )
-
-
-class _Frame(NamedTuple):
-    place: int
-    """Where the two bytes of the height stand."""
-    height: int
-    block: int
-    """Rows that are coded together."""
-
-
-def _frame_of_single_scan(head: bytes) -> _Frame | None:
-    """Return the frame of a JPEG whose rows stand in the file from top to bottom, else None."""
-    place, frame = 2, -1
-    while place + 10 < len(head) and head[place] == 0xFF != head[place + 1]:
-        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
-        if marker in SEQUENTIAL:
-            frame = place
-        elif marker == SCAN:
-            components = head[place + 4]
-            if frame < 0 or components != head[frame + 9]:
-                return None
-            sampling = head[frame + 11 : frame + 11 + 3 * components : 3]
-            height = int.from_bytes(head[frame + 5 : frame + 7], "big")
-            block = 8 * max((factors & 15 for factors in sampling), default=0)
-            return _Frame(frame + 5, height, block) if block else None
-        place += 2 + length
-    return None

@@ -37,9 +37,7 @@ def resize(source, top, left, height, width, full, window, flip, kind, out):
     out_h, out_w = out.shape
     across = _taps(width, full[1], window[1], out_w, kind)
     down = _taps(height, full[0], window[0], out_h, kind)
-    # Pillow 13.0.0 runs the vertical pass first for crops that shrink more in height (found by experiment: sizes
-    # of the whole result, not of the window); older ones always run the horizontal pass first.
-    if height > full[0] and 2 * (width - full[1]) < height - full[0]:
+    if runs_down_first(height, width, full):
         lines = np.empty((out_h, width), np.uint32)
         _vertical(source, top, left, down, lines)
         _horizontal(lines, 0, 0, across, flip, out)
@@ -48,6 +46,16 @@ def resize(source, top, left, height, width, full, window, flip, kind, out):
         lines = np.empty((y1 - y0, out_w), np.uint32)
         _horizontal(source, top + y0, left, across, flip, lines)
         _vertical(lines, -y0, 0, down, out)
+
+
+@kernel
+def runs_down_first(height, width, full):
+    """Return whether the vertical pass comes first.
+
+    Pillow 13.0.0 runs it first for crops that shrink more in height (found by experiment: sizes of the whole result,
+    not of the window); older ones always run the horizontal pass first.
+    """
+    return height > full[0] and 2 * (width - full[1]) < height - full[0]
 
 
 @kernel

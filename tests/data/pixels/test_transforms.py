@@ -7,6 +7,7 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
+from poolformer.data.pixels.image_kernels import plan
 from poolformer.data.pixels.jpeg import to_words
 from poolformer.data.pixels.keyed import normal, stream, uniform, word
 from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
@@ -23,9 +24,8 @@ RECIPE = {
 
 
 def transformed(transform, image: Image.Image, *, epoch=0, sample=0):
-    plan = transform.plan(image.height, image.width, epoch=epoch, sample=sample)
     out = np.empty((3, transform.image_size, transform.image_size), np.uint8)
-    transform.apply(to_words(np.asarray(image))[: plan.bottom], plan, out)
+    transform(to_words(np.asarray(image)), out, epoch=epoch, sample=sample)
     return out
 
 
@@ -59,7 +59,7 @@ def test_crops_and_flips_equal_pillow_on_the_same_draws():
 
 def test_crops_cover_the_area_and_ratio_they_promise():
     transform = TrainTransform(**RECIPE, seed=0)
-    boxes = np.array([transform.plan(300, 400, epoch=0, sample=n).arguments[1] for n in range(4000)])
+    boxes = np.array([plan(300, 400, transform.recipe, 0, n)[1].box for n in range(4000)])
     top, left, height, width = boxes.T
     area, ratio = height * width / (300 * 400), width / height
     assert (top >= 0).all()
@@ -81,8 +81,8 @@ def _area_by_timm():
 
 def test_impossible_ratio_falls_back_to_the_centre():
     transform = TrainTransform(**RECIPE, seed=0)
-    assert transform.plan(1000, 10, epoch=0, sample=0).arguments[1] == (493, 0, 13, 10)
-    assert transform.plan(10, 1000, epoch=0, sample=0).arguments[1] == (0, 493, 10, 13)
+    assert plan(1000, 10, transform.recipe, 0, 0)[1].box == (493, 0, 13, 10)
+    assert plan(10, 1000, transform.recipe, 0, 0)[1].box == (0, 493, 10, 13)
 
 
 def test_draws_are_uniform_and_gaussian():

@@ -15,6 +15,7 @@ coded pixels begin."""
 QUANT, DC, AC = 8, 11, 14
 """Places of the numbers of a component's tables, three of each."""
 
+_LONGEST = 65500  # side of an image, as libjpeg will have it
 _PADDED = 160  # coefficients of a damaged block may run past 63
 
 
@@ -114,8 +115,11 @@ def _read_components(part, numbers, components):
         components[n], numbers[QUANT + n] = part[6 + 3 * n], part[8 + 3 * n]
         if numbers[QUANT + n] > 3 or (n > 0 and part[7 + 3 * n] != 0x11):
             return False
+    across, down = part[7] >> 4, part[7] & 15
+    if min(across, down) < 1 or max(across, down) > 4 or max(numbers[HEIGHT], numbers[WIDTH]) > _LONGEST:
+        return False
     # A grey image's sampling says nothing: its blocks come one by one.
-    numbers[ACROSS], numbers[DOWN] = (1, 1) if count == 1 else (part[7] >> 4, part[7] & 15)
+    numbers[ACROSS], numbers[DOWN] = (1, 1) if count == 1 else (across, down)
     return 1 <= numbers[ACROSS] <= 2 and 1 <= numbers[DOWN] <= 2 and numbers[HEIGHT] > 0 and numbers[WIDTH] > 0
 
 
@@ -129,13 +133,16 @@ def _find_huffmans(part, place, huffmans):
         code = count = 0
         for length in range(1, 17):
             code, count = code + part[start + length], count + part[start + length]
-            if code > 1 << length:  # more codes than there are: a look-up would be written past its end
+            if code >= 1 << length:  # more codes than there are, or one of ones alone, which libjpeg refuses
                 return False
             code <<= 1
         huffmans[4 * (kind >> 4) + (kind & 15)] = place + start + 1
-        start += 17 + count
-        if count > 256 or start > len(part):
+        if count > 256 or start + 17 + count > len(part):
             return False
+        for n in range(start + 17, start + 17 + count):
+            if kind < 16 and part[n] > 15:  # more bits than a DC coefficient has
+                return False
+        start += 17 + count
     return True
 
 

@@ -22,7 +22,10 @@ ZIGZAG = np.pad(np.array(_ZIGZAG.split(), np.int64), (0, 16), constant_values=63
 SLACK = 1024
 """Bytes behind the coded bits that may be looked at: a damaged block takes up to 249 that are not there."""
 
-_64, _SYMBOL = np.uint64(64), np.uint64(48)
+_SYMBOL = np.uint64(48)
+_LARGEST = (
+    8191  # encoders write up to 1024; beyond it, results of libjpeg-turbo depend on which of its shortcuts are taken
+)
 
 
 class Tables(NamedTuple):
@@ -195,6 +198,8 @@ def _decode_piece(bits, size, first, last, per_row, tables, window, layout, plan
                 previous[component] += entry >> 14
             if wanted:
                 coefficients[0] = np.int16(previous[component] * quant[0])
+                if abs(previous[component] * quant[0]) > _LARGEST:
+                    return False
             k = 1  # of the next coefficient
             while k < 64:
                 if count < 32:
@@ -220,6 +225,8 @@ def _decode_piece(bits, size, first, last, per_row, tables, window, layout, plan
                 ahead, count = ahead << np.uint64(taken), count - taken
                 if number != 0 and wanted:
                     at = np.uint64(k - 1)
+                    if abs(number * quant[at]) > _LARGEST:
+                        return False
                     coefficients[np.uint64(ZIGZAG[at])] = np.int16(number * quant[at])
             if 64 < k < 128 or place - (count >> 3) > size:
                 return False

@@ -1,6 +1,7 @@
 """Reading files from within kernels: without the interpreter lock, and with no Python for each of them."""
 
 import os
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -8,14 +9,14 @@ from numba import types
 
 from .jit import kernel
 
-IS_POSSIBLE = hasattr(os, "pread")
-"""Not on Windows: there a source reads each file by itself."""
+IS_POSSIBLE = hasattr(os, "pread") and sys.maxsize > 2**32 and sys.byteorder == "little"
+"""Not on Windows, nor where places in files have 32 bits: there a source reads each file by itself."""
 
 _open = types.ExternalFunction("open", types.int32(types.uintp, types.int32))
 _close = types.ExternalFunction("close", types.int32(types.int32))
 _lseek = types.ExternalFunction("lseek", types.int64(types.int32, types.int64, types.int32))
 _pread = types.ExternalFunction("pread", types.intp(types.int32, types.uintp, types.uintp, types.int64))
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe is not waited for
 _SEEK_END = 2
 _LARGEST = 1 << 31
 _POLYNOMIAL = 0xEDB88320

@@ -85,7 +85,7 @@ def _size(data, images, n, frame):
     """Return (height, width) of an image that can be decoded here; a height of 0 of any other."""
     height, width = np.int64(images.heights[n]), np.int64(images.widths[n])
     if images.is_raw[n]:
-        return (height if len(data) == 3 * height * width else 0), width
+        return (height if 0 < len(data) == 3 * height * width else 0), width
     if not read_frame(data, frame):
         return 0, 0
     numbers = frame.numbers

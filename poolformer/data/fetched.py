@@ -32,7 +32,7 @@ def fetch(url: str, *, say: Say = print) -> Path:
     """Return the copy of a .beton at a URL, fetched unless there is one of the file as it is now.
 
     Of several processes that share a cache one fetches and the others wait. What came before a cut is kept, and the
-    next fetch goes on from there. A file that has changed since is fetched anew; the older copy stays, as another run
+    next fetch resumes there. A file that has changed since is fetched anew; the older copy stays, as another run
     may be reading it.
 
     Args:
@@ -124,7 +124,7 @@ def _download(remote: RemoteFile, path: Path, is_alone: bool, say: Say) -> None:
         try:
             digest = _receive(remote, part, start, say)
         except DataError as error:
-            kept = "; what came is kept, and the same command goes on from there" if is_alone else ""
+            kept = "; what came is kept, and the same command resumes there" if is_alone else ""
             raise DataError(f"{error}{kept}") from error
         fault = _fault(remote, part, digest, described)
         if fault:

@@ -58,7 +58,7 @@ class RemoteFile:
         return RemoteFile(self.url).version == self.version
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """Yield the file from a byte on, in pieces; where the connection is cut, goes on from there a moment later.
+        """Yield the file from a byte on, in pieces; resumes a moment later where the connection is cut.
 
         Raises:
             DataError: It ends too early, is gone or refused, or nothing came after all the attempts.

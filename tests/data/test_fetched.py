@@ -85,7 +85,7 @@ def test_what_came_before_a_cut_is_kept_and_the_next_fetch_goes_on(served, packe
     stream = remote.RemoteFile.pieces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote.RemoteFile, "pieces", lambda file, start=0: cut(stream(file, start)))
-        with pytest.raises(DataError, match="no more; what came is kept, and the same command goes on from there"):
+        with pytest.raises(DataError, match="no more; what came is kept, and the same command resumes there"):
             fetch(served.url("x.beton"), say=said.append)
     assert files_in(cache) == [".lock", "x.beton.part"]
     came = next(cache.rglob("*.part")).stat().st_size

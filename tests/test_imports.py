@@ -68,6 +68,7 @@ TESTED_AS_ONE = {
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
+    "data/test_page_order.py": ["data.pages"],
     "data/pixels/test_jpeg_crop.py": [
         "data.pixels.idct",
         "data.pixels.jpeg_bits",

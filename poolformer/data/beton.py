@@ -19,10 +19,11 @@ import numpy as np
 from ..errors import DataError
 from ..files.atomic_write import atomic_write
 from ..files.shell import quoted
-from .beton_index import ALLOCATION, IMAGE, Entries, HeldRows, Layout, Read, Rows, scan
+from .beton_index import ALLOCATION, IMAGE, Entries, HeldRows, Layout, Read, Rows, all_rows, scan
 from .beton_index import JPEG as JPEG
 from .beton_index import RAW as RAW
 from .open_file import OpenFile
+from .pages import Pages, runs_of
 
 VERSION = 2
 
@@ -90,6 +91,7 @@ class Beton:
         if found.unsound is not None:
             raise DataError(f"{self.name(found.unsound)}: its place in the file is damaged; copy or pack it again")
         self.labels = found.labels
+        self._page_size, self._index = int(header["page_size"]), partial(all_rows, read, layout)
         self._read_notes(found.crc, fields[image_field])
         if found.negative is not None:
             label = _label(read, layout, found.negative)
@@ -116,6 +118,14 @@ class Beton:
             samples: Their numbers, int64 (n,), below the length.
         """
         return self._rows.entries(samples)
+
+    def pages(self) -> Pages:
+        """Return which page of the file each sample lies in; this reads the whole index.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        return runs_of(rows["image"]["place"].astype(np.int64) // self._page_size for rows in self._index())
 
     @property
     def descriptor(self) -> int:

@@ -191,6 +191,12 @@ def _hold(held: Entries, images: np.ndarray, sizes: np.ndarray, first: int) -> N
     held.place[some], held.size[some] = images["place"], sizes
 
 
+def all_rows(read: Read, layout: Layout) -> Iterator[np.ndarray]:
+    """Yield the rows of the index, in blocks."""
+    for _, rows in _blocks(read, layout.start, layout.row, layout.samples):
+        yield rows
+
+
 def _rows(read: Read, layout: Layout, first: int, count: int) -> np.ndarray:
     size = layout.row.itemsize
     return np.frombuffer(read(layout.start + first * size, count * size), layout.row)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, printable
+from .pages import Pages
 from .pixels.keyed import uniforms
 from .pixels.slots import Filled
 from .pixels.transforms import Transform
@@ -41,6 +42,11 @@ class Part:
         digest = hashlib.blake2b(self.whole.fingerprint.encode(), digest_size=8)
         digest.update(self.samples.tobytes())
         return digest.hexdigest()
+
+    def pages(self) -> Pages | None:
+        """Return which page of a file each sample lies in, if there are pages."""
+        pages = self.whole.pages()
+        return None if pages is None else pages.of(self.samples)
 
     def will_load(self, samples: np.ndarray) -> None:
         """Tell the source which samples are loaded next."""

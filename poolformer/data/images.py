@@ -16,6 +16,7 @@ from ..files.paths import is_url
 from .growth import Growth, check_growth, side_at
 from .held_out import Part, Parts, hold_out
 from .loader import Loader, UnaugmentedBatch
+from .pages import Pages
 from .pixels.device_augment import augment, check_device
 from .pixels.transforms import EvalTransform, TrainTransform
 from .seeding import SeededDataModule
@@ -59,6 +60,8 @@ class ImageData(SeededDataModule, ABC):
         on_error: What to do at an image that cannot be read: fail, or skip it, counted. In training the next one by
             number stands in for it, in evaluation it is left out.
         orient: Turn images as EXIF says; a .beton has to be packed so. ImageNet, timm and torchvision ignore it.
+        order: Of the training images: random, or by pages, for a .beton larger than memory on a disk that is slow at
+            places far apart: the file is read in windows of up to 1 GiB, whose images are mixed.
         val_share: Share of the images of `train` that are held out to validate on, in place of `val`: of each class
             alike, and the same in every run.
 
@@ -87,6 +90,7 @@ class ImageData(SeededDataModule, ABC):
         num_workers: int | None = None,
         orient: bool = False,
         on_error: Literal["fail", "skip"] = "fail",
+        order: Literal["random", "pages"] = "random",
         val_share: float | None = None,
     ) -> None:
         super().__init__(seed)
@@ -124,7 +128,8 @@ class ImageData(SeededDataModule, ABC):
 
         Raises:
             DataError: It is not given, missing or damaged, or its classes do not fit together.
-            ConfigError: The device cannot augment, or both `val` and `val_share` are given to train.
+            ConfigError: The device cannot augment, both `val` and `val_share` are given to train, or images that lie in
+                no pages should be ordered by them.
         """
         if stage == "fit" and self.hparams.val and self.hparams.val_share is not None:
             raise ConfigError(
@@ -142,6 +147,14 @@ class ImageData(SeededDataModule, ABC):
     def __getstate__(self) -> dict[str, Any]:
         # Open files are not for a process that is spawned, which opens its own.
         return {**self.__dict__, "_sources": {}, "_parts": None}
+
+    def _pages(self, split: str) -> Pages | None:
+        if split != "train" or self.hparams.order == "random":
+            return None
+        pages = self._sources[split].pages()
+        if pages is None:
+            raise ConfigError(f"--data.order pages: '{self.hparams.train}' is a folder, and only a .beton has pages")
+        return pages
 
     def train_dataloader(self) -> Loader:
         """Shuffled whole batches of uint8 (B, 3, H, W) and int64 (B,); an `UnaugmentedBatch` of augment_on='device'.
@@ -268,6 +281,7 @@ class ImageData(SeededDataModule, ABC):
             batch_size=self.batch_size,
             workers=_threads(self.hparams.num_workers, own_cores=self._cores),
             on_error=self.hparams.on_error,
+            pages=self._pages(split),
             shuffle=split == "train",
             seed=self.seed,
             rank=rank,

@@ -13,6 +13,8 @@ from ..errors import DataError
 from .copies import has_gpu, pinned
 from .held_out import Part
 from .order import Order
+from .page_order import page_wise
+from .pages import Pages
 from .pixels.transforms import Transform
 from .sources import Source
 from .threads import in_order
@@ -49,6 +51,7 @@ class Loader(Order):
         transforms: Function of the epoch that returns the transform of its samples.
         workers: Number of threads.
         on_error: `fail` at an unreadable sample, or `skip` it.
+        pages: Of the samples, to train on them page by page; None for an order over all of them.
         batch_size, shuffle, seed, rank, world: of the `Order`.
     """
 
@@ -60,6 +63,7 @@ class Loader(Order):
         batch_size: int,
         workers: int,
         on_error: Literal["fail", "skip"] = "fail",
+        pages: Pages | None = None,
         shuffle: bool = False,
         seed: int = 0,
         rank: int = 0,
@@ -68,7 +72,7 @@ class Loader(Order):
         super().__init__(len(source.labels), batch_size=batch_size, shuffle=shuffle, seed=seed, rank=rank, world=world)
         self.labels = source.labels
         self.source, self.transforms, self.workers = source, transforms, workers
-        self._skips = on_error == "skip"
+        self._skips, self._pages = on_error == "skip", pages
         self._handed_out: list[int] = []
         self._left_out: dict[int, str] = {}
         self._in_a_row = 0
@@ -76,9 +80,8 @@ class Loader(Order):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | UnaugmentedBatch]:
         # The body runs at the first batch, not here: Lightning calls iter() before it says which epoch it is.
         epoch, first = self.epoch, self.begin()
-        ahead = 2 * max(
-            self.workers, math.ceil(self.batch_size / CHUNK)
-        )  # of chunks: two batches, or two for each thread
+        # Of chunks: two batches, or two for each thread.
+        ahead = 2 * max(self.workers, math.ceil(self.batch_size / CHUNK))
         self._handed_out, self._left_out = [], {}
         try:
             for chunk in in_order(self._fill, self._chunks(epoch, first), workers=self.workers, ahead=ahead):
@@ -92,6 +95,12 @@ class Loader(Order):
                         yield chunk.whole_batch if self.shuffle or not chunk.left_out else chunk.batch_without_left_out
         finally:
             self._tell_left_out(epoch)
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """Return the samples of a training epoch on all ranks, in order; each once."""
+        if self._pages is None:
+            return super().permutation(epoch)
+        return page_wise(self._pages, seed=self.seed, epoch=epoch)
 
     def batch_indices(self, batch: int) -> list[int]:
         """Return the samples of a batch that was handed out, by number; those that were skipped are not in it."""

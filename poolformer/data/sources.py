@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from ..errors import DataError, printable
 from .beton import RAW, Beton
 from .class_folders import read_file
+from .pages import Pages
 from .pixels.image_kernels import write_words
 from .pixels.jpeg import decode, decode_sound_jpeg, decode_upright
 from .pixels.reading import pieces_of_files, whole_files
@@ -36,6 +37,10 @@ class BetonSource:
         if self._reads_ahead and most is not None:
             sizes = f"{beton.bytes / 2**30:.1f} of {most / 2**30:.1f} GiB of memory"
             rank_zero_info(f"'{printable(str(beton.path))}': read ahead, as memory may not keep it ({sizes})")
+
+    def pages(self) -> Pages:
+        """Return which page of the file each sample lies in."""
+        return self._beton.pages()
 
     def will_load(self, samples: np.ndarray) -> None:
         """Be told which samples are loaded next."""
@@ -101,6 +106,9 @@ class FileSource:
         for path in self.paths[:: max(1, len(self.paths) // _SIZES)]:
             digest.update(b"%d," % (os.path.getsize(path) if os.path.exists(path) else -1))
         return digest.hexdigest()
+
+    def pages(self) -> None:
+        """Files have no pages."""
 
     def will_load(self, samples: np.ndarray) -> None:
         """Be told which samples are loaded next; a system that reads files ahead does so once they are opened."""

@@ -24,8 +24,19 @@ def config_dir() -> Path:
 
 def config_names() -> list[str]:
     """Return the names that ``--config`` finds, sorted."""
-    folder = config_dir()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    folder, protocols = config_dir(), protocols_dir()
+    files = (path for path in folder.rglob("*.yaml") if path.parent != protocols)
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
+
+
+def protocols_dir() -> Path:
+    """Return the folder of the packaged protocols, which are no configurations of ``poolformer fit``."""
+    return config_dir() / "protocols"
+
+
+def protocol_names() -> list[str]:
+    """Return the names that ``poolformer judge --protocol`` finds, sorted."""
+    return sorted(path.stem for path in protocols_dir().glob("*.yaml"))
 
 
 def is_overlay(path: str | Path) -> bool:

@@ -17,7 +17,8 @@ ROOT = Path(poolformer.__file__).parent
 # From top to bottom: folders, and the modules that stand outside of them. A room knows the rows below it alone, and
 # its own modules go in no circle.
 LAYERS = [
-    ["__main__", "ablation", "bench"],
+    ["__main__", "judging"],
+    ["ablation", "bench"],
     ["cli", "commands"],
     ["classifier"],
     ["claims"],

@@ -1,0 +1,1 @@
+"""Is this mixer any good: protocols, probes, and the page that says it."""

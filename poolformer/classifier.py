@@ -4,7 +4,6 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 (B, 3, H, W) and int64 labels (B,); normalisation and mixing happen here, on the device.
 """
 
-import inspect
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,19 +21,18 @@ from torchmetrics import MetricCollection
 
 from . import option_ranges
 from .backbones import create_backbone
-from .checkpoint.reading import read_run
-from .checkpoint.record import METRICS, RECORD, Saved, check_imports, differences, hyper_parameters, record, saved_in
-from .claims import Outline, check_claims, misfit_of
+from .checkpoint.record import METRICS, RECORD, Saved, differences, record, saved_in
+from .claims import misfit_of
 from .data.batches import Batch, check_one_loader
 from .data.class_names import check_resumed
 from .data.labels import names_to_learn
 from .data.preparation import Preparation
-from .errors import CheckpointError, PoolformerError, describe
-from .files.shell import quoted
 from .network.frame_options import FRAME, built_options
 from .network.metaformer import Activation, Norm
 from .network.sides import check_sides
 from .network.stochastic_depth import StochasticDepth
+from .optimizers import ADAMW, described, name_of, resolve
+from .rebuilding import rebuild
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, parameter_groups
 from .run import resumed
 from .run.facts import RUN
@@ -80,6 +78,8 @@ class ImageClassifier(pl.LightningModule):
         compile: Whether the backbone runs through torch.compile: a minute or more at the start, then faster steps.
         cuda_graphs: Whether the backbone is compiled into CUDA graphs, which take one launch for all of its kernels;
             on one GPU. Each number and size of images is captured when it first comes. Not timed yet.
+        optimizer: Name of an optimizer: adamw is the paper's, and timm has muon, lamb, sgd and many others; or {name:
+            ..., option: value}. It takes lr and weight_decay, whose defaults are meant for AdamW.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -130,6 +130,7 @@ class ImageClassifier(pl.LightningModule):
         recompute: bool = False,
         compile: bool = False,
         cuda_graphs: bool = False,
+        optimizer: str | dict[str, Any] = ADAMW,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
@@ -240,10 +241,12 @@ class ImageClassifier(pl.LightningModule):
         return [] if self._curve in self.trainer.callbacks else [self._curve]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW without decay on 1-D parameters; warm-up and cosine by epoch."""
-        schedule = schedule_of(self.trainer, self.hparams)
+        """The optimiser, without decay on 1-D parameters; warm-up and cosine by epoch."""
+        schedule, choice = schedule_of(self.trainer, self.hparams), resolve(self.hparams.optimizer)
         groups = parameter_groups(self.backbone, self.hparams.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=schedule.peak_lr, fused=fuses_adamw(self.trainer))
+        optimizer = choice.build(groups, lr=schedule.peak_lr, fused=fuses_adamw(self.trainer))
+        if self.hparams.optimizer != ADAMW:
+            rank_zero_info(described(optimizer, choice.name))
         # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
         return {
             "optimizer": optimizer,
@@ -330,8 +333,10 @@ class ImageClassifier(pl.LightningModule):
             check_resumed(self.loaded.class_names, self._preparation.classes.names)
             self._before = resumed.before(checkpoint)
             self.seed = resumed.seed_of(checkpoint, asked=self.seed)
+            resumed.check_optimizer(checkpoint, self.hparams.optimizer)
             resumed.set_weight_decay(checkpoint, self.hparams.weight_decay)
-            resumed.set_fused(checkpoint, fuses_adamw(trainer))
+            is_adamw = name_of(self.hparams.optimizer) == ADAMW
+            resumed.set_fused(checkpoint, fuses_adamw(trainer) if is_adamw else None)
         self.class_names = self.loaded.class_names or self.class_names
 
 
@@ -347,22 +352,7 @@ def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> Image
         CheckpointError: It cannot be read, or its weights do not fit what is installed here.
         RegistryError: Its backbone or mixer is not available.
     """
-    saved = read_run(path)
-    options = hyper_parameters(saved)
-    check_imports(
-        options,
-        path=path,
-        vouched=trusted,
-        remedy=lambda foreign: " ".join(f"--trust {quoted(name)}" for name in foreign),
-    )
-    known = inspect.signature(ImageClassifier).parameters
-    try:
-        check_claims(Outline(saved["state_dict"]), options)
-        classifier = ImageClassifier(**{name: value for name, value in options.items() if name in known})
-    except PoolformerError:
-        raise
-    except Exception as error:  # a checkpoint is data from anywhere
-        raise CheckpointError(f"'{path}': its hyper-parameters do not make a model: {describe(error)[:200]}") from error
+    classifier, saved = rebuild(ImageClassifier, path, trusted=trusted)
     classifier.load_state_dict(saved["state_dict"])
     classifier.on_load_checkpoint(saved)
     return classifier.eval()

@@ -21,12 +21,13 @@ LAYERS = [
     ["ablation", "bench"],
     ["cli", "commands"],
     ["classifier"],
+    ["rebuilding"],
     ["claims"],
     ["backbones", "run"],
     ["checkpoint", "testing"],
     ["network", "data"],
-    ["data.pixels", "kernels", "configs"],
-    ["files", "registry", "recipe", "option_ranges", "signals"],
+    ["data.pixels", "kernels", "configs", "optimizers"],
+    ["factory_options", "files", "registry", "recipe", "option_ranges", "signals"],
     ["errors", "draws"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
@@ -100,6 +101,8 @@ TESTED_AS_ONE = {
     "run/test_loops.py": ["run.held_checkpoint"],
     "run/test_spool.py": ["files.shown", "run.mirror"],
     "run/test_steps.py": ["run.profiling", "run.votes"],
+    "network/test_mixer_spec.py": ["factory_options"],
+    "test_claims.py": ["rebuilding"],
     "testing/test_contract.py": ["testing.rules"],
 }
 SLOW_TO_IMPORT = {"torch", "jsonargparse", *HEAVY}

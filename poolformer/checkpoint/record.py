@@ -24,6 +24,8 @@ METRICS = "poolformer_metrics"
 """Where a checkpoint keeps what was logged last."""
 RENAMED: dict[str, str] = {}
 """Options of the model that are called otherwise now, former name to present one: checkpoints keep the former."""
+IMPORTING = ("mixer", "backbone", "optimizer")
+"""Options of the model that name what is imported, or have options that may."""
 
 _PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 # What would be imported: torch.nn.GELU, also inside a text that is YAML.
@@ -219,7 +221,7 @@ def check_imports(
     Raises:
         CheckpointError: It names a module that the user does not.
     """
-    named = import_references([options.get("mixer") or "", options.get("backbone") or ""])
+    named = import_references([options.get(option) or "" for option in IMPORTING])
     foreign = [name for name in dict.fromkeys(named) if name not in vouched]
     if foreign:
         modules = "a module" if len(foreign) == 1 else "modules"

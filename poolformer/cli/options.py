@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
-from .. import option_ranges
+from .. import optimizers, option_ranges
 from ..checkpoint.writing import WhenSavingFails
 from ..configs import default_config, is_overlay
 from ..errors import ConfigError
@@ -136,6 +136,8 @@ def check(options: Namespace, asked: Asked) -> None:
             f"{asked.verb} with published weights needs data: add --config s12 and the like, or --data FolderData"
         )
     built_options(model.backbone, model.as_dict())
+    if asked.verb == "fit":
+        optimizers.resolve(options.model.as_dict()["optimizer"])
 
 
 def save(options: Namespace, path: Path, parser: LightningArgumentParser, *, seed: int) -> None:

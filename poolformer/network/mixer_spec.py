@@ -5,7 +5,6 @@ pool_size: 5}``, or a list of four of these, one for each stage. From Python a f
 stand in a name's place.
 """
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,8 @@ import torch
 from torch import nn
 
 from .. import registry
-from ..errors import BrokenPluginError, OptionsError, describe, suggestion
+from ..errors import BrokenPluginError, OptionsError, describe
+from ..factory_options import check_names, convert, parameters
 from ..registry import Entry
 from .evaluating import evaluating
 
@@ -51,7 +51,7 @@ class Mixer:
     @property
     def takes_resolution(self) -> bool:
         """Whether the mixer depends on the number of tokens, and so on the image size."""
-        return "resolution" in _parameters(self.factory)
+        return "resolution" in parameters(self.factory)
 
     def build(self, dim: int, *, resolution: tuple[int, int]) -> nn.Module:
         """Build one mixer and try it once, so that a broken one is found here and not in training.
@@ -163,7 +163,7 @@ def _resolve_one(spec: str | MixerFactory | Mapping[str, Any]) -> Mixer:
     factory = entry.load()
     if options:
         check_option_names(entry, factory, options)
-        options = _convert_options(entry, factory, options)
+        options = convert(str(entry), factory, options, hidden=_FROM_FRAME)
     return Mixer(
         factory,
         options,
@@ -189,55 +189,11 @@ def check_option_names(entry: Entry, factory: Callable[..., Any], options: Mappi
     Raises:
         OptionsError: An unknown option; the message lists what the factory takes.
     """
-    known = option_parameters(factory)
-    for option in options:
-        if option not in known:
-            near = suggestion(option, list(known))
-            # A dotted override of the name alone keeps the options of the mixer it replaces.
-            drop = " To drop the options of another mixer, write --model.mixer NAME."
-            raise OptionsError(
-                f"{entry} has no option {option!r}.{near} It takes: {_signature(factory)}."
-                f"{drop if entry.group == registry.MIXERS else ''}"
-            )
-
-
-def _convert_options(entry: Entry, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert options to the types of the factory's signature."""
-    from jsonargparse import ArgumentError, ArgumentParser  # 0.5 s, and needed only for options
-
-    typed = factory.func if isinstance(factory, functools.partial) else factory
-    for name, value in options.items():
-        if value is None and not _takes_none(option_parameters(factory)[name]):  # jsonargparse lets it pass
-            raise OptionsError(f"{entry} got {options}; {name} may not be null. It takes: {_signature(factory)}.")
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
-    skip: set[str | int] = {name for name in _FROM_FRAME if name in _parameters(typed)}
-    add(typed, None, skip=skip, fail_untyped=False)
-    try:
-        parsed = parser.parse_object(dict(options), defaults=False)
-    except ArgumentError as error:
-        reason = " ".join(str(error).split()).removeprefix("Parser key ").rstrip(".")
-        raise OptionsError(f"{entry} got {options}; {reason}. It takes: {_signature(factory)}.") from error
-    return {name: parsed[name] for name in options}
-
-
-def _takes_none(parameter: inspect.Parameter) -> bool:
-    return parameter.default is None or any(word in str(parameter.annotation) for word in ("None", "Optional", "Any"))
+    # A dotted override of the name alone keeps the options of the mixer it replaces.
+    drop = " To drop the options of another mixer, write --model.mixer NAME." if entry.group == registry.MIXERS else ""
+    check_names(str(entry), factory, options, hidden=_FROM_FRAME, hint=drop)
 
 
 def option_parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a factory that are options of the user's."""
-    return {name: parameter for name, parameter in _parameters(factory).items() if name not in _FROM_FRAME}
-
-
-def _signature(factory: Callable[..., Any]) -> str:
-    return ", ".join(map(str, option_parameters(factory).values())) or "no options"
-
-
-def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    try:
-        signature = inspect.signature(factory)
-    except ValueError:  # some builtins have none
-        return {}
-    return {name: p for name, p in signature.parameters.items() if p.kind not in variadic}
+    return parameters(factory, hidden=_FROM_FRAME)

@@ -115,6 +115,7 @@ def _write_text(logger: TensorBoardLogger, classifier: Any, complexity: Complexi
         *((option, str(value)) for option, value in classifier.frame.items()),
         ("parameters", f"{complexity.parameters:,}"),
         ("MACs", f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}"),
+        ("optimizer", str(hparams.optimizer)),
     ]
     layers = [
         (f"`{name}`", type(layer).__name__, f"{sum(parameter.numel() for parameter in layer.parameters()):,}")

@@ -61,13 +61,13 @@ def _matters(callback: Callback) -> bool:
 
 
 def optimizer_options(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what the optimiser was built with, as ``optimizer`` and ``optimizer_<option>``."""
+    """Return what the optimiser was built with, as ``optimizer_class`` and ``optimizer_<option>``."""
     if not trainer.optimizers:
         return {}
     optimizer = trainer.optimizers[0]
     options = {name: value for name, value in optimizer.defaults.items() if name not in _NOT_COMPARED}
     return {
-        "optimizer": type(optimizer).__name__,
+        "optimizer_class": type(optimizer).__name__,
         **{
             f"optimizer_{name}": value
             for name, value in options.items()
@@ -83,7 +83,7 @@ def use_new_options(trainer: pl.Trainer, before: dict[str, Any]) -> None:
     """
     for name, value in optimizer_options(trainer).items():
         option = name.removeprefix("optimizer_")
-        if name == "optimizer" or name not in before or _in_lists(before[name]) == _in_lists(value):
+        if name == "optimizer_class" or name not in before or _in_lists(before[name]) == _in_lists(value):
             continue
         for group in trainer.optimizers[0].param_groups:
             if _in_lists(group.get(option)) == _in_lists(before[name]):  # no schedule has changed it meanwhile

@@ -7,7 +7,7 @@ from typing import Any
 from ..checkpoint.locating import candidates, locate
 from ..checkpoint.outline import Outline
 from ..checkpoint.reading import read_run
-from ..checkpoint.record import check_imports, hyper_parameters, import_references, options
+from ..checkpoint.record import IMPORTING, check_imports, hyper_parameters, import_references, options
 from ..errors import CheckpointError, MisfitError
 from ..files.shell import quoted
 from . import config, provenance
@@ -65,12 +65,12 @@ class Resume:
         check_imports(
             self.model,
             path=self.path,
-            vouched=import_references([said["mixer"] or "", said["backbone"]]),
+            vouched=import_references([said[option] or "" for option in IMPORTING]),
             remedy=self._vouching,
         )
 
     def _vouching(self, foreign: list[str]) -> str:
-        named = {option: import_references(self.model.get(option) or "") for option in ("mixer", "backbone")}
+        named = {option: import_references(self.model.get(option) or "") for option in IMPORTING}
         options = [option for option, names in named.items() if {*names} & {*foreign}]
         return f"add {' '.join(f'--model.{option} {quoted(self.model[option])}' for option in options)}"
 

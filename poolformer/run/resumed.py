@@ -6,6 +6,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from ..errors import ConfigError
+from ..optimizers import ADAMW, OptimizerSpec, name_of
 from . import provenance
 from .facts import RUN, run_facts, use_new_options
 from .reproducibility import changes
@@ -25,7 +27,24 @@ def facts_of(trainer: pl.Trainer, *, seed: int) -> dict[str, Any]:
 def before(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return facts and options of the run that a checkpoint is of."""
     data = checkpoint.get("datamodule_hyper_parameters", {})
-    return {**checkpoint.get(RUN, {}), **checkpoint["hyper_parameters"], **data}
+    facts = dict(checkpoint.get(RUN, {}))
+    if "optimizer" in facts:  # of before it was an option
+        facts["optimizer_class"] = facts.pop("optimizer")
+    return {**facts, **checkpoint["hyper_parameters"], **data}
+
+
+def check_optimizer(checkpoint: Mapping[str, Any], asked: OptimizerSpec) -> None:
+    """Refuse to resume with another optimiser: its state is of the one that the run was trained with.
+
+    Raises:
+        ConfigError: It is another one.
+    """
+    trained, now = name_of(checkpoint["hyper_parameters"].get("optimizer", ADAMW)), name_of(asked)
+    if trained != now:
+        raise ConfigError(
+            f"the run was trained with optimizer {trained}, whose state {now} cannot take over: resume it without "
+            "--model.optimizer, or begin another run from its weights with --model.pretrained FILE"
+        )
 
 
 def seed_of(checkpoint: Mapping[str, Any], *, asked: int) -> int:
@@ -46,7 +65,8 @@ def set_weight_decay(checkpoint: Mapping[str, Any], weight_decay: float) -> None
 def set_fused(checkpoint: Mapping[str, Any], fused: bool | None) -> None:
     """Write into a checkpoint whether its optimiser runs in one kernel, which is a matter of the device of now."""
     for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
-        group["fused"] = fused
+        if "fused" in group:
+            group["fused"] = fused
 
 
 def say_changes(trainer: pl.Trainer, before: dict[str, Any], options: Mapping[str, Any], *, seed: int) -> None:

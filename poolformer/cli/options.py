@@ -83,11 +83,18 @@ def _expand_paths(options: Namespace) -> None:
         fetches = options.data.class_path == data_section.class_path("FFCVData")
         for name in ("train", "val", "test", "predict"):
             given = data_options.get(name)
-            if given is not None and not (fetches and paths.is_url(given)):
-                given = paths.without_scheme(given) if fetches else given
-                data_options[name] = paths.local(given, f"--data.{name}")
+            if isinstance(given, list):
+                data_options[name] = [_local_data(one, name, fetches=fetches) for one in given]
+            elif given is not None:
+                data_options[name] = _local_data(given, name, fetches=fetches)
     for part in (data_options, options.trainer):
         paths.each_text(part, paths.with_home)
+
+
+def _local_data(given: str, name: str, *, fetches: bool) -> str:
+    if fetches and paths.is_url(given):
+        return given
+    return paths.local(paths.without_scheme(given) if fetches else given, f"--data.{name}")
 
 
 def _run_dir(options: Namespace, asked: Asked) -> Path:

@@ -63,6 +63,7 @@ class Beton:
         class_names: Names from the notes; None where the file has none.
         settings: How it was packed; empty where the file does not say.
         has_checksums: Whether damage to image bytes is always found.
+        rows: Answers where samples lie.
         fingerprint: Tells its contents from those of another file; without checksums, where its images lie.
 
     Raises:
@@ -96,13 +97,13 @@ class Beton:
         if found.negative is not None:
             label = _label(read, layout, found.negative)
             raise self._error(f"sample {found.negative} has the label {label}; labels count from 0")
-        self._rows: Rows
+        self.rows: Rows
         if found.held is not None:
-            self._rows = HeldRows(found.held, self._crcs)
+            self.rows = HeldRows(found.held, self._crcs)
         else:
             from .beton_rows import ReadRows  # numba: half a second
 
-            self._rows = ReadRows(read, self._file.descriptor, layout, found.gaps, self._crcs)
+            self.rows = ReadRows(read, self._file.descriptor, layout, found.gaps, self._crcs)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -117,7 +118,7 @@ class Beton:
         Args:
             samples: Their numbers, int64 (n,), below the length.
         """
-        return self._rows.entries(samples)
+        return self.rows.entries(samples)
 
     def pages(self) -> Pages:
         """Return which page of the file each sample lies in; this reads the whole index.
@@ -131,6 +132,10 @@ class Beton:
     def descriptor(self) -> int:
         """Descriptor of the file, open for reading as long as this object lives."""
         return self._file.descriptor
+
+    def descriptors(self, samples: np.ndarray) -> np.ndarray:
+        """Return the descriptor of each sample's file, int32."""
+        return np.full(len(samples), self.descriptor, np.int32)
 
     @property
     def bytes(self) -> int:

@@ -6,7 +6,7 @@ is mapped: of a file that is cut off later, or a disk that fails, a memory map e
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +42,16 @@ class Entries(NamedTuple):
     """int64, bytes."""
     crc: np.ndarray | None
     """uint32, of the stored bytes; None where the file has no checksums."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Entries"]) -> "Entries":
+        """Return those of several files, all of which have checksums or none."""
+        *columns, crcs = zip(*parts, strict=True)
+        return cls._make([*map(np.concatenate, columns), None if crcs[0] is None else np.concatenate(crcs)])
+
+    def at(self, places: "np.ndarray | slice") -> "Entries":
+        """Return some of them."""
+        return Entries._make(None if column is None else column[places] for column in self)
 
 
 class Layout(NamedTuple):
@@ -224,6 +234,16 @@ class HeldRows:
 
     def __init__(self, held: Entries, crcs: np.ndarray | None) -> None:
         self._held, self._crcs = held, crcs
+
+    @classmethod
+    def joined(cls, rows: Sequence["HeldRows"]) -> "HeldRows":
+        """Return the rows of several files, one behind another, where all of them have checksums or none."""
+        crcs = [each._crcs for each in rows if each._crcs is not None]
+        return cls(Entries.joined([each._held for each in rows]), np.concatenate(crcs) if crcs else None)
+
+    def part(self, first: int, end: int) -> "HeldRows":
+        """Return some of the rows, in the same memory."""
+        return HeldRows(self._held.at(slice(first, end)), None if self._crcs is None else self._crcs[first:end])
 
     def entries(self, samples: np.ndarray) -> Entries:
         """Return where samples lie."""

@@ -2,7 +2,8 @@
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..errors import printable
+from ..errors import DataError, printable
+from .beton_set import Given
 from .class_folders import FolderFiles, image_listing
 from .images import UNLABELLED, ImageData
 from .sources import FileSource
@@ -15,12 +16,14 @@ class FolderData(ImageData):
     all their labels are -1.
     """
 
-    def open_images(self, path: str, *, labelled: bool) -> tuple[FileSource, list[str] | None]:
+    def open_images(self, path: Given, *, labelled: bool) -> tuple[FileSource, list[str] | None]:
         """Index a folder of class folders, or of any images where they need no labels.
 
         Raises:
-            DataError: There is no such folder, or nothing in it.
+            DataError: There is no such folder, or nothing in it; or there are several.
         """
+        if not isinstance(path, str):
+            raise DataError("FolderData reads one folder; several .beton files are one data set for FFCVData")
         return open_folder(path, labelled=labelled, orient=self.hparams.orient)
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from .. import option_ranges
 from ..errors import ConfigError, DataError
 from ..files.paths import is_url
+from .beton_set import Given, as_text, shown
 from .growth import Growth, check_growth, side_at
 from .held_out import Part, Parts, hold_out
 from .loader import Loader, UnaugmentedBatch
@@ -72,10 +73,10 @@ class ImageData(SeededDataModule, ABC):
 
     def __init__(
         self,
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
-        predict: str | None = None,
+        train: list[str] | str | None = None,
+        val: list[str] | str | None = None,
+        test: list[str] | str | None = None,
+        predict: list[str] | str | None = None,
         batch_size: int = 128,
         image_size: int = 224,
         crop_pct: float = 0.9,
@@ -95,6 +96,8 @@ class ImageData(SeededDataModule, ABC):
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()
+        for split in _ALL:
+            self.hparams[split] = as_text(self.hparams[split])
         self.batch_size = batch_size
         option_ranges.check_images(self.hparams)
         self._evaluate = EvalTransform(image_size=image_size, crop_pct=crop_pct)
@@ -116,8 +119,8 @@ class ImageData(SeededDataModule, ABC):
         return getattr(self._sources.get("predict"), "paths", None)
 
     @abstractmethod
-    def open_images(self, path: str, *, labelled: bool) -> tuple[Source, list[str] | None]:
-        """Open what stands at `path`: (samples, class names or None).
+    def open_images(self, path: Given, *, labelled: bool) -> tuple[Source, list[str] | None]:
+        """Open what stands at `path`, or at a list of paths: (samples, class names or None).
 
         Raises:
             DataError: There is nothing.
@@ -133,8 +136,8 @@ class ImageData(SeededDataModule, ABC):
         """
         if stage == "fit" and self.hparams.val and self.hparams.val_share is not None:
             raise ConfigError(
-                f"--data.val '{self.hparams.val}' and --data.val_share {self.hparams.val_share:g} both say what to "
-                "validate on: give one of them (null takes the other back)"
+                f"--data.val '{shown(self.hparams.val)}' and --data.val_share {self.hparams.val_share:g} both say what "
+                "to validate on: give one of them (null takes the other back)"
             )
         if stage == "fit" and self.hparams.augment_on == "device" and self.trainer is not None:
             check_device(self.trainer.strategy.root_device)
@@ -153,7 +156,9 @@ class ImageData(SeededDataModule, ABC):
             return None
         pages = self._sources[split].pages()
         if pages is None:
-            raise ConfigError(f"--data.order pages: '{self.hparams.train}' is a folder, and only a .beton has pages")
+            raise ConfigError(
+                f"--data.order pages: '{shown(self.hparams.train)}' is a folder, and only a .beton has pages"
+            )
         return pages
 
     def train_dataloader(self) -> Loader:
@@ -165,10 +170,8 @@ class ImageData(SeededDataModule, ABC):
         loader = self._loader("train")
         if len(loader) == 0:
             everywhere = f" on each of {loader.world} devices" if loader.world > 1 else ""
-            raise DataError(
-                f"'{self.hparams.train}' has {len(self._sources['train'].labels)} images, fewer than one batch of "
-                f"{self.batch_size}{everywhere}: lower --data.batch_size"
-            )
+            images = f"'{shown(self.hparams.train)}' has {len(self._sources['train'].labels)} images"
+            raise DataError(f"{images}, fewer than one batch of {self.batch_size}{everywhere}: lower --data.batch_size")
         return loader
 
     def val_dataloader(self) -> Loader:
@@ -208,14 +211,14 @@ class ImageData(SeededDataModule, ABC):
     def _evaluation_transform(self, epoch: int) -> EvalTransform:
         return self._evaluate
 
-    def given(self) -> dict[str, str]:
+    def given(self) -> dict[str, Given]:
         """Return what the options of a trainer's stage name; without a trainer, what all of them do."""
         stage = self.trainer and self.trainer.state.fn
         splits = _SPLITS[stage.value] if stage else _ALL
         held_out = ["train"] if self.hparams.val_share is not None else []
         return {option: path for option, path in map(self._given, [*splits, *held_out]) if path}
 
-    def _given(self, split: str) -> tuple[str, str | None]:
+    def _given(self, split: str) -> tuple[str, Given | None]:
         option = "val" if split in ("test", "predict") and not self.hparams[split] else split
         return option, self.hparams[option]
 
@@ -232,7 +235,7 @@ class ImageData(SeededDataModule, ABC):
             raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH{held_out}")
         source, class_names = self._opened(option, labelled=split != "predict")
         if split != "predict":  # whose labels, if there are any, are not asked for
-            self._compare_classes(given, source, class_names)
+            self._compare_classes(shown(given), source, class_names)
         self._sources[split] = source
 
     def _hold_out(self, share: float) -> Parts:
@@ -240,8 +243,8 @@ class ImageData(SeededDataModule, ABC):
         if not path:
             raise DataError("--data.val_share holds out a part of the training images: pass --data.train PATH")
         source, class_names = self._opened("train", labelled=True)
-        self._compare_classes(path, source, class_names)
-        parts = hold_out(source, share, path=path, class_names=class_names)
+        self._compare_classes(shown(path), source, class_names)
+        parts = hold_out(source, share, path=shown(path), class_names=class_names)
         rank_zero_info(parts.remark)
         return parts
 
@@ -251,8 +254,9 @@ class ImageData(SeededDataModule, ABC):
             return self.open_images(given, labelled=labelled)
         except DataError as error:
             # A checkpoint remembers paths as they were written, wherever the run was started.
-            is_relative = not Path(given).expanduser().is_absolute() and not is_url(given)
-            relative = is_relative and not Path(given).exists()
+            first = given if isinstance(given, str) else given[0]
+            is_relative = not Path(first).expanduser().is_absolute() and not is_url(first)
+            relative = is_relative and not Path(first).exists()
             where = f" (a relative path starts in '{Path.cwd()}')" if relative else ""
             raise DataError(f"--data.{option}: {error}{where}") from error
 

@@ -31,9 +31,9 @@ def _own_cgroups() -> list[str]:
     return limits
 
 
-def will_read(descriptor: int, places: np.ndarray, sizes: np.ndarray) -> None:
-    """Have the system read parts of a file in the background; where it takes no advice, nothing happens."""
+def will_read(descriptors: np.ndarray, places: np.ndarray, sizes: np.ndarray) -> None:
+    """Have the system read parts of files in the background; where it takes no advice, nothing happens."""
     if hasattr(os, "posix_fadvise"):  # not on macOS and Windows
         with contextlib.suppress(OSError):
-            for place, size in zip(places.tolist(), sizes.tolist(), strict=True):
+            for descriptor, place, size in zip(descriptors.tolist(), places.tolist(), sizes.tolist(), strict=True):
                 os.posix_fadvise(descriptor, place, size, os.POSIX_FADV_WILLNEED)

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import DataError, printable
 from .beton import RAW, Beton
+from .beton_set import BetonSet
 from .class_folders import read_file
 from .pages import Pages
 from .pixels.image_kernels import write_words
@@ -25,9 +26,9 @@ _KEPT = 0.5
 
 
 class BetonSource:
-    """The samples of a .beton file."""
+    """The samples of a .beton file, or of several."""
 
-    def __init__(self, beton: Beton) -> None:
+    def __init__(self, beton: Beton | BetonSet) -> None:
         self._beton = beton
         self.labels = beton.labels
         self.fingerprint = beton.fingerprint
@@ -46,7 +47,7 @@ class BetonSource:
         """Be told which samples are loaded next."""
         if self._reads_ahead:
             entries = self._beton.entries(samples)
-            will_read(self._beton.descriptor, entries.place, entries.size)
+            will_read(self._beton.descriptors(samples), entries.place, entries.size)
 
     def load(self, sample: int, transform: Transform, epoch: int, out: np.ndarray) -> np.ndarray | None:
         """Write a transformed sample into out, uint8 (3, S, S), and return what its transform leaves to the device.
@@ -69,9 +70,8 @@ class BetonSource:
     def fill(self, samples: np.ndarray, transform: Transform, epoch: int, slots: np.ndarray) -> Filled:
         """Write transformed samples into slots, uint8 (n, 3, S, S), where kernels alone can do it."""
         entries = self._beton.entries(samples)
-        descriptors = np.full(len(samples), self._beton.descriptor, np.int32)
         images = Images(
-            pieces_of_files(descriptors, entries.place, entries.size, entries.crc),
+            pieces_of_files(self._beton.descriptors(samples), entries.place, entries.size, entries.crc),
             is_raw=entries.mode == RAW,
             heights=entries.height,
             widths=entries.width,

@@ -128,8 +128,8 @@ def _base(file: Path, before: str | None) -> Path | None:
     return None
 
 
-def _paths(content: Mapping[str, Any], base: Path) -> list[tuple[dict[str, Any], str, str]]:
-    """Find the relative paths of data and weights, as (section, option, path).
+def _paths(content: Mapping[str, Any], base: Path) -> list[tuple[Any, str | int, str]]:
+    """Find the relative paths of data and weights, as (section or list, option or number in it, path).
 
     Which options of somebody's own data module are paths is told by their names, and by what is there.
     """
@@ -142,6 +142,8 @@ def _paths(content: Mapping[str, Any], base: Path) -> list[tuple[dict[str, Any],
             meant = known or name in _DATA_PATHS or any(word in name for word in _LIKE_A_PATH)
             if isinstance(value, str) and value and meant and (known or os.path.exists(base / value)):
                 found.append((options, name, value))
+            if isinstance(value, list) and known:
+                found += [(value, n, one) for n, one in enumerate(value) if isinstance(one, str) and one]
     weights = model.get("pretrained") if isinstance(model, Mapping) else None
     if isinstance(weights, str) and os.path.exists(base / weights):
         found.append((model, "pretrained", weights))

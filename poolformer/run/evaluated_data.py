@@ -107,10 +107,13 @@ def _place(module: Any, split: str) -> str | None:
     """Return where a data module's images lie, as far as its options tell."""
     options = getattr(module, "hparams", {})
     given = [options.get(split) or options.get("val") if split in ("test", "predict") else options.get(split)]
+    if given[0] is None and options.get("val_share") is not None:
+        given[0] = options.get("train")
+    if isinstance(given[0], list):
+        return ", ".join(map(str, given[0]))
     given += [value for name, value in options.items() if name not in ("train", "val", "test", "predict")]
     paths = [value for value in given if isinstance(value, str | Path) and str(value)]
-    place = next((str(path) for path in paths if path is given[0] or os.path.exists(path)), None)
-    return options.get("train") if place is None and options.get("val_share") is not None else place
+    return next((str(path) for path in paths if path is given[0] or os.path.exists(path)), None)
 
 
 def _num_images(loader: Any) -> int | None:

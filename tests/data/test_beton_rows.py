@@ -39,7 +39,7 @@ def test_rows_that_are_read_are_those_that_would_be_held(path, has_notes, monkey
     held = Beton(path)
     request.getfixturevalue("reading")
     beton, asked = Beton(path), np.array([3, 6, 1, 1, 0, 4, 5, 2])
-    assert isinstance(beton._rows, ReadRows)
+    assert isinstance(beton.rows, ReadRows)
     assert beton.fingerprint == held.fingerprint
     assert_same(beton.entries(asked), held.entries(asked))
     assert_same(beton.entries(asked[:0]), held.entries(asked[:0]))
@@ -73,5 +73,5 @@ def test_an_index_that_was_cut_off_since_is_an_error_not_a_signal(path, reading)
 def test_where_gaps_are_many_the_rows_are_held(path, monkeypatch):
     monkeypatch.setattr(beton_index, "MOST_HELD", 0)
     beton = Beton(path)
-    assert not isinstance(beton._rows, ReadRows)
+    assert not isinstance(beton.rows, ReadRows)
     assert beton.entries(np.array([4, 0])).size.tolist() == [5 << 20, 100]

@@ -21,8 +21,8 @@ def test_only_files_that_memory_cannot_keep_are_asked_for(tmp_path, monkeypatch)
     assert asked == []
     monkeypatch.setattr("poolformer.data.sources.memory", lambda: beton.bytes)
     BetonSource(beton).will_load(np.array([3, 1]))
-    [(descriptor, places, sizes)] = asked
-    assert (descriptor, sizes.tolist()) == (beton.descriptor, [48, 48])
+    [(descriptors, places, sizes)] = asked
+    assert (descriptors.tolist(), sizes.tolist()) == ([beton.descriptor] * 2, [48, 48])
     assert places.tolist() == beton.entries(np.array([3, 1])).place.tolist()
-    will_read(descriptor, places, sizes)  # whatever the file system says to it
-    will_read(-1, places, sizes)
+    will_read(descriptors, places, sizes)  # whatever the file system says to it
+    will_read(np.full(2, -1), places, sizes)

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
@@ -168,6 +168,7 @@ def create_backbone(
     position_embedding: int | None = None,
     image_size: int = 224,
     pretrained: str | None = None,
+    pretrained_skip: str | Sequence[str] | None = None,
 ) -> nn.Module:
     """Build a backbone: a module from images (B, 3, H, W) to logits (B, K).
 
@@ -187,6 +188,7 @@ def create_backbone(
         image_size: Side of the images in pixels, for what depends on the number of tokens.
         pretrained: Weights to start from: a file, or ``timm/<model>`` for weights that timm downloads; see
             `poolformer.checkpoint.pretrained`. Warns where they need a look, such as a head for other classes.
+        pretrained_skip: Tensors of them that are left out and start fresh: ``mixers``, or patterns of names.
 
     None is the backbone's own for every option from ``mixer`` to ``position_embedding``; everything else is passed on,
     or refused where the backbone does not have the option or has it fixed to another value.
@@ -212,9 +214,15 @@ def create_backbone(
     }
     build = _timm_model if name.startswith("timm/") else _registered
     backbone = build(name, num_classes, image_size, asked_for(name, given))
+    if pretrained_skip is not None and pretrained is None:
+        raise OptionsError(
+            f"--model.pretrained_skip {pretrained_skip} says what to leave out of --model.pretrained FILE"
+        )
     if pretrained is not None:
         chosen = built_options(name, given)["mixer"] if takes_mixer(name) else None
-        notes = load_pretrained(backbone, pretrained, name=name, mixer=chosen, image_size=image_size)
+        notes = load_pretrained(
+            backbone, pretrained, name=name, mixer=chosen, image_size=image_size, skip=pretrained_skip
+        )
         for note in notes:
             warnings.warn(note, stacklevel=2)
     return backbone

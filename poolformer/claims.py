@@ -37,7 +37,11 @@ def check_claims(outline: Outline, options: Mapping[str, Any]) -> None:
         CheckpointError: It consists of very many modules, or would make large tables beside its weights.
     """
     known = inspect.signature(create_backbone).parameters
-    named = {name: value for name, value in options.items() if name in known and name not in ("name", "pretrained")}
+    named = {
+        name: value
+        for name, value in options.items()
+        if name in known and name not in ("name", "pretrained", "pretrained_skip")
+    }
     modules = _FREE_MODULES + _MODULES_A_WEIGHT * len(outline.shapes)
     with _at_most(modules) as count, torch.device("meta"):
         try:

@@ -69,6 +69,8 @@ class ImageClassifier(pl.LightningModule):
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
             download them. Not read with --ckpt_path, which has weights of its own.
+        pretrained_skip: Tensors of these weights to leave out, so that the rest fits a network with others: mixers for
+            those of all token mixers, or patterns of names, such as stages.3.*; they start fresh.
         fused: Whether blocks run in fused operators, where there is one for what they are made of: equal up to
             rounding, with fewer passes over memory. Less than half is kept for the backward pass, a fifth in bf16 on
             a CPU, where they are in C++, compiled once on a machine in a quarter of a minute. Not timed on a GPU yet.
@@ -126,6 +128,7 @@ class ImageClassifier(pl.LightningModule):
         position_embedding: int | None = None,
         image_size: int = 224,
         pretrained: str | None = None,
+        pretrained_skip: str | list[str] | None = None,
         fused: bool = False,
         recompute: bool = False,
         compile: bool = False,
@@ -149,11 +152,16 @@ class ImageClassifier(pl.LightningModule):
         option_ranges.check("model", locals(), option_ranges.MODEL)
         asked: dict[str, Any] = {name: value for name, value in locals().items() if name in FRAME}
         # A checkpoint has weights of its own and must load where this file is gone.
-        self.save_hyperparameters(ignore="pretrained")
+        self.save_hyperparameters(ignore=["pretrained", "pretrained_skip"])
         self.frame = built_options(backbone, asked)
         self.save_hyperparameters(dict.fromkeys(asked) | self.frame)
         self.backbone = create_backbone(
-            backbone, num_classes=num_classes, **asked, image_size=image_size, pretrained=pretrained
+            backbone,
+            num_classes=num_classes,
+            **asked,
+            image_size=image_size,
+            pretrained=pretrained,
+            pretrained_skip=pretrained_skip,
         )
         # Tokens' channels side by side in memory: the faster layout, on CPUs and GPUs alike.
         self.to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,7 +122,12 @@ def check_builds(settings: dict[str, Any]) -> None:
     from ..network.sides import check_sides
 
     # Where the data is told the size, the model's is not among the settings.
-    options = {"image_size": image_size_of(settings["data"]), **settings["model"], "pretrained": None}
+    options = {
+        "image_size": image_size_of(settings["data"]),
+        **settings["model"],
+        "pretrained": None,
+        "pretrained_skip": None,
+    }
     try:
         with torch.device("meta"):
             model = ImageClassifier(**options)
@@ -156,12 +161,15 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
     Raises:
         ConfigError: It was not, so its result is another experiment's and it cannot be resumed either.
     """
+    from ..run.config import in_its_place
     from ..run.same_run import differences
 
     config = run.directory / "config.yaml"
     if not config.is_file() or not (run.result() or run.last_checkpoint.is_file()):
         return
-    if changed := differences(read_config(config), {**settings, "seed_everything": run.seed}):
+    said = read_config(config)
+    started = _weights(in_its_place(said, config, run_dir=str(run.directory))), _weights(settings)
+    if changed := differences(said, {**settings, "seed_everything": run.seed}) or _other_start(*started):
         (name, (before, now)), *others = changed.items()
         more = f" and {len(others)} more" if others else ""
         raise ConfigError(
@@ -175,6 +183,19 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
             f"'{run.directory}' was trained with {then}, now {today}: take another --out, or delete that directory to "
             "train it again"
         )
+
+
+def _weights(content: Mapping[str, Any]) -> str:
+    """Return the weights that a run starts from, with what it skips of them; resuming a run does not read them."""
+    model = content.get("model") or {}
+    given, skip = model.get("pretrained"), model.get("pretrained_skip")
+    return (
+        f"{os.path.realpath(given) if given and os.path.exists(given) else given}{f' without {skip}' if skip else ''}"
+    )
+
+
+def _other_start(before: str, now: str) -> dict[str, tuple[str, str]]:
+    return {"model.pretrained": (before, now)} if before != now else {}
 
 
 def _of_other_packages(model: dict[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ checkpoints of our own runs.
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..network.metaformer import MetaFormer
 from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
 from .reading import read
 from .record import RECORD, differences
+from .skipping import MIXERS, hint, patterns_of, skip_tensors, summary
 
 # What stands before every name: DDP's, torch.compile's, and a LightningModule's of ours or mmpretrain's.
 _PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.)+")
@@ -50,7 +51,13 @@ _MIXER_HINTS = (
 
 
 def load_pretrained(
-    backbone: nn.Module, source: str | Path, *, name: str, mixer: MixerSpec | None = "pooling", image_size: int = 224
+    backbone: nn.Module,
+    source: str | Path,
+    *,
+    name: str,
+    mixer: MixerSpec | None = "pooling",
+    image_size: int = 224,
+    skip: str | Sequence[str] | None = None,
 ) -> list[str]:
     """Load published weights into a backbone.
 
@@ -60,9 +67,11 @@ def load_pretrained(
         name: The backbone's name, for messages and to compare with a checkpoint's record.
         mixer: The token mixer that it was built with; None where the name says it, as of IdentityFormer.
         image_size: Side of the images in pixels, for timm's models of a fixed size.
+        skip: Tensors that are left out and start fresh: ``mixers`` for those of the token mixers, or patterns of the
+            network's names, such as ``stages.3.*``.
 
     Returns:
-        What the user should know, a line each: a fresh head, another token mixer.
+        What the user should know, a line each: a fresh head, another token mixer, what was skipped.
 
     Raises:
         CheckpointError: The weights are not available, or not without running code.
@@ -82,8 +91,15 @@ def load_pretrained(
         weights, more = _in_our_names(found, source)
         notes += more
 
-    classifier = _classifier(backbone)
-    fresh = _drop_other_head(weights, network, classifier, notes) if classifier else set()
+    classifier, patterns, has_mixers = _classifier(backbone), patterns_of(skip), isinstance(backbone, MetaFormer)
+    given = set(weights)
+    skipped = skip_tensors(weights, network, patterns, source=source, has_mixers=has_mixers)
+    fresh = (
+        _drop_other_head(weights, network, classifier, notes)
+        if classifier and not _is_of(classifier, skipped)
+        else set()
+    )
+    fresh |= skipped
     misfit = compare(weights, network, fresh)
     # Shapes that differ are the network's own affair at first: it may resample a position embedding.
     cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
@@ -96,14 +112,17 @@ def load_pretrained(
         raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(cause)[:200]}") from cause
     if cause or not names_fit:
         explained = explain(misfit, weights, network)
-        raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}", **misfit) from cause
+        raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}{hint(misfit)}", **misfit) from cause
 
+    if patterns:
+        left_out = given - weights.keys()
+        notes.append(summary(loaded=len(weights), fresh=fresh - weights.keys(), left_out=left_out))
     if RECORD in content:
-        notes += differences(content, backbone=name, mixer=mixer)
-        if not fresh:  # what the logits of its head mean
+        notes += [] if MIXERS in patterns else differences(content, backbone=name, mixer=mixer)
+        if not (classifier and _is_of(classifier, fresh)):  # what the logits of its head mean
             backbone.class_names = content[RECORD].get("class_names")
     elif isinstance(backbone, MetaFormer) and mixer is not None:
-        notes += _mixer_notes(backbone, source, found, mixer)
+        notes += [] if MIXERS in patterns else _mixer_notes(backbone, source, found, mixer)
         timms = not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights
         if timms and not backbone.head.mean_first:
             notes.append(
@@ -231,6 +250,10 @@ def _drop_other_head(
         found = f"it is for {theirs[0]} classes, the network for {ours[0]}" if theirs and ours else "it has no head"
         notes.append(f"{found}: the network's head is fresh and has to be trained")
     return fresh
+
+
+def _is_of(layer: str, names: Collection[str]) -> bool:
+    return f"{layer}.weight" in names
 
 
 def _classifier(backbone: nn.Module) -> str | None:

@@ -193,7 +193,7 @@ def hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     named = {
         RENAMED.get(name, name): value
         for name, value in saved.items()
-        if not name.startswith("_") and name != "pretrained"
+        if not name.startswith("_") and name not in ("pretrained", "pretrained_skip")
     }
     return without_unasked(named) if trained_with and "frame" not in trained_with else named
 

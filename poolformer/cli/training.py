@@ -194,7 +194,7 @@ class TrainingCLI(OneVerbCLI):
         if self.resume and self.options.model.pretrained:
             rank_zero_info(f"The weights come from --ckpt_path; '{self.options.model.pretrained}' is not read")
             self.config = said.clone()
-            self.options.model.pretrained = None
+            self.options.model.pretrained = self.options.model.pretrained_skip = None
         try:
             if self.resume:
                 check_claims(self.resume.outline, self.options.model.as_dict())

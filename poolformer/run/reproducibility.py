@@ -17,6 +17,7 @@ WITHOUT_EFFECT = {
     "test",
     "predict",
     "pretrained",
+    "pretrained_skip",
     "compile",
     "cuda_graphs",
     "fused",

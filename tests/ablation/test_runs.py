@@ -191,3 +191,23 @@ def test_a_result_that_cannot_be_read_is_named(work, content):
     (run.directory / "result.json").write_text(content)
     with pytest.raises(ConfigError, match=r"'out/base/seed-0/result.json' cannot be read .* delete it"):
         run.result()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'w.pth'")
+def test_rows_start_from_the_same_weights_and_not_from_others_unsaid(train):
+    import torch
+
+    from poolformer.backbones import create_backbone
+
+    torch.save(create_backbone("poolformer_tiny", num_classes=10, mixer="depthwise").state_dict(), "w.pth")
+    torch.save(create_backbone("poolformer_tiny", num_classes=10).state_dict(), "other.pth")
+    skip = ["--model.pretrained_skip", "mixers"]
+    for row in ("identity.yaml", "attention.yaml"):
+        run = planned(row, *ONE_EPOCH, "--model.pretrained", "w.pth", *skip)
+        assert train(run) is None
+        assert yaml.safe_load((run.directory / "config.yaml").read_text())["model"]["pretrained_skip"] == "mixers"
+    ablation.check_settings(run, settings("fit", list(run.arguments)))
+    other = planned(row, *ONE_EPOCH, "--model.pretrained", "other.pth", *skip)
+    with pytest.raises(ConfigError, match=r"model.pretrained .*w.pth without mixers, now .*other.pth without mixers"):
+        ablation.check_settings(other, settings("fit", list(other.arguments)))

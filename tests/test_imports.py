@@ -96,6 +96,10 @@ TESTED_AS_ONE = {
         "kernels.moments_triton",
         *("kernels.pool_mix", "kernels.pool_mix_plain", "kernels.pool_mix_triton"),
     ],
+    "judging/test_command.py": [
+        *("judging.blocks", "judging.cells", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
+        *("judging.rows", "judging.speed", "judging.surroundings", "judging.svg"),
+    ],
     "run/test_closing.py": ["run.ending"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     without a limit a run has 24 hours at a time. Runs that are preempted or out of time are resumed. With
     gpus_per_node=4 each run has four tasks, one a GPU, and with nodes=2 eight; tasks_per_node=N sets them on CPUs.
     """
-    own, flags = _split(argv)
+    own, flags = split_flags(argv)
     options, unknown = _parser().parse_known_args(own)
     if unknown:
         raise ConfigError(f"there is no {unknown[0]}; flags for every fit stand behind '--'")
@@ -108,7 +108,8 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     return 1 if failures else 0
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+def split_flags(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return a command's own arguments, and those behind '--' that go to every fit."""
     end = argv.index("--") if "--" in argv else len(argv)
     return argv[:end], argv[end + 1 :]
 
@@ -141,10 +142,19 @@ def _parameter(text: str) -> tuple[str, int | str]:
     return name, int(value) if value.isdecimal() and str(int(value)) == value else value  # account=007
 
 
-def _check(options: argparse.Namespace, flags: list[str]) -> None:
+def check_flags(flags: list[str]) -> None:
+    """Check that flags may go to every fit.
+
+    Raises:
+        ConfigError: One of them says what the command itself says to each fit.
+    """
     for flag in flags:
         if (name := flag.partition("=")[0]) in _OURS:
             raise ConfigError(f"{name} is not for every fit; use {_OURS[name]}")
+
+
+def _check(options: argparse.Namespace, flags: list[str]) -> None:
+    check_flags(flags)
     if options.jobs is not None and options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: at least one run at a time")
     if not all(0 <= seed < 2**32 for seed in options.seeds):

@@ -39,6 +39,7 @@ COMMANDS = {
     "verify": ("commands.verify", "Check every image of a .beton file."),
     "bench": ("bench.command", "Measure this package beside others: bench data, model, train."),
     "ablate": ("ablation.command", "Train rows of the paper's ablation and compare them: a table, two figures."),
+    "judge": ("judging.command", "Judge a token mixer beside others, on one page: is it any good?"),
     "export": ("commands.export", "Write a trained network as ONNX, torch.export or safetensors."),
     "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),

@@ -78,12 +78,12 @@ def from_probe(row: str, task: str, side: int, seed: int, result: Any) -> Outcom
     )
 
 
-def from_run(run: "Run", result: "Result") -> Outcome:
+def from_run(run: "Run", result: "Result", *, row: str | None = None) -> Outcome:
     """Return the outcome of a run of ``poolformer fit``, its curve read from its TensorBoard events."""
     scores = _scalars(run.directory, TOP1)
     curve = tuple(Point((place + 1) / len(scores), score) for place, score in enumerate(scores))
     return Outcome(
-        run.row,
+        row or run.row,
         TOP1,
         run.seed,
         result.top1,

@@ -1,0 +1,184 @@
+"""The cells of probes: a row, a task, a side and a seed, each with a file that appears when it is trained."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, PoolformerError, describe, one_line, suggestion
+from ..files.atomic_write import atomic_write
+from .outcomes import Outcome, from_probe, of_cell
+from .protocols import Protocol
+from .rows import Judged
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row to be trained with one seed in one task at one side.
+
+    Attributes:
+        row: Name of the row.
+        mixer: As ``--model.mixer`` takes it.
+        task: Name of the task.
+        side: Tokens along H and W.
+        seed: The seed.
+        settings: All of them, as `ProbeSettings` names them.
+        file: Where the result appears.
+    """
+
+    row: str
+    mixer: Any
+    task: str
+    side: int
+    seed: int
+    settings: Mapping[str, Any]
+    file: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.row}, {of_cell(self.task, self.side)}, seed {self.seed}"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the result depends on, in plain values."""
+        asked = {"version": _VERSION, "mixer": self.mixer, "settings": dict(self.settings)}
+        plain: dict[str, Any] = json.loads(json.dumps(asked, default=str))
+        return plain
+
+    def outcome(self) -> Outcome | None:
+        """Return what came of it; None if it is not finished.
+
+        Raises:
+            ConfigError: The file cannot be read, or is of other settings.
+        """
+        if not self.file.is_file():
+            return None
+        try:
+            saved = json.loads(self.file.read_text(encoding="utf-8"))
+            before, found = saved["asked"], saved["outcome"]
+            curve = tuple(map(tuple, found.pop("curve")))
+            outcome = Outcome(**{**found, "row": self.row, "curve": _points(curve)})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"'{self.file}' cannot be read ({describe(error)}): delete it, and it is written again"
+            ) from error
+        if before != self.asked:
+            raise ConfigError(
+                f"'{self.file}' was trained with {_changed(before, self.asked)}: take another --out, or delete "
+                f"'{self.file.parent}' to train it again"
+            )
+        return outcome
+
+
+def plan(protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folder: Path) -> list[Cell]:
+    """Return the cells of a protocol, seed by seed, so that there is a whole page early.
+
+    Raises:
+        ConfigError: The protocol names a task or a setting that there is not.
+    """
+    settings = asdict(settings_of(protocol))
+    return [
+        Cell(row.name, row.mixer, task, side, seed, settings, folder / row.slug / f"{task}-{side}-seed-{seed}.json")
+        for seed in seeds
+        for row in rows
+        for task, sides in tasks_of(protocol).items()
+        for side in sides
+    ]
+
+
+def settings_of(protocol: Protocol) -> Any:
+    """Return the protocol's `ProbeSettings`.
+
+    Raises:
+        ConfigError: It names a setting that there is not.
+    """
+    probe = probe_module()
+    known = asdict(probe.ProbeSettings())
+    for name, value in protocol.settings.items():
+        if name not in known:
+            near = suggestion(name, list(known))
+            raise ConfigError(f"'{protocol.file}': there is no setting '{name}'.{near} There are: {', '.join(known)}.")
+        is_number = type(value) in (int, float)
+        if type(known[name]) in (int, float) and not (is_number and (type(known[name]) is float or type(value) is int)):
+            raise ConfigError(f"'{protocol.file}': setting '{name}' is {value!r}, not {_kind(known[name])}")
+    return probe.ProbeSettings(**protocol.settings)
+
+
+def tasks_of(protocol: Protocol) -> dict[str, tuple[int, ...]]:
+    """Return the sides of each task that a protocol asks for.
+
+    Raises:
+        ConfigError: It names a task that there is not.
+    """
+    tasks = all_tasks()
+    if protocol.tasks is None:
+        return {name: tuple(task.sides) for name, task in tasks.items()}
+    for name in protocol.tasks:
+        if name not in tasks:
+            near = suggestion(name, list(tasks))
+            raise ConfigError(f"'{protocol.file}': there is no task '{name}'.{near} Tasks: {', '.join(tasks)}.")
+    return dict(protocol.tasks)
+
+
+def probe_module() -> Any:
+    """Return the module that trains cells, imported when it is needed: it imports PyTorch."""
+    return _module("probe")
+
+
+def all_tasks() -> Mapping[str, Any]:
+    """Return the tasks by their names."""
+    tasks: Mapping[str, Any] = _module("tasks").TASKS
+    return tasks
+
+
+def _module(name: str) -> Any:
+    full = f"{__package__}.{name}"
+    try:
+        return import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+        raise ConfigError("this version has no probes: take a protocol of fits") from error
+
+
+def train(cell: Cell) -> str | None:
+    """Train a cell and write its file; return None, or in one line why there is none. For a process of its own."""
+    probe = probe_module()
+    try:
+        result = probe.run_cell(cell.mixer, cell.task, cell.side, cell.seed, probe.ProbeSettings(**cell.settings))
+        outcome = from_probe(cell.row, cell.task, cell.side, cell.seed, result)
+        cell.file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cell.file, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"asked": cell.asked, "outcome": asdict(outcome)}, indent=1) + "\n")
+    except PoolformerError as error:
+        return one_line(error)
+    except Exception as error:  # whatever a mixer does, the other rows are trained
+        return describe(error)
+    return None
+
+
+def _points(curve: Sequence[Any]) -> Any:
+    from .outcomes import Point
+
+    return tuple(Point(*point) for point in curve)
+
+
+def _changed(before: Any, now: Mapping[str, Any]) -> str:
+    """Return the first thing that is not as it was."""
+    for name in now:
+        then, today = (each.get(name) if isinstance(each, dict) else None for each in (before, now))
+        if isinstance(then, dict) and isinstance(today, dict):
+            for key in dict.fromkeys([*today, *then]):
+                if then.get(key) != today.get(key):
+                    return f"other settings ({key} {then.get(key)}, now {today.get(key)})"
+        if then != today:
+            return f"other settings ({name} {then}, now {today})"
+    return "other settings"
+
+
+def _kind(value: Any) -> str:
+    return "an integer" if type(value) is int else "a number"

@@ -1,0 +1,143 @@
+"""`poolformer judge`."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..ablation import launchers
+from ..ablation.command import check_flags, split_flags
+from ..commands.arguments import CommandParser, local_folder, number
+from ..configs import protocol_names
+from ..errors import ConfigError
+from . import rows as rows_of
+from .jobs import Job, finish
+from .protocols import Protocol, find_protocol
+from .rows import Judged
+
+_seed = number(int, f"an integer from 0 to {2**32 - 1}", least=0, most=2**32 - 1)
+_at_once = number(int, "an integer from 1 up", least=1)
+
+Done = tuple[Sequence[Job], dict[str, str], dict[tuple[str, str], float]]
+"""What is finished, why the rest failed by its titles, and how fast the rows are."""
+
+
+def main(argv: list[str]) -> int:
+    """Judge a token mixer: is it better than pooling, the identity, attention, by how much, and what can it mix?
+
+    MIXER is what --model.mixer takes: a name of 'poolformer mixers', a mapping such as '{name: depthwise,
+    kernel_size: 5}', package.module:factory of a file of your own; or an overlay, by its name in configs/ablation or
+    its file. A protocol trains it beside reference rows (identity, pooling, depthwise, attention, a random matrix) with
+    several seeds, and one page says what came of it: OUT/judge.md, OUT/judge.html (opens anywhere, also without
+    network) and OUT/judge.json.
+
+    The protocol 'probes' needs no data and takes minutes: small tasks made by a seed. Protocols of fits train networks
+    by 'poolformer fit', which takes minutes on a GPU and hours without; what stands behind '--' goes to every fit, and
+    has to say where the images are. A protocol is a file of a few lines; --protocol also takes one of your own.
+
+    A mixer that cannot be built, changes the shape or gives NaN is told in seconds, before anything is trained. The
+    same command again trains only what is missing, also after Ctrl-C. Without --out, reference rows are kept in
+    runs/judge/PROTOCOL/rows for the next mixer, which then takes a fraction of the time. Options are compared, not
+    code: delete the row's folder after changing a mixer.
+
+      poolformer judge attention
+      poolformer judge depthwise --options kernel_size=5 --seeds 0 1 2 3 4
+      poolformer judge my_file:MyMixer --jobs 4 --out runs/my_mixer
+      poolformer judge hybrid-pppa --protocol my_protocol.yaml -- --data.train train.beton --data.val val.beton
+
+    The exit code is 1 where a training failed; the page then says which, and why.
+    """
+    own, flags = split_flags(argv)
+    options = _parser().parse_args(own)
+    check_flags(flags)
+    try:
+        return _judge(options, flags, argv)
+    except KeyboardInterrupt:
+        print("\npoolformer judge: interrupted; the same command resumes it", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        "poolformer judge",
+        usage="poolformer judge MIXER [options] [-- FLAGS FOR EVERY FIT]",
+        description=inspect.getdoc(main),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    known = ", ".join(protocol_names())
+    parser.add_argument("mixer", metavar="MIXER", help="a mixer, its mapping, or an overlay")
+    parser.add_argument("--options", nargs="+", default=[], metavar="NAME=VALUE", help="of the mixer: kernel_size=5")
+    parser.add_argument("--protocol", default="probes", metavar="NAME", help=f"{known}, or a file (probes)")
+    parser.add_argument("--seeds", nargs="+", type=_seed, metavar="N", help="seeds of each row (the protocol's)")
+    parser.add_argument("--jobs", type=_at_once, default=2, metavar="N", help="trainings at once, a thread each (2)")
+    parser.add_argument("--out", type=local_folder, help="folder of the page (runs/judge/PROTOCOL/MIXER)")
+    return parser
+
+
+def _judge(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -> int:
+    protocol = find_protocol(options.protocol)
+    if flags and protocol.kind == "probes":
+        raise ConfigError(f"{flags[0]}: the protocol {protocol.name} has no fits that flags behind '--' could go to")
+    judged = rows_of.find_judged(options.mixer, options.options)
+    rows = rows_of.all_rows(judged, rows_of.reference_rows(protocol))
+    seeds = list(dict.fromkeys(options.seeds or protocol.seeds))
+    out, folder = _folders(options.out, protocol, rows[0])
+    launchers.warm_up(["poolformer.cli.training"] if protocol.kind == "fits" else ["poolformer.judging.probe"])
+    ways = {"probes": _probes, "fits": _fits}
+    jobs, failures, speeds = ways[protocol.kind](protocol, rows, seeds, folder, flags, options.jobs)
+
+    from . import page
+    from .surroundings import surroundings
+
+    outcomes = [outcome for job in jobs if (outcome := job.outcome())]
+    around = surroundings(argv, train_s=sum(one.train_s for one in outcomes), jobs=options.jobs)
+    found = page.Page(protocol, rows, seeds, outcomes, speeds, failures, around)
+    print(f"\n{found.sentence()}\n\nwritten", *page.write(found, out))
+    for title, reason in failures.items():
+        print(f"failed: {title}: {reason}")
+    return 1 if failures else 0
+
+
+def _folders(out: Path | None, protocol: Protocol, judged: Judged) -> tuple[Path, Path]:
+    """Return where the page goes, and where what is trained is kept."""
+    if out is None:
+        shared = Path("runs", "judge", protocol.name)
+        return shared / judged.slug, shared / "rows"
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: there is a file of that name")
+    return out, out / "rows"
+
+
+def _probes(
+    protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folder: Path, flags: Sequence[str], at_once: int
+) -> Done:
+    from . import cells, speed
+
+    planned = cells.plan(protocol, [rows_of.for_probes(row) for row in rows], seeds, folder)
+    if any(cell.outcome() is None for cell in planned if cell.row == rows[0].name):
+        cells.probe_module().check_mixer_works(rows[0].mixer, cells.settings_of(protocol))
+    failures = finish(planned, cells.train, at_once=at_once, say=_say)
+    finished = [cell for cell in planned if cell.title not in failures]
+    _say("measuring how fast the rows are, with nothing beside it")
+    return finished, failures, speed.of_cells(finished, folder)
+
+
+def _fits(
+    protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folder: Path, flags: Sequence[str], at_once: int
+) -> Done:
+    from . import fits, speed
+
+    threads = ["--num_threads", "1"] if at_once > 1 else []
+    planned = fits.check(fits.plan(protocol, rows, seeds, folder, [*threads, *flags]), rows[0].name)
+    if any(fit.outcome() is None for fit in planned if fit.row == rows[0].name):
+        speed.check_mixes(planned[0])
+    failures = finish(planned, fits.train, at_once=at_once, say=_say)
+    finished = [fit for fit in planned if fit.title not in failures]
+    _say("measuring how fast the rows are, with nothing beside it")
+    return finished, failures, speed.of_fits(finished, folder)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,53 @@
+"""What a page was made by and on: the command, versions, the machine, the date."""
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..files.shell import quoted
+
+_PACKAGES = ("poolformer", "torch", "lightning", "timm", "numpy")
+
+
+def surroundings(argv: Sequence[str], *, train_s: float, jobs: int) -> dict[str, str]:
+    """Return what a page was made by and on, by names.
+
+    Args:
+        argv: Arguments of `poolformer judge`.
+        train_s: Seconds that all trainings of the page took, one after another.
+        jobs: At once.
+    """
+    from ..commands.progress import duration
+
+    return {
+        "command": " ".join(["poolformer", "judge", *map(quoted, argv)]),
+        "versions": ", ".join([f"Python {platform.python_version()}", *map(_version, _PACKAGES)]),
+        "machine": _machine(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "training in all": f"{duration(train_s)}, added up over all trainings of the page; {jobs} at once in the end",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # of a checkout that is not installed
+        return f"{package} of unknown version"
+
+
+def _machine() -> str:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    described = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.*)", described.read_text(), re.MULTILINE) if described.is_file() else None
+    kind = named[1] if named else platform.processor() or platform.machine()
+    parts = [f"{cores} cores of {kind} ({torch.backends.cpu.get_cpu_capability()})", sys.platform]
+    if torch.cuda.is_available():
+        parts.append(f"GPU {torch.cuda.get_device_name()}")
+    return ", ".join(parts)

@@ -1,0 +1,146 @@
+"""`poolformer judge` from end to end, on probes that train nothing and, slow, on two batches of the digits."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import stub_probes
+
+from poolformer.ablation import launchers
+from poolformer.cli import dispatch as cli
+
+PROTOCOL = """# Probes that train nothing.
+# Record: rho 0.60 (-0.10 to 0.90).
+kind: probes
+rows: [identity, pooling, depthwise]
+seeds: [0, 1, 2]
+"""
+FITS = """# Two batches of the digits.
+kind: fits
+config: digits
+rows: [identity, pooling]
+flags: {trainer.max_epochs: 2, trainer.limit_train_batches: 2, trainer.limit_val_batches: 2, model.warmup_epochs: 0}
+"""
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("short.yaml").write_text(PROTOCOL)
+    stub_probes.put_in_place(monkeypatch)
+
+    def call(*arguments: str, protocol: str = "short.yaml") -> tuple[int, str, str]:
+        return cli.main(["judge", *arguments, "--protocol", protocol]), *capsys.readouterr()
+
+    return call
+
+
+def test_a_mixer_is_judged_on_one_page_written_three_times(call):
+    code, out, err = call("random_matrix", "--out", "page")
+    assert (code, err) == (0, "")
+    assert "36 trainings, finished before: 0" in out
+    assert "better than pooling by 10.00 points" in out
+    numbers = json.loads(Path("page/judge.json").read_text())
+    assert (numbers["schema"], numbers["judged"], len(numbers["outcomes"])) == (1, "random_matrix", 36)
+    texts = Path("page/judge.md").read_text(), Path("page/judge.html").read_text()
+    for text in texts:
+        for part in (
+            *("Differences, paired by seed", "What it can mix", "Score and cost", "Learning curves"),
+            *("What this protocol can tell", "How this was made", "rho 0.60", "How many markers are there?"),
+            *("poolformer judge random_matrix --out page", "cores of", "images/s, alone", "0, 1, 2", "0.5 points"),
+            "random_matrix does in part count (4x4, 8x8), order (8x8).",
+        ):
+            assert part in text
+        assert numbers["verdict"] in text
+    assert texts[1].count("<svg viewBox") > 5
+    assert not re.search(r"(?:src|href)=", texts[1])
+    assert Path("page/profile.svg").is_file()
+    assert Path("page/curves.svg").is_file()
+
+
+def test_at_equal_time_the_slower_row_has_what_it_had_by_then(call):
+    call("random_matrix", "--out", "page", "--seeds", "0", "1")
+    pooling = json.loads(Path("page/judge.json").read_text())["comparisons"][0]
+    assert (pooling["base"], pooling["slower"], pooling["share"]) == ("pooling", "random_matrix", 0.5)
+    assert pooling["at_time"]["mean"] == pytest.approx(30.25 - 50.5)  # its curve is half as high halfway
+
+
+def test_what_is_finished_is_kept_and_other_settings_are_told(call):
+    call("attention", "--seeds", "0")
+    code, out, _ = call("depthwise", "--options", "kernel_size=5", "--seeds", "0")
+    assert (code, "12 trainings, finished before: 9" in out) == (0, True)
+    assert Path("runs/judge/short/depthwise-kernel_size=5/judge.html").is_file()
+    Path("short.yaml").write_text(PROTOCOL + "settings: {steps: 9}\n")
+    code, _, err = call("depthwise", "--seeds", "0")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "was trained with other settings (steps 8, now 9): take another --out, or delete" in err
+
+
+def test_a_training_that_fails_stops_no_other_and_is_on_the_page(call):
+    code, out, _ = call("attention", "--seeds", "0", "--out", "page")
+    assert code == 1
+    assert "failed: attention, order 8x8, seed 0: attention gave NaN" in out
+    assert "attention, order 8x8, seed 0: attention gave NaN" in Path("page/judge.md").read_text()
+
+
+def test_a_first_failure_is_told_before_anything_is_trained(call):
+    assert call("spatial_fc") == (2, "", "poolformer: error: spatial_fc gives NaN\n")
+    assert not Path("runs").exists()
+
+
+def test_a_judgement_that_is_interrupted_is_resumed_by_the_same_command(call, monkeypatch):
+    here = launchers.run_here
+
+    def interrupted(function, jobs, **options):
+        here(function, jobs[:5], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launchers, "run_here", interrupted)
+    code, _, err = call("pooling", "--seeds", "0")
+    assert (code, err.strip()) == (130, "poolformer judge: interrupted; the same command resumes it")
+    monkeypatch.setattr(launchers, "run_here", here)
+    assert "9 trainings, finished before: 5" in call("pooling", "--seeds", "0")[1]
+
+
+MISTAKES = [
+    (["pooling"], "shrt.yaml", "there is no file 'shrt.yaml' and no protocol of that name."),
+    (["poling"], "short.yaml", "there is no row, file or mixer 'poling'. Did you mean 'pooling'"),
+    (
+        ["pooling", "--options", "pool_sise=5"],
+        "short.yaml",
+        "token mixer 'pooling' has no option 'pool_sise'. Did you mean 'pool_size'?",
+    ),
+    (["pooling", "--options", "5"], "short.yaml", "--options 5: expects NAME=VALUE"),
+    (["hybrid-pppa"], "short.yaml", "'hybrid-pppa' has a mixer for each stage"),
+    (["norm-none"], "short.yaml", "'norm-none' chooses no mixer"),
+    (["[pooling, attention]"], "short.yaml", "a list of mixers, one a stage, is judged as an overlay"),
+    (["pooling", "--out", "short.yaml"], "short.yaml", "--out short.yaml: there is a file of that name"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "protocol", "message"), MISTAKES)
+def test_a_mistake_is_one_line_before_anything_starts(call, arguments, protocol, message):
+    code, out, err = call(*arguments, protocol=protocol)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"poolformer: error: {message}")
+
+
+def test_flags_for_fits_are_refused_where_there_are_none(tmp_path, monkeypatch, capsys):
+    (tmp_path / "short.yaml").write_text(PROTOCOL)
+    assert cli.main(["judge", "pooling", "--protocol", str(tmp_path / "short.yaml"), "--", "--model.lr", "1"]) == 2
+    assert "--model.lr: the protocol short has no fits" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_mixer_is_judged_by_fits_as_ablate_trains_them(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("two.yaml").write_text(FITS)
+    assert cli.main(["judge", "attention", "--options", "head_dim=16", "--protocol", "two.yaml"]) == 0
+    page = json.loads(Path("runs/judge/two/attention-head_dim=16/judge.json").read_text())
+    assert [one["base"] for one in page["comparisons"]] == ["pooling", "identity"]
+    assert {len(one["curve"]) for one in page["outcomes"]} == {2}
+    assert "one seed cannot tell" in page["verdict"]
+    assert len(page["images_per_s_alone"]) == 3
+    assert cli.main(["judge", "attention", "--options", "head_dim=16", "--protocol", "two.yaml"]) == 0
+    assert "3 trainings, finished before: 3" in capfd.readouterr().out

@@ -1,0 +1,86 @@
+"""A cell of the profile is repeatable, and a mixer that does not work is told before it is trained."""
+
+import pytest
+import torch
+from torch import nn
+
+from poolformer.errors import PoolformerError
+from poolformer.judging.probe import ProbeSettings, check_mixer_works, run_cell
+
+TINY = ProbeSettings(steps=4, batch_size=8, dim=8, depth=2, test_maps=64, evaluations=2)
+
+
+def test_a_cell_is_the_same_each_time_and_leaves_the_random_state_alone():
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    one, other = (run_cell("random_matrix", "order", 6, 1, TINY) for _ in range(2))
+    assert [point[::2] for point in one.curve] == [point[::2] for point in other.curve]
+    assert [point[0] for point in one.curve] == [16, 32]
+    assert one.score == one.curve[-1][2]
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+def test_an_unknown_task_is_told_with_those_there_are():
+    with pytest.raises(PoolformerError, match=r"there is no task 'ordr'\. Did you mean 'order'"):
+        run_cell("pooling", "ordr", 6, 0, TINY)
+
+
+class Wrong(nn.Module):
+    """Token mixer with a fault of the test's choice."""
+
+    def __init__(self, dim, fault="shape", resolution=(6, 6)):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim, 1, 1))
+        self.fault, self.resolution = fault, resolution
+
+    def forward(self, x):
+        if self.fault == "shape":
+            return x[..., :1]
+        if self.fault == "raises" and self.training:
+            raise RuntimeError("no such kernel")
+        if self.fault == "gradient":
+            return x * self.weight.detach()
+        if self.fault == "nan gradient":
+            return x * (self.weight - 1).sqrt()
+        if self.fault == "side" and self.resolution == (8, 8):
+            raise RuntimeError("too many tokens")
+        return x * self.weight * (float("nan") if self.fault == "nan" else 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("shape", "must keep the shape"),
+        ("raises", "fails on 6 x 6 tokens: .*no such kernel"),
+        ("nan", "values that are not finite"),
+        ("gradient", "no gradient reaches '0.token_mixer.weight'"),
+        ("nan gradient", "not finite"),
+    ],
+)
+def test_a_mixer_that_does_not_work_is_told_before_it_is_trained(fault, told):
+    with pytest.raises(PoolformerError, match=told):
+        check_mixer_works(lambda dim, resolution: Wrong(dim, fault, resolution), TINY)
+
+
+def test_a_mixer_that_fails_at_one_side_is_told_of_that_side_alone():
+    def sided(dim, resolution):
+        return Wrong(dim, "side", resolution)
+
+    failures = check_mixer_works(sided, TINY)
+    assert list(failures) == [8]
+    assert "too many tokens" in failures[8]
+    assert run_cell(sided, "order", 6, 0, TINY).parameters > 0
+    with pytest.raises(PoolformerError, match="too many tokens"):
+        run_cell(sided, "order", 8, 0, TINY)
+
+
+def test_a_factory_that_takes_another_dim_is_told_with_the_dim_it_got():
+    with pytest.raises(PoolformerError, match=r"dim=8.*64 channels alone"):
+        check_mixer_works(for_64_channels, TINY)
+
+
+def for_64_channels(dim):
+    if dim != 64:
+        raise ValueError("made for 64 channels alone")
+    return nn.Identity()

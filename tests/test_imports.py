@@ -98,7 +98,7 @@ TESTED_AS_ONE = {
     ],
     "judging/test_command.py": [
         *("judging.blocks", "judging.cells", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
-        *("judging.rows", "judging.speed", "judging.surroundings", "judging.svg"),
+        *("judging.speed", "judging.surroundings", "judging.svg"),
     ],
     "run/test_closing.py": ["run.ending"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def find_judged(given: str, options: Sequence[str] = ()) -> Judged:
     if overlay := _overlay(given, mixer):
         if chosen:
             raise ConfigError(f"--options are of a mixer, and '{given}' is an overlay: write them into its file")
-        return _of_overlay(given, overlay)
+        return _of_overlay(overlay)
     if isinstance(mixer, list):
         raise ConfigError("a list of mixers, one a stage, is judged as an overlay: a file with model: {mixer: [...]}")
     if isinstance(mixer, dict):
@@ -85,7 +85,7 @@ def reference_rows(protocol: Protocol) -> list[Judged]:
     for name, mixer in protocol.rows.items():
         try:
             if protocol.kind == "fits" and isinstance(mixer, str) and (overlay := _overlay(mixer, mixer, first=True)):
-                rows.append(Judged(name, overlay=overlay))
+                rows.append(replace(_of_overlay(overlay), name=name))
             else:
                 resolve(mixer)
                 rows.append(Judged(name, mixer))
@@ -96,11 +96,13 @@ def reference_rows(protocol: Protocol) -> list[Judged]:
 
 def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:
     """Return the judged row first, then the others; a reference row that is the same as the judged one is that one."""
-    others = [row for row in references if row.mixer is None or row.mixer != judged.mixer]
+    others = [
+        row for row in references if row.mixer is None or (row.mixer, row.others) != (judged.mixer, judged.others)
+    ]
     if same := next((row for row in references if row not in others), None):
         judged = same
     if any(row.name == judged.name for row in others):
-        judged = Judged(f"{judged.name} (judged)", judged.mixer, judged.overlay, judged.others)
+        judged = replace(judged, name=f"{judged.name} (judged)")
     return [judged, *others]
 
 
@@ -138,11 +140,13 @@ def _is_mixer(name: str) -> bool:
     return name in listing(MIXERS)
 
 
-def _of_overlay(given: str, overlay: Path) -> Judged:
+def _of_overlay(overlay: Path) -> Judged:
     model = read_config(overlay).get("model", {})
     changes = ablation.flat(read_config(overlay))
     others = tuple(sorted({change for change in changes if not change.startswith("model.mixer")}))
-    return Judged(overlay.stem, model.get("mixer"), overlay, others)
+    mixer = model.get("mixer")
+    alone = isinstance(mixer, dict) and list(mixer) == ["name"]
+    return Judged(overlay.stem, mixer["name"] if alone else mixer, overlay, others)
 
 
 def _mapping(given: str) -> Any:

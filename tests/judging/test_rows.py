@@ -1,0 +1,27 @@
+"""The judged row, and which of the reference rows it is."""
+
+from pathlib import Path
+
+from poolformer.judging.protocols import Protocol
+from poolformer.judging.rows import all_rows, find_judged, reference_rows
+
+
+def test_a_mixer_that_is_a_reference_row_is_that_row_also_where_that_is_an_overlay():
+    protocol = Protocol("p", "fits", Path("p.yaml"), rows={"identity": "identity", "matrix": "random_matrix"})
+    identity, matrix = reference_rows(protocol)
+    assert matrix.overlay.stem == "random-matrix"
+    assert all_rows(find_judged("random_matrix"), [identity, matrix]) == [matrix, identity]
+    other = find_judged("depthwise", ["kernel_size=5"])
+    assert [row.name for row in all_rows(other, [identity, matrix])] == [
+        "depthwise kernel_size=5",
+        "identity",
+        "matrix",
+    ]
+
+
+def test_another_mixer_under_a_reference_row_s_name_is_told_apart(tmp_path):
+    (tmp_path / "identity.yaml").write_text("model:\n  mixer: {name: pooling, pool_size: 5}\n")
+    judged = find_judged(str(tmp_path / "identity.yaml"))
+    rows = all_rows(judged, reference_rows(Protocol("p", "probes", Path("p.yaml"), rows={"identity": "identity"})))
+    assert [row.name for row in rows] == ["identity (judged)", "identity"]
+    assert len({row.slug for row in rows}) == 2

@@ -49,11 +49,11 @@ class ProbeSettings:
     """
 
     steps: int = 400
-    batch_size: int = 64
+    batch_size: int = 32
     dim: int = 32
-    depth: int = 4
+    depth: int = 2
     mlp_ratio: float = 2.0
-    lr: float = 5e-3
+    lr: float = 1e-2
     weight_decay: float = 0.05
     layer_scale_init: float = 0.0
     clip: float = 1.0
@@ -188,7 +188,7 @@ def _step(
     if not loss.isfinite():
         raise PoolformerError(f"the loss is {loss.item()} at step {step}: the network with this mixer does not train")
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own
+    loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
     optimizer.step()
 
@@ -263,7 +263,7 @@ def _try_step(mixers: list[Mixer], side: int, settings: ProbeSettings) -> None:
     label = mixers[0].label
     try:
         logits = network(symbols)
-        F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]  # PyTorch's own
+        F.cross_entropy(logits, labels).backward()
     except PoolformerError:
         raise
     except Exception as error:  # whatever a mixer's code raises

@@ -147,14 +147,23 @@ def _connected(symbols: np.ndarray) -> np.ndarray:
         inside |= new
 
 
+# Without position attention answers by the counts of symbols, as identity does: see tests/judging/test_probe.py.
+_OF_COUNTS = ("identity", "attention")
 _EVERY = ("identity", "pooling", "depthwise", "attention", "random_matrix")
 TASKS = {
     task.name: task
     for task in (
         Task("count", "How many markers are there?", 8, (6, 8), 0.9, _EVERY, (), _count),
-        Task("texture", "Do neighbours in a row repeat?", 2, (6, 8), 0.85, (), (), _texture),
+        Task("texture", "Do neighbours in a row repeat?", 2, (6, 8), 0.85, (), _OF_COUNTS, _texture),
         Task(
-            "copy near", "Which letter stands right of the marker?", 7, (6, 8), 0.9, (), (), _copied_from(lambda s: 1)
+            "copy near",
+            "Which letter stands right of the marker?",
+            7,
+            (6, 8),
+            0.9,
+            (),
+            _OF_COUNTS,
+            _copied_from(lambda s: 1),
         ),
         Task(
             "copy far",
@@ -163,11 +172,11 @@ TASKS = {
             (6, 8),
             0.9,
             (),
-            (),
+            _OF_COUNTS,
             _copied_from(lambda s: s // 2),
         ),
         Task("same", "Are the two letters the same?", 2, (6, 8), 0.9, (), (), _same),
-        Task("order", "Is letter 1 left of letter 2?", 2, (6, 8), 0.9, (), (), _order),
-        Task("path", "Does a path join the two markers?", 2, (6, 8), 0.85, (), (), _path),
+        Task("order", "Is letter 1 left of letter 2?", 2, (6, 8), 0.9, ("depthwise",), _OF_COUNTS, _order),
+        Task("path", "Does a path join the two markers?", 2, (6, 8), 0.85, (), _OF_COUNTS, _path),
     )
 }

@@ -1,11 +1,14 @@
 """A cell of the profile is repeatable, and a mixer that does not work is told before it is trained."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from poolformer.errors import PoolformerError
-from poolformer.judging.probe import ProbeSettings, check_mixer_works, run_cell
+from poolformer.judging.probe import ProbeNetwork, ProbeSettings, check_mixer_works, run_cell
+from poolformer.judging.tasks import TASKS
+from poolformer.network.mixer_spec import resolve
 
 TINY = ProbeSettings(steps=4, batch_size=8, dim=8, depth=2, test_maps=64, evaluations=2)
 
@@ -24,6 +27,15 @@ def test_a_cell_is_the_same_each_time_and_leaves_the_random_state_alone():
 def test_an_unknown_task_is_told_with_those_there_are():
     with pytest.raises(PoolformerError, match=r"there is no task 'ordr'\. Did you mean 'order'"):
         run_cell("pooling", "ordr", 6, 0, TINY)
+
+
+@pytest.mark.parametrize(("mixer", "sees_places"), [("identity", False), ("attention", False), ("depthwise", True)])
+def test_rows_that_answer_by_counts_of_symbols_alone_do_not_see_where_they_stand(mixer, sees_places):
+    torch.manual_seed(0)
+    network = ProbeNetwork(resolve(mixer), 6, 7, TINY).eval()
+    symbols = torch.from_numpy(TASKS["copy near"].draw(np.random.default_rng(0), 16, 6)[0]).long()
+    elsewhere = symbols.flatten(1)[:, torch.randperm(36)].unflatten(1, (6, 6))
+    assert torch.allclose(network(symbols), network(elsewhere), atol=1e-5) != sees_places
 
 
 class Wrong(nn.Module):

@@ -50,6 +50,9 @@ def compare(
         base: Name of the base.
         speeds: Images a second in training, by row and measure, measured alone.
     """
+    # A row that fails at one side is compared at the others, and its base at those alone too.
+    measured = [{outcome.measure for outcome in outcomes if outcome.row == name} for name in (row, base)]
+    outcomes = [outcome for outcome in outcomes if outcome.measure in set.intersection(*measured)]
     ours, theirs = by_seed(outcomes, row), by_seed(outcomes, base)
     at_end = paired_difference(_percent(ours), _percent(theirs))
     if at_end is None:

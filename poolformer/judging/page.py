@@ -52,7 +52,8 @@ class Page:
         """What the verdict is about."""
         if self.protocol.kind == "fits":
             return "val/top1"
-        return f"the mean score of {len(self.measures)} probes"
+        own = {one.measure for one in self.outcomes if one.row == self.judged}
+        return f"the mean score of {len(own)} probes"
 
     @property
     def measures(self) -> list[str]:

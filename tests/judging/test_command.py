@@ -82,6 +82,8 @@ def test_a_training_that_fails_stops_no_other_and_is_on_the_page(call):
     assert code == 1
     assert "failed: attention, order 8x8, seed 0: attention gave NaN" in out
     assert "attention, order 8x8, seed 0: attention gave NaN" in Path("page/judge.md").read_text()
+    depthwise = json.loads(Path("page/judge.json").read_text())["comparisons"][-1]
+    assert depthwise["at_end"]["mean"] == pytest.approx(60 - (80.8 + 81.6) / 2)  # over what both have: not order
 
 
 def test_a_first_failure_is_told_before_anything_is_trained(call):

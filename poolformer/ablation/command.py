@@ -243,13 +243,17 @@ def _train(runs: list["Run"], rows: list["Row"], out: Path, options: argparse.Na
 def _lines(rows: list["Row"], runs: list["Run"]) -> list["Line"]:
     from .table import Line
 
-    results = {row.name: [run.result() for run in runs if run.row == row.name] for row in rows}
-    return [Line(row, tuple(result for result in results[row.name] if result)) for row in rows]
+    found = [(run.row, run.seed, run.result()) for run in runs]
+    lines = []
+    for row in rows:
+        done = [(seed, result) for name, seed, result in found if name == row.name and result]
+        lines.append(Line(row, tuple(result for _, result in done), tuple(seed for seed, _ in done)))
+    return lines
 
 
 def _write(lines: list["Line"], out: Path) -> str:
     """Write the table as it is now; return what table.md says."""
-    from .table import markdown, rank_correlation, write_csv
+    from .table import differences, markdown, rank_correlation, write_csv
 
     text = f"{markdown(lines)}\n\nours: val/top1 after the last epoch, mean ± standard deviation over n seeds"
     if found := rank_correlation(lines):
@@ -262,6 +266,8 @@ def _write(lines: list["Line"], out: Path) -> str:
             f"\nnot under equal conditions: runs on {' and '.join(map(str, devices))} devices, whose number scales "
             "the batch and the learning rate"
         )
+    if apart := differences(lines):
+        text += f"\n\n{apart}"
     if warned := _warnings(lines):
         text += f"\n\nwarned of:\n{warned}"
     out.mkdir(parents=True, exist_ok=True)

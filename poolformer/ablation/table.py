@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write, replacing
+from .paired import FEW, Difference, paired_difference
 from .rows import Row
 from .runs import Result
 
@@ -32,10 +33,17 @@ class Line:
     Attributes:
         row: The row.
         results: Of its seeds, as far as they are finished.
+        seeds: Of the results, in their order.
     """
 
     row: Row
     results: tuple[Result, ...]
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """val/top1 after the last epoch in percent, by seed."""
+        return {seed: 100 * result.top1 for seed, result in zip(self.seeds, self.results, strict=False)}
 
     @property
     def top1(self) -> float | None:
@@ -77,6 +85,24 @@ def _cells(line: Line) -> tuple[str, ...]:
         f"{images_per_s:,.0f}",
         duration(train_s),
     )
+
+
+def differences(lines: Sequence[Line]) -> str:
+    """Return each row's difference to the first, paired by seed: a line each, none for rows without a common seed."""
+    if not lines:
+        return ""
+    base, *others = lines
+    said = [(line.row.name, paired_difference(line.by_seed, base.by_seed)) for line in others]
+    shown = [f"- {name}: {_difference(found)}" for name, found in said if found]
+    title = f"difference to {base.row.name} in points, paired by seed, with its 95 % interval:"
+    return "\n".join([title, *shown]) if shown else ""
+
+
+def _difference(found: Difference) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.2f} (n = 1: no interval)"
+    few = f"n = {found.n}" + (f": {found.n} seeds are few" if found.n < FEW else "")
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] ({few})"
 
 
 def duration(seconds: float) -> str:

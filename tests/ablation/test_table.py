@@ -3,6 +3,7 @@
 import csv
 import io
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from poolformer.ablation.table import (
     COLUMNS,
     Line,
     _limits,
+    differences,
     draw,
     duration,
     markdown,
@@ -29,6 +31,9 @@ def line(name: str, *top1: float, paper: float | None = None, of_mixers: bool = 
     return Line(Row(name, None, paper, of_mixers), results)
 
 
+PAIRS = {"base": (0.5205, 0.3906), "depthwise": (0.4230, 0.5615), "one": (0.5,), "lost": ()}
+
+
 def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
 
@@ -41,6 +46,16 @@ def test_the_table_has_a_line_for_each_row():
     # The sample standard deviation of 76, 77 and 78 is 1.
     assert base == ["base", "77.2", "77.00 ± 1.00 (n=3)", "11,915,176", "1.823 G", "1,235", "60 s"]
     assert random[1:4] == ["-", "50.00 (n=1)", "11,915,176 + 21,133,602 frozen"]
+
+
+def test_differences_are_paired_by_seed_and_thin_ones_are_called_thin():
+    base, depthwise, one, lost = (line(name, *top1) for name, top1 in PAIRS.items())
+    base, depthwise, one = replace(base, seeds=(0, 1)), replace(depthwise, seeds=(1, 0)), replace(one, seeds=(0,))
+    title, *said = differences([base, depthwise, one, lost]).splitlines()
+    assert title.startswith("difference to base in points, paired by seed")
+    # 3.24 and 4.10: standard error .43, t(0.975, 1) = 12.706.
+    assert said == ["- depthwise: +3.67 [-1.79, +9.13] (n = 2: 2 seeds are few)", "- one: -2.05 (n = 1: no interval)"]
+    assert differences([base]) == differences([]) == ""
 
 
 def test_a_row_without_results_is_empty_but_there():

@@ -1,9 +1,10 @@
 """Train a small network with one token mixer in one procedural task: a cell of the profile of what a mixer can mix.
 
 The network is the paper's block (`network.block`) over maps of symbols, without downsampling, the same for every
-mixer; its sizes are `ProbeSettings`. Symbols are looked up, the head takes the mean over tokens, as the paper's does:
-what depends on places is learned by the mixer or not at all. The maps depend on the task, the side and the seed alone,
-so that rows are paired by seed. Shapes: B batch, C channels, S symbols a side, K classes.
+mixer; its sizes are `ProbeSettings`. Symbols are looked up; the head takes the mean over tokens, as the paper's does,
+or over those that the task asks of: what has to come from other places is brought there by the mixer or not at all. So
+the norm is one of each token, where the paper's takes its statistics over all of them. The maps depend on the task, the
+side and the seed alone, so that rows are paired by seed. Shapes: B batch, C channels, S symbols a side, K classes.
 """
 
 import math
@@ -48,7 +49,7 @@ class ProbeSettings:
         evaluations: Points of the learning curve.
     """
 
-    steps: int = 400
+    steps: int = 300
     batch_size: int = 32
     dim: int = 32
     depth: int = 2
@@ -89,12 +90,15 @@ class ProbeNetwork(nn.Module):
         side: Symbols S a side.
         classes: Classes K.
         settings: Sizes.
+        asked_of: Symbols whose tokens the head takes the mean of; none for all tokens.
     """
 
-    def __init__(self, mixers: list[Mixer], side: int, classes: int, settings: ProbeSettings):
+    def __init__(
+        self, mixers: list[Mixer], side: int, classes: int, settings: ProbeSettings, asked_of: tuple[int, ...] = ()
+    ):
         super().__init__()
         options = BlockOptions(
-            norm=partial(make_norm, kind="group", eps=1e-5, bias=True),
+            norm=partial(make_norm, kind="layer", eps=1e-5, bias=True),
             act=choose("act", "gelu", ACTIVATIONS),
             mlp_ratio=settings.mlp_ratio,
             mlp_bias=True,
@@ -109,10 +113,16 @@ class ProbeNetwork(nn.Module):
         chosen = [mixers[place * len(mixers) // settings.depth] for place in range(settings.depth)]
         built = (mixer.build(settings.dim, resolution=(side, side)) for mixer in chosen)
         self.blocks = nn.Sequential(*[Block(settings.dim, mixer, options, 0.0) for mixer in built])
+        asked = torch.tensor([float(symbol in asked_of or not asked_of) for symbol in range(SYMBOLS)])
+        self.asked: Tensor
+        self.register_buffer("asked", asked, persistent=False)
 
     def forward(self, symbols: Tensor) -> Tensor:
         # (B, S, S, C) seen as (B, C, S, S) is channels last without a copy.
-        logits: Tensor = self.head(self.blocks(self.embedding(symbols).permute(0, 3, 1, 2)))
+        tokens = self.head.norm(self.blocks(self.embedding(symbols).permute(0, 3, 1, 2)))
+        weights = self.asked[symbols.long()]
+        mean = (tokens * weights[:, None]).sum((2, 3)) / weights.sum((1, 2)).clamp(min=1)[:, None]
+        logits: Tensor = self.head.fc(mean)
         return logits
 
 
@@ -152,7 +162,7 @@ def run_cell(mixer: MixerSpec, task: str, side: int, seed: int, settings: ProbeS
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = ProbeNetwork(resolve(mixer), side, TASKS[task].classes, settings)
+            network = ProbeNetwork(resolve(mixer), side, TASKS[task].classes, settings, TASKS[task].asked_of)
             return _train(network, task, side, seed, settings)
     finally:
         torch.set_num_threads(threads)

@@ -34,6 +34,7 @@ class Task:
         solved_by: Reference rows that reach it.
         unsolved_by: Reference rows that stay near chance: half-way to `solved` at most.
         draw: (generator, maps N, side S) -> symbols uint8 (N, S, S), labels int64 (N,).
+        asked_of: Symbols at whose places the answer is read; none for the mean over all places.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task:
     solved_by: tuple[str, ...]
     unsolved_by: tuple[str, ...]
     draw: Draw
+    asked_of: tuple[int, ...] = ()
 
     @property
     def chance(self) -> float:
@@ -61,9 +63,9 @@ def _letters(generator: np.random.Generator, maps: int, side: int) -> np.ndarray
 
 
 def _count(generator: np.random.Generator, maps: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    labels = generator.integers(0, 8, maps)
+    labels = generator.integers(0, 4, maps)
     symbols = generator.integers(1, LETTERS + 1, (maps, side * side)).astype(np.uint8)
-    symbols[np.arange(side * side) < labels[:, None]] = MARKER
+    symbols[np.arange(side * side) < 3 * labels[:, None]] = MARKER
     return generator.permuted(symbols, axis=1).reshape(maps, side, side), labels
 
 
@@ -153,7 +155,7 @@ _EVERY = ("identity", "pooling", "depthwise", "attention", "random_matrix")
 TASKS = {
     task.name: task
     for task in (
-        Task("count", "How many markers are there?", 8, (6, 8), 0.9, _EVERY, (), _count),
+        Task("count", "How many markers are there: 0, 3, 6 or 9?", 4, (6, 8), 0.9, _EVERY, (), _count),
         Task("texture", "Do neighbours in a row repeat?", 2, (6, 8), 0.85, (), _OF_COUNTS, _texture),
         Task(
             "copy near",
@@ -164,6 +166,7 @@ TASKS = {
             (),
             _OF_COUNTS,
             _copied_from(lambda s: 1),
+            (MARKER,),
         ),
         Task(
             "copy far",
@@ -174,9 +177,10 @@ TASKS = {
             (),
             _OF_COUNTS,
             _copied_from(lambda s: s // 2),
+            (MARKER,),
         ),
-        Task("same", "Are the two letters the same?", 2, (6, 8), 0.9, (), (), _same),
-        Task("order", "Is letter 1 left of letter 2?", 2, (6, 8), 0.9, ("depthwise",), _OF_COUNTS, _order),
-        Task("path", "Does a path join the two markers?", 2, (6, 8), 0.85, (), _OF_COUNTS, _path),
+        Task("same", "Are the two letters the same?", 2, (6, 8), 0.9, (), (), _same, tuple(range(1, LETTERS + 1))),
+        Task("order", "Is letter 1 left of letter 2?", 2, (6, 8), 0.9, ("depthwise",), _OF_COUNTS, _order, (1, 2)),
+        Task("path", "Does a path join the two markers?", 2, (6, 8), 0.85, (), _OF_COUNTS, _path, (MARKER,)),
     )
 }

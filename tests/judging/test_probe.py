@@ -32,7 +32,7 @@ def test_an_unknown_task_is_told_with_those_there_are():
 @pytest.mark.parametrize(("mixer", "sees_places"), [("identity", False), ("attention", False), ("depthwise", True)])
 def test_rows_that_answer_by_counts_of_symbols_alone_do_not_see_where_they_stand(mixer, sees_places):
     torch.manual_seed(0)
-    network = ProbeNetwork(resolve(mixer), 6, 7, TINY).eval()
+    network = ProbeNetwork(resolve(mixer), 6, 7, TINY, TASKS["copy near"].asked_of).eval()
     symbols = torch.from_numpy(TASKS["copy near"].draw(np.random.default_rng(0), 16, 6)[0]).long()
     elsewhere = symbols.flatten(1)[:, torch.randperm(36)].unflatten(1, (6, 6))
     assert torch.allclose(network(symbols), network(elsewhere), atol=1e-5) != sees_places

@@ -45,7 +45,7 @@ def test_counts_of_symbols_do_not_tell_the_label_to_a_linear_head(name, side):
 
 def test_the_marker_counts():
     symbols, labels = drawn("count", 6)
-    assert np.array_equal((symbols == MARKER).sum((1, 2)), labels)
+    assert np.array_equal((symbols == MARKER).sum((1, 2)), 3 * labels)
 
 
 @pytest.mark.parametrize(("name", "side", "distance"), [("copy near", 6, 1), ("copy near", 8, 1), ("copy far", 8, 4)])

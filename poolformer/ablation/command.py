@@ -257,9 +257,10 @@ def _write(lines: list["Line"], out: Path) -> str:
 
     text = f"{markdown(lines)}\n\nours: val/top1 after the last epoch, mean ± standard deviation over n seeds"
     if found := rank_correlation(lines):
+        interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
         text += (
-            f"\nSpearman's rank correlation with the paper over {found.rows} rows of mixers: {found.rho:.2f} "
-            f"(p = {found.p:.2g})"
+            f"\nSpearman's rank correlation with the paper over {found.rows} rows of mixers: {found.rho:.2f}{interval} "
+            f"(p = {found.p:.2g}); {found.pairs_right} of {found.pairs} pairs that differ there are ordered as there"
         )
     if len(devices := sorted({result.devices for line in lines for result in line.results})) > 1:
         text += (

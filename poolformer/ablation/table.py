@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write, replacing
-from .paired import FEW, Difference, paired_difference
+from .paired import FEW, Difference, RankCorrelation, like_the_paper, paired_difference
 from .rows import Row
 from .runs import Result
 
@@ -23,7 +22,6 @@ COLUMNS = (
 FIGURES = {"top1-macs": ("macs", "MACs of an image, millions"), "top1-params": ("parameters", "parameters, millions")}
 _LABEL_INCHES = 0.25
 _MARKERS = "osDPX"  # one for every ten rows, as there are ten colours
-_PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -122,44 +120,11 @@ def write_csv(lines: Sequence[Line], path: Path) -> None:
             rows.writerow([line.row.name, line.row.paper_top1, *top1, len(line.results), *sizes, *speeds])
 
 
-class RankCorrelation(NamedTuple):
-    """Spearman's rank correlation with the paper.
-
-    Attributes:
-        rho: The correlation.
-        p: How often an order drawn at random correlates as much or more, in either direction.
-        rows: How many rows it is of.
-    """
-
-    rho: float
-    p: float
-    rows: int
-
-
 def rank_correlation(lines: Sequence[Line]) -> RankCorrelation | None:
-    """Return the rank correlation of our top-1 with the paper's over the rows of mixers.
-
-    None for less than three rows, or where either side has one value only.
-    """
-    pairs = [(line.row.paper_top1, line.top1) for line in lines if line.row.of_mixers]
-    pairs = [(paper, ours) for paper, ours in pairs if None not in (paper, ours)]
-    if len(pairs) < 3:
-        return None
-    paper, ours = zip(*pairs, strict=True)
-    if len(set(paper)) == 1 or len(set(ours)) == 1:
-        return None
-    from scipy.stats import permutation_test, spearmanr  # 1 s
-
-    # Of few rows it tries every order.
-    orders = permutation_test(
-        (paper,),
-        lambda order: abs(spearmanr(order, ours).statistic),
-        permutation_type="pairings",
-        n_resamples=_PERMUTATIONS,
-        alternative="greater",
-        random_state=0,
-    )
-    return RankCorrelation(float(spearmanr(paper, ours).statistic), float(orders.pvalue), len(pairs))
+    """Return how our order of the rows of mixers agrees with the paper's, if there are enough of them."""
+    rows = [line for line in lines if line.row.of_mixers and line.results]
+    paper = {line.row.name: line.row.paper_top1 for line in rows if line.row.paper_top1 is not None}
+    return like_the_paper(paper, {line.row.name: dict(enumerate(one.top1 for one in line.results)) for line in rows})
 
 
 def draw(lines: Sequence[Line], folder: Path) -> list[Path]:

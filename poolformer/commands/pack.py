@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, printable
+from ..errors import ConfigError, DataError, printable
 from ..files.paths import is_url, without_scheme
 from .arguments import CommandParser, local_path, threads
 from .progress import Progress, say
@@ -15,6 +15,7 @@ from .progress import Progress, say
 if TYPE_CHECKING:
     from ..data.pack import ImageFiles
     from ..data.pack_stream import ImageStream
+    from ..data.shard import Shard
 
 
 def main(argv: list[str]) -> int:
@@ -32,6 +33,9 @@ def main(argv: list[str]) -> int:
     Every image is decoded once and checked. DST appears when it is complete, with DST.json beside it: classes, counts,
     settings, size and checksum. What is left out of SRC, such as .gif files, is counted in a line at the end.
 
+    `--shard i/n` packs the i-th of n parts: n machines make n files, which training reads as one data set
+    (`--data.train 'train-*.beton'`). Give all of them the same SRC and options.
+
       poolformer pack imagenet/val val.beton
       poolformer pack ILSVRC2012_img_val.tar val.beton --labels ILSVRC2012_devkit_t12.tar.gz
       poolformer pack hf:ILSVRC/imagenet-1k:train train.beton --max_side 400 --quality 90
@@ -40,6 +44,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from ..data.pack import Storage, pack
     from ..data.pack_source import open_source
+    from ..data.shard import shard_of
     from ..data.target import checked_target
     from ..data.threads import available_cores
     from ..data.tiling import Tiling
@@ -51,6 +56,8 @@ def main(argv: list[str]) -> int:
         _check_source(read, target)
     files = open_source(options.src, split=options.split, labels=options.labels, on_error=options.on_error, say=say)
     _check_apart(files, target)
+    if options.shard is not None:
+        files = shard_of(files, options.shard)
     start, tiling = time.monotonic(), Tiling()
     with Progress("packed", len(files.names) or getattr(files, "estimate", 0)) as progress:
 
@@ -92,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("dst", type=local_path, help="the .beton file to write")
     parser.add_argument("--split", help="of a tar or folder that holds several: train, val, test")
+    parser.add_argument("--shard", type=_shard, metavar="i/n", help="pack images i, i+n, ... only, i from 1 to n")
     parser.add_argument("--labels", type=local_path, help="CSV or TSV of paths and classes, or ImageNet's devkit")
     parser.add_argument("--max_side", type=int, help="resize longer images to this long side, in pixels")
     parser.add_argument("--quality", type=int, help="JPEG quality of what is encoded (90 with --max_side)")
@@ -107,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _source(text: str) -> str:
     return text if is_url(text) or text.startswith("hf:") else local_path(without_scheme(text))
+
+
+def _shard(text: str) -> "Shard":
+    from ..data.shard import read_shard
+
+    try:
+        return read_shard(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _check_source(text: str, target: Path) -> None:

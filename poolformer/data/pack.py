@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from ..errors import ConfigError, DataError, printable
 from ..files.atomic_write import unfinished_name
 from .beton import JPEG, RAW, BetonStream, Stored
 from .checking import sha256
+from .pack_stream import ImageFiles as ImageFiles
 from .pack_stream import ImageStream, write_stream
 from .pixels.jpeg import decode, decode_upright, encode, read_header, to_pixels
+from .shard import ShardFiles, ShardStream
 from .target import locked, publish_pair, refuse_existing, sidecar
 from .threads import in_order
 from .tiling import Tiling
@@ -24,17 +26,6 @@ from .tiling import Tiling
 LARGEST_SIDE = 65535
 """The format holds sizes in 16 bits."""
 DEFAULT_QUALITY = 90
-
-
-class ImageFiles(Protocol):
-    """What can be packed."""
-
-    names: list[str]
-    labels: list[int]
-    class_names: list[str]
-    remarks: str
-
-    def read(self, n: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -242,6 +233,8 @@ def _describe(
         "remarks": files.remarks,
         "classes": {name: counts[label] for label, name in enumerate(files.class_names)},
     }
+    if isinstance(files, ShardFiles | ShardStream):
+        content["shard"] = str(files.shard)
     if storage.tiles:
         content["tiles"] = tiling.counts
     with open(description, "w", encoding="utf-8") as file:

@@ -23,6 +23,17 @@ class Settled(NamedTuple):
     """How many images a folder of the same would have, those that were skipped among them."""
 
 
+class ImageFiles(Protocol):
+    """Images that can be read in any order."""
+
+    names: list[str]
+    labels: list[int]
+    class_names: list[str]
+    remarks: str
+
+    def read(self, n: int) -> bytes: ...
+
+
 @runtime_checkable
 class ImageStream(Protocol):
     """Images that come once.

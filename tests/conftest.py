@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from command_line import Done
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
+# Files of a minute and more, the longest first: one that is handed out last would keep one process busy alone.
+LONG_FILES = (
+    "kernels/test_operators.py",
+    "run/test_sharding.py",
+    "network/test_fused.py",
+    "test_readme.py",
+    "test_plugins.py",
+    "data/pixels/test_device_augment.py",
+    "run/test_loops.py",
+    "run/test_places.py",
+    "cli/test_training.py",
+    "run/test_stopping.py",
+    "ablation/test_command.py",
+    "commands/test_export.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        # Hand files out in the order of collection, not those with most tests first: the longest has one test.
+        config.option.loadscopereorder = False
         return  # the process that hands the tests out runs none: it need not wait for these imports
     import torch
 
@@ -49,6 +66,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
             if not config.getoption("--exhaustive"):
                 item.add_marker(pytest.mark.skip(reason="takes long: pytest --exhaustive"))
+    if hasattr(config, "workerinput"):
+        places = {str(Path(__file__).parent / file): place for place, file in enumerate(LONG_FILES)}
+        items.sort(key=lambda item: places.get(str(item.path), len(places)))
 
 
 @pytest.fixture(autouse=True)

@@ -254,13 +254,14 @@ def test_the_package_and_its_listing_import_neither_torch_nor_lightning(code):
 
 
 @pytest.mark.slow
-def test_building_a_backbone_does_not_import_lightning():
+def test_a_backbone_is_built_without_lightning_and_a_classifier_without_the_command_line():
     code = (
         "import sys; import poolformer; poolformer.create_backbone('poolformer_tiny', num_classes=2); "
-        "print(sorted({'lightning', 'pytorch_lightning', 'timm', 'torchvision'} & sys.modules.keys()))"
+        "print(sorted({'lightning', 'pytorch_lightning', 'timm', 'torchvision'} & sys.modules.keys())); "
+        "poolformer.ImageClassifier; print('jsonargparse' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert found == "[]\n"
+    assert found == "[]\nFalse\n"
 
 
 def test_packing_does_not_import_numba_before_an_image_needs_it():

@@ -73,6 +73,7 @@ def test_ffcv_takes_part_where_it_is_installed(folder, tmp_path, capsys):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_raw_files_and_other_images_can_be_given(folder, tmp_path, capsys):
     pack([str(folder), str(tmp_path / "raw.beton"), "--raw"])
     assert main([str(tmp_path / "raw.beton"), "--others", str(folder), *SMALL]) == 0

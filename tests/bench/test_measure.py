@@ -45,10 +45,10 @@ def test_the_interval_is_that_of_the_sign_test(rounds, rank):
 def test_95_of_100_intervals_hold_the_true_ratio(rounds):
     draw = random.Random(0)
     held = 0
-    for _ in range(4000):
+    for _ in range(1000):
         ratio = measure.speed_up([1.0] * rounds, [draw.lognormvariate(0.0, 0.1) for _ in range(rounds)])
         held += ratio.low <= 1.0 <= ratio.high
-    assert held / 4000 > 0.94  # a standard error is 0.003
+    assert held / 1000 > 0.94  # a standard error is 0.006
 
 
 @pytest.mark.parametrize("rounds", range(1, 6))

@@ -4,8 +4,6 @@ import ast
 import contextlib
 import inspect
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -110,12 +108,6 @@ def test_private_names_of_lightning_are_used_in_two_files():
         if {node.attr for node in nodes} & private - own:
             found.add(file.relative_to(ROOT).as_posix())
     assert found == {"run/lightning_internals.py", "cli/lightning_internals.py"}
-
-
-@pytest.mark.slow
-def test_the_classifier_does_not_import_the_command_line():
-    code = "import sys; import poolformer; poolformer.ImageClassifier; print('jsonargparse' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_what_is_used_of_jsonargparse_is_there():

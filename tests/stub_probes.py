@@ -44,9 +44,10 @@ def run_cell(mixer: Any, task: str, side: int, seed: int, settings: ProbeSetting
     return Result(score, curve, 2.0, 1000, 5000 * side, 100.0 if name == "pooling" else 50.0)
 
 
-def check_mixer_works(mixer: Any, settings: ProbeSettings) -> None:
+def check_mixer_works(mixer: Any, settings: ProbeSettings) -> dict[int, str]:
     if mixer == "spatial_fc":
         raise PoolformerError("spatial_fc gives NaN")
+    return {4: "wide fails on 4 x 4 tokens"} if mixer == {"name": "depthwise", "kernel_size": 9} else {}
 
 
 def put_in_place(monkeypatch: Any) -> None:

@@ -74,6 +74,9 @@ def run(line: str, site: Path) -> None:
     if program in ("poolformer", ".venv/bin/poolformer"):
         extra = (RESUMED if "--ckpt_path" in words else SHORT).split() if words[0] in ("fit", "ablate") else []
         extra += ON_A_CPU.split() if words[0] == "bench" else []
+        if words[0] == "judge":
+            Path("short.yaml").write_text("kind: probes\ntasks: {order: [6]}\nsettings: {steps: 2}\nrows: [pooling]\n")
+            extra += ["--protocol", "short.yaml", "--seeds", "0"]
         extra += ON_IMAGES.split() if {"--data.train", "--data.val"} & {*words} else []
         if words[0] == "ablate":
             # Each run has a process of its own: one seed is enough, and one row where the document trains all.

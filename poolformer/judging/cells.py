@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, PoolformerError, describe, one_line, suggestion
 from ..files.atomic_write import atomic_write
 from .outcomes import Outcome, from_probe, of_cell
 from .protocols import Protocol
 from .rows import Judged
+
+if TYPE_CHECKING:
+    from .probe import ProbeSettings
+    from .tasks import Task
 
 _VERSION = 1
 
@@ -90,14 +93,15 @@ def plan(protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folde
     ]
 
 
-def settings_of(protocol: Protocol) -> Any:
+def settings_of(protocol: Protocol) -> "ProbeSettings":
     """Return the protocol's `ProbeSettings`.
 
     Raises:
         ConfigError: It names a setting that there is not.
     """
-    probe = probe_module()
-    known = asdict(probe.ProbeSettings())
+    from .probe import ProbeSettings  # PyTorch
+
+    known = asdict(ProbeSettings())
     for name, value in protocol.settings.items():
         if name not in known:
             near = suggestion(name, list(known))
@@ -105,7 +109,7 @@ def settings_of(protocol: Protocol) -> Any:
         is_number = type(value) in (int, float)
         if type(known[name]) in (int, float) and not (is_number and (type(known[name]) is float or type(value) is int)):
             raise ConfigError(f"'{protocol.file}': setting '{name}' is {value!r}, not {_kind(known[name])}")
-    return probe.ProbeSettings(**protocol.settings)
+    return ProbeSettings(**protocol.settings)
 
 
 def tasks_of(protocol: Protocol) -> dict[str, tuple[int, ...]]:
@@ -124,32 +128,19 @@ def tasks_of(protocol: Protocol) -> dict[str, tuple[int, ...]]:
     return dict(protocol.tasks)
 
 
-def probe_module() -> Any:
-    """Return the module that trains cells, imported when it is needed: it imports PyTorch."""
-    return _module("probe")
-
-
-def all_tasks() -> Mapping[str, Any]:
+def all_tasks() -> "Mapping[str, Task]":
     """Return the tasks by their names."""
-    tasks: Mapping[str, Any] = _module("tasks").TASKS
-    return tasks
+    from .tasks import TASKS
 
-
-def _module(name: str) -> Any:
-    full = f"{__package__}.{name}"
-    try:
-        return import_module(full)
-    except ModuleNotFoundError as error:
-        if error.name != full:
-            raise
-        raise ConfigError("this version has no probes: take a protocol of fits") from error
+    return TASKS
 
 
 def train(cell: Cell) -> str | None:
     """Train a cell and write its file; return None, or in one line why there is none. For a process of its own."""
-    probe = probe_module()
+    from .probe import ProbeSettings, run_cell
+
     try:
-        result = probe.run_cell(cell.mixer, cell.task, cell.side, cell.seed, probe.ProbeSettings(**cell.settings))
+        result = run_cell(cell.mixer, cell.task, cell.side, cell.seed, ProbeSettings(**cell.settings))
         outcome = from_probe(cell.row, cell.task, cell.side, cell.seed, result)
         cell.file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(cell.file, "w", encoding="utf-8") as file:

@@ -116,9 +116,15 @@ def _probes(
     from . import cells, speed
 
     planned = cells.plan(protocol, [rows_of.for_probes(row) for row in rows], seeds, folder)
+    unfit: dict[str, str] = {}
     if any(cell.outcome() is None for cell in planned if cell.row == rows[0].name):
-        cells.probe_module().check_mixer_works(rows[0].mixer, cells.settings_of(protocol))
-    failures = finish(planned, cells.train, at_once=at_once, say=_say)
+        from .probe import check_mixer_works
+
+        for side, reason in check_mixer_works(rows[0].mixer, cells.settings_of(protocol)).items():
+            unfit[f"{rows[0].name}, {side}x{side}"] = reason
+            _say(f"{reason}; it is judged without this side")
+            planned = [cell for cell in planned if (cell.row, cell.side) != (rows[0].name, side)]
+    failures = {**unfit, **finish(planned, cells.train, at_once=at_once, say=_say)}
     finished = [cell for cell in planned if cell.title not in failures]
     _say("measuring how fast the rows are, with nothing beside it")
     return finished, failures, speed.of_cells(finished, folder)

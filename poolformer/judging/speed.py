@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import PoolformerError, describe
 from ..files.atomic_write import atomic_write
-from .cells import Cell, probe_module
+from .cells import Cell
 from .fits import Fit
 from .outcomes import TOP1, of_cell
 
@@ -27,7 +27,8 @@ def of_cells(cells: Sequence[Cell], folder: Path) -> Speeds:
 
     A side costs the same in all tasks, so that one of them is measured: short trainings in turns, the median.
     """
-    probe = probe_module()
+    from .probe import ProbeSettings, run_cell
+
     first: dict[tuple[str, int], Cell] = {}
     for cell in cells:
         first.setdefault((cell.row, cell.side), cell)
@@ -37,8 +38,8 @@ def of_cells(cells: Sequence[Cell], folder: Path) -> Speeds:
         with one_thread():
             for _ in range(ROUNDS):
                 for place, cell in first.items():
-                    settings = probe.ProbeSettings(**{**cell.settings, "steps": min(_STEPS, cell.settings["steps"])})
-                    result = probe.run_cell(cell.mixer, cell.task, cell.side, cell.seed, settings)
+                    settings = ProbeSettings(**{**cell.settings, "steps": min(_STEPS, cell.settings["steps"])})
+                    result = run_cell(cell.mixer, cell.task, cell.side, cell.seed, settings)
                     times.setdefault(place, []).append(result.images_per_s)
         kept = {f"{row}\n{side}": statistics.median(found) for (row, side), found in times.items()}
         _keep(folder, key, kept)

@@ -149,38 +149,59 @@ def _connected(symbols: np.ndarray) -> np.ndarray:
         inside |= new
 
 
+_ALL = ("identity", "pooling", "depthwise", "attention", "random_matrix")
 # Without position attention answers by the counts of symbols, as identity does: see tests/judging/test_probe.py.
 _OF_COUNTS = ("identity", "attention")
-_EVERY = ("identity", "pooling", "depthwise", "attention", "random_matrix")
+_SIDES = (6, 8)
 TASKS = {
     task.name: task
     for task in (
-        Task("count", "How many markers are there: 0, 3, 6 or 9?", 4, (6, 8), 0.9, _EVERY, (), _count),
-        Task("texture", "Do neighbours in a row repeat?", 2, (6, 8), 0.85, (), _OF_COUNTS, _texture),
+        Task("count", "How many markers are there: 0, 3, 6 or 9?", 4, _SIDES, 0.9, _ALL, (), _count),
+        Task("texture", "Do neighbours in a row repeat?", 2, _SIDES, 0.9, ("depthwise",), _OF_COUNTS, _texture),
         Task(
-            "copy near",
-            "Which letter stands right of the marker?",
-            7,
-            (6, 8),
-            0.9,
-            (),
-            _OF_COUNTS,
-            _copied_from(lambda s: 1),
-            (MARKER,),
+            name="copy near",
+            question="Which letter stands right of the marker?",
+            classes=LETTERS,
+            sides=_SIDES,
+            solved=0.9,
+            solved_by=("depthwise",),
+            unsolved_by=(*_OF_COUNTS, "pooling"),
+            draw=_copied_from(lambda side: 1),
+            asked_of=(MARKER,),
         ),
         Task(
-            "copy far",
-            "Which letter stands half a row right of the marker?",
-            7,
-            (6, 8),
-            0.9,
-            (),
-            _OF_COUNTS,
-            _copied_from(lambda s: s // 2),
-            (MARKER,),
+            name="copy far",
+            question="Which letter stands half a row right of the marker?",
+            classes=LETTERS,
+            sides=_SIDES,
+            solved=0.9,
+            solved_by=(),
+            unsolved_by=(*_OF_COUNTS, "pooling", "depthwise"),
+            draw=_copied_from(lambda side: side // 2),
+            asked_of=(MARKER,),
         ),
-        Task("same", "Are the two letters the same?", 2, (6, 8), 0.9, (), (), _same, tuple(range(1, LETTERS + 1))),
-        Task("order", "Is letter 1 left of letter 2?", 2, (6, 8), 0.9, ("depthwise",), _OF_COUNTS, _order, (1, 2)),
-        Task("path", "Does a path join the two markers?", 2, (6, 8), 0.85, (), _OF_COUNTS, _path, (MARKER,)),
+        Task(
+            name="same",
+            question="Are the two letters the same?",
+            classes=2,
+            sides=_SIDES,
+            solved=0.9,
+            solved_by=("attention",),
+            unsolved_by=("identity", "pooling", "depthwise"),
+            draw=_same,
+            asked_of=tuple(range(1, LETTERS + 1)),
+        ),
+        Task(
+            name="order",
+            question="Is letter 1 left of letter 2?",
+            classes=2,
+            sides=_SIDES,
+            solved=0.9,
+            solved_by=("depthwise",),
+            unsolved_by=(*_OF_COUNTS, "pooling"),
+            draw=_order,
+            asked_of=(1, 2),
+        ),
+        Task("path", "Does a path join the two markers?", 2, _SIDES, 0.9, (), _OF_COUNTS, _path, (MARKER,)),
     )
 }

@@ -65,7 +65,7 @@ class Resume:
         check_imports(
             self.model,
             path=self.path,
-            vouched=import_references([said[option] or "" for option in IMPORTING]),
+            vouched=import_references([said.get(option) or "" for option in IMPORTING]),
             remedy=self._vouching,
         )
 

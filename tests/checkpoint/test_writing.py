@@ -129,6 +129,7 @@ def fit_while_the_disk_fills(small_disk, monkeypatch, capsys):
     def fit(if_saving_fails: str, *, epochs: int = 4) -> tuple[int, Path, str]:
         options = ["--trainer.max_epochs", str(epochs), "--model.warmup_epochs", "0", "--trainer.accelerator", "cpu"]
         options += ["--trainer.default_root_dir", str(small_disk / "run"), "--trainer.enable_progress_bar", "false"]
+        options += ["--trainer.log_every_n_steps", "1"]  # more than what may be left of the log's last page
         code = main(["fit", *options, "--if_saving_fails", if_saving_fails])
         return code, small_disk / "run", capsys.readouterr().err
 

@@ -86,6 +86,13 @@ def test_a_training_that_fails_stops_no_other_and_is_on_the_page(call):
     assert depthwise["at_end"]["mean"] == pytest.approx(60 - (80.8 + 81.6) / 2)  # over what both have: not order
 
 
+def test_a_side_at_which_a_mixer_fails_is_told_first_and_the_others_are_judged(call):
+    code, out, _ = call("depthwise", "--options", "kernel_size=9", "--seeds", "0", "--out", "page")
+    assert code == 1
+    assert out.startswith("wide fails on 4 x 4 tokens; it is judged without this side\n11 trainings")
+    assert "depthwise kernel_size=9, 4x4: wide fails on 4 x 4 tokens" in Path("page/judge.md").read_text()
+
+
 def test_a_first_failure_is_told_before_anything_is_trained(call):
     assert call("spatial_fc") == (2, "", "poolformer: error: spatial_fc gives NaN\n")
     assert not Path("runs").exists()

@@ -102,7 +102,7 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     if not rows:
         raise ConfigError("no row fits")
     if options.launcher == "local":
-        _check_start([run for run in runs if run.result() is None])
+        check_start([run for run in runs if run.result() is None])
     failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
     _report(_lines(rows, runs), failures, out)
     return 1 if failures else 0
@@ -197,8 +197,12 @@ def _unfit(settings: dict[str, Any]) -> str | None:
     return None
 
 
-def _check_start(runs: list["Run"]) -> None:
-    """Have what all runs would fail by said once, before any is trained: no data, a trainer that cannot be built."""
+def check_start(runs: list["Run"]) -> None:
+    """Have what all runs would fail by said once, before any is trained: no data, a trainer that cannot be built.
+
+    Raises:
+        ConfigError: The first of them cannot start.
+    """
     reasons: list[str | None] = []
     launchers.run_here(ablation.cannot_start, runs[:1], at_once=1, report=lambda _, reason: reasons.append(reason))
     if reason := next(filter(None, reasons), None):

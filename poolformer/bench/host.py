@@ -111,7 +111,7 @@ class _Nothing:
 
 def _report(ms: dict[str, float], device: torch.device, options: argparse.Namespace) -> None:
     launched = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    where = {"processor": _processor(), "device": launched, "torch": torch.__version__}
+    where = {"processor": processor(), "device": launched, "torch": torch.__version__}
     if options.json:
         print(json.dumps({**where, "host_ms": ms}, indent=1))
         return
@@ -120,7 +120,8 @@ def _report(ms: dict[str, float], device: torch.device, options: argparse.Namesp
         print(f"{way:9}{found:6.2f} ms a block")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor, as far as the system says it."""
     described = Path("/proc/cpuinfo")
     named: Any = described.is_file() and re.search(r"^model name\s*: (.*)", described.read_text(), re.MULTILINE)
     return named[1].strip() if named else platform.processor() or "CPU"

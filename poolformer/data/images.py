@@ -131,8 +131,7 @@ class ImageData(SeededDataModule, ABC):
 
         Raises:
             DataError: It is not given, missing or damaged, or its classes do not fit together.
-            ConfigError: The device cannot augment, both `val` and `val_share` are given to train, or images that lie in
-                no pages should be ordered by them.
+            ConfigError: The device cannot augment, or both `val` and `val_share` are given to train.
         """
         if stage == "fit" and self.hparams.val and self.hparams.val_share is not None:
             raise ConfigError(
@@ -166,6 +165,7 @@ class ImageData(SeededDataModule, ABC):
 
         Raises:
             DataError: There is not even one batch.
+            ConfigError: Images that lie in no pages should be ordered by them.
         """
         loader = self._loader("train")
         if len(loader) == 0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, PoolformerError, describe, one_line, suggestion
 from ..files.atomic_write import atomic_write
-from .outcomes import Outcome, from_probe, of_cell
+from .outcomes import Outcome, Point, from_probe, of_cell
 from .protocols import Protocol
 from .rows import Judged
 
@@ -63,8 +63,8 @@ class Cell:
         try:
             saved = json.loads(self.file.read_text(encoding="utf-8"))
             before, found = saved["asked"], saved["outcome"]
-            curve = tuple(map(tuple, found.pop("curve")))
-            outcome = Outcome(**{**found, "row": self.row, "curve": _points(curve)})
+            curve = tuple(Point(*point) for point in found["curve"])
+            outcome = Outcome(**{**found, "row": self.row, "curve": curve})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"'{self.file}' cannot be read ({describe(error)}): delete it, and it is written again"
@@ -150,12 +150,6 @@ def train(cell: Cell) -> str | None:
     except Exception as error:  # whatever a mixer does, the other rows are trained
         return describe(error)
     return None
-
-
-def _points(curve: Sequence[Any]) -> Any:
-    from .outcomes import Point
-
-    return tuple(Point(*point) for point in curve)
 
 
 def _changed(before: Any, now: Mapping[str, Any]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..ablation import launchers
 from ..ablation import rows as rows_of
 from ..ablation import runs as ablation
+from ..ablation.command import check_start
 from ..errors import ConfigError, PoolformerError, one_line
 from .outcomes import Outcome, from_run
 from .protocols import Protocol
@@ -84,16 +84,8 @@ def check(fits: Sequence[Fit], judged: str) -> list[Fit]:
     for row, reason in unfit.items():
         print(f"left out, as it does not fit: {row}: {reason}", flush=True)
     left = [fit for fit in fits if fit.row not in unfit]
-    _check_start([fit for fit in left if fit.outcome() is None][:1])
+    check_start([fit.run for fit in left if fit.outcome() is None])
     return left
-
-
-def _check_start(fits: Sequence[Fit]) -> None:
-    reasons: list[str | None] = []
-    jobs = [fit.run for fit in fits]
-    launchers.run_here(ablation.cannot_start, jobs, at_once=1, report=lambda _, reason: reasons.append(reason))
-    if reason := next(filter(None, reasons), None):
-        raise ConfigError(reason)
 
 
 def train(fit: Fit) -> str | None:

@@ -1,14 +1,12 @@
 """What a page was made by and on: the command, versions, the machine, the date."""
 
-import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
+from ..data.threads import available_cores
 from ..files.shell import quoted
 
 _PACKAGES = ("poolformer", "torch", "lightning", "timm", "numpy")
@@ -43,11 +41,9 @@ def _version(package: str) -> str:
 def _machine() -> str:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    described = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.*)", described.read_text(), re.MULTILINE) if described.is_file() else None
-    kind = named[1] if named else platform.processor() or platform.machine()
-    parts = [f"{cores} cores of {kind} ({torch.backends.cpu.get_cpu_capability()})", sys.platform]
+    from ..bench.host import processor
+
+    parts = [f"{available_cores()} cores of {processor()} ({torch.backends.cpu.get_cpu_capability()})", sys.platform]
     if torch.cuda.is_available():
         parts.append(f"GPU {torch.cuda.get_device_name()}")
     return ", ".join(parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from lightning_utilities.core import rank_zero
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,6 +70,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         places = {str(Path(__file__).parent / file): place for place, file in enumerate(LONG_FILES)}
         items.sort(key=lambda item: places.get(str(item.path), len(places)))
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(tmp_path_factory):
+    """Undo what a test changes in its process: which files' tests share one is chance."""
+    path, modules, base = list(sys.path), set(sys.modules), tmp_path_factory.getbasetemp()
+    yield
+    sys.path[:] = path
+    for name in sys.modules.keys() - modules:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(base):
+            del sys.modules[name]
+    if "pytorch_lightning" in sys.modules.keys() - modules:  # it takes Lightning's messages over to a logger of its own
+        rank_zero.log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
 
 @pytest.fixture(autouse=True)

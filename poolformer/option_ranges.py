@@ -30,6 +30,7 @@ ABOVE_0 = Range("a number above 0", 0, above=True)
 SHARE = Range("a number from 0 to 1", 0, 1)
 COUNT = Range("an integer from 1 up", 1)
 COUNT_FROM_0 = Range("an integer from 0 up", 0)
+PART = Range("a number above 0 and below 1", 0, 1, above=True, below=True)
 SIDE = Range(f"pixels from 1 to {MAX_IMAGE_SIZE}", 1, MAX_IMAGE_SIZE)
 
 MODEL = {
@@ -52,7 +53,7 @@ MODEL = {
     "mean": Range("three numbers"),
     "std": Range("three numbers above 0", 0, above=True),
 }
-DIGITS = {"batch_size": COUNT, "image_size": SIDE, "shift": SHARE, "num_workers": COUNT_FROM_0}
+DIGITS = {"batch_size": COUNT, "image_size": SIDE, "shift": SHARE, "num_workers": COUNT_FROM_0, "tune_share": PART}
 IMAGES = {
     "batch_size": COUNT,
     "image_size": SIDE,
@@ -61,7 +62,8 @@ IMAGES = {
     "scale": Range("two numbers above 0, at most 1, the smaller first", 0, 1, above=True),
     "ratio": Range("two numbers above 0, the smaller first", 0, above=True),
     "num_workers": COUNT_FROM_0,
-    "val_share": Range("a number above 0 and below 1", 0, 1, above=True, below=True),
+    "val_share": PART,
+    "tune_share": PART,
 }
 _BATCHES = "a share from 0 to 1 or a number of batches"
 TRAINER = {

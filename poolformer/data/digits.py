@@ -1,6 +1,6 @@
 """scikit-learn's handwritten digits: 1797 images inside the wheel, so that a first run needs no download."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class DigitsData(SeededDataModule):
         shift: Training images are moved along each axis by up to this share of their side.
         seed: Seed of the order and the moves; null for that of --seed_everything.
         num_workers: Threads that load; 0 loads in the training thread, which is fastest here.
+        tune_share: Share of the training digits held out to choose options by: validated on in place of the 360.
 
     Attributes:
         num_classes: 10.
@@ -41,6 +42,7 @@ class DigitsData(SeededDataModule):
         shift: float = 0.125,
         seed: int | None = None,
         num_workers: int = 0,
+        tune_share: float | None = None,
     ):
         super().__init__(seed)
         self.save_hyperparameters()
@@ -57,9 +59,16 @@ class DigitsData(SeededDataModule):
         digits = load_digits()
         images = torch.from_numpy(digits.images / 16 * 255).round().to(torch.uint8)
         labels = torch.from_numpy(digits.target).long()
-        train, val = train_test_split(
-            range(len(labels)), test_size=_VAL_SHARE, random_state=_SPLIT_SEED, stratify=labels
-        )
+
+        def split(samples: Sequence[int], share: float) -> list[list[int]]:
+            kept, held = train_test_split(
+                samples, test_size=share, random_state=_SPLIT_SEED, stratify=labels[list(samples)]
+            )
+            return [kept, held]
+
+        train, val = split(range(len(labels)), _VAL_SHARE)
+        if self.hparams.tune_share is not None:
+            train, val = split(train, self.hparams.tune_share)
         size = self.hparams.image_size
         self._train = Digits(images[train], labels[train], image_size=size, shift=self.hparams.shift)
         self._val = Digits(images[val], labels[val], image_size=size, shift=0)

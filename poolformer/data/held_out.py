@@ -70,36 +70,45 @@ class Parts(NamedTuple):
     """How many are held out, in a line."""
 
 
-def hold_out(source: Source, share: float, *, path: str, class_names: list[str] | None = None) -> Parts:
+def hold_out(
+    source: Source | Part, share: float, *, path: str, class_names: list[str] | None = None, option: str = "val_share"
+) -> Parts:
     """Hold out a share of the images of each class.
 
     Of a class those are held out whose names have the smallest hashes: `round(share * images)`, at least one, and never
     the last. A file that is added moves one other of its class at most, and a larger share holds out what a smaller one
     does. The name is that below the class folder, so that a tree may be moved; a sample of a .beton has none, and its
-    number in its class stands in.
+    number in its class stands in. Of a part, a further share is held out by the same hashes.
 
     Args:
-        source: All images.
+        source: All images, or a part of them.
         share: Above 0, below 1.
         path: Where they lie, for what is said.
         class_names: Names of their classes, where they have any.
+        option: Which option says the share, for what is said.
 
     Raises:
         DataError: No class has two images.
     """
     labels = source.labels
     numbers, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    is_held_out = _smallest(_keys(source, places, counts), places, counts, share)
+    is_held_out = _smallest(_keys(source), places, counts, share)
     if not is_held_out.any():
-        raise DataError(f"no class in '{path}' has two images, so that none can be held out: pass --data.val PATH")
-    train, val = Part(source, np.flatnonzero(~is_held_out)), Part(source, np.flatnonzero(is_held_out))
-    remark = f"val: {len(val.labels)} of {len(labels)} images of {path} (val_share {share:g})"
+        instead = "pass --data.val PATH" if option == "val_share" else "they are too few to choose by a part of them"
+        raise DataError(f"no class in '{path}' has two images, so that none can be held out: {instead}")
+    train, val = _part(source, ~is_held_out), _part(source, is_held_out)
+    remark = f"val: {len(val.labels)} of {len(labels)} images of {path} ({option} {share:g})"
     alone = [class_names[label] if class_names else str(label) for label in numbers[counts == 1].tolist()]
     if alone:
         more = ", ..." if alone[_SHOWN:] else ""
         what = "class of one image is" if len(alone) == 1 else "classes of one image are"
         remark += f"; {len(alone)} {what} trained on only ({', '.join(map(printable, alone[:_SHOWN]))}{more})"
     return Parts(train, val, remark)
+
+
+def _part(source: Source | Part, is_in: np.ndarray) -> Part:
+    samples = np.flatnonzero(is_in)
+    return Part(source.whole, source.samples[samples]) if isinstance(source, Part) else Part(source, samples)
 
 
 def _smallest(keys: np.ndarray, places: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
@@ -118,10 +127,13 @@ def _smallest(keys: np.ndarray, places: np.ndarray, counts: np.ndarray, share: f
     return chosen
 
 
-def _keys(source: Source, places: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _keys(source: Source | Part) -> np.ndarray:
+    if isinstance(source, Part):
+        return _keys(source.whole)[source.samples]
     if isinstance(source, FileSource) and source.class_prefix is not None:
         return np.array([_key(path[source.class_prefix :]) for path in source.paths], np.uint64)
     # A class has as many keys as the largest: each is drawn once, and not for each sample.
+    _, places, counts = np.unique(source.labels, return_inverse=True, return_counts=True)
     numbers = np.empty(len(places), np.int64)
     numbers[np.argsort(places, kind="stable")] = _ranks(counts)
     return uniforms(np.arange(counts.max()), 1, seed=0, epoch=0)[numbers, 0]

@@ -65,6 +65,8 @@ class ImageData(SeededDataModule, ABC):
             places far apart: the file is read in windows of up to 1 GiB, whose images are mixed.
         val_share: Share of the images of `train` that are held out to validate on, in place of `val`: of each class
             alike, and the same in every run.
+        tune_share: Share of the images left to train on that are held out to choose options by: validated on in place
+            of `val`, or of the part that `val_share` holds out, which stay unseen.
 
     Attributes:
         class_names: Names of the classes in the order of the labels; None where the data has no names.
@@ -93,6 +95,7 @@ class ImageData(SeededDataModule, ABC):
         on_error: Literal["fail", "skip"] = "fail",
         order: Literal["random", "pages"] = "random",
         val_share: float | None = None,
+        tune_share: float | None = None,
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()
@@ -215,17 +218,19 @@ class ImageData(SeededDataModule, ABC):
         """Return what the options of a trainer's stage name; without a trainer, what all of them do."""
         stage = self.trainer and self.trainer.state.fn
         splits = _SPLITS[stage.value] if stage else _ALL
-        held_out = ["train"] if self.hparams.val_share is not None else []
-        return {option: path for option, path in map(self._given, [*splits, *held_out]) if path}
+        given = map(self._given, [*splits, *(["train"] if self._is_of_a_part("train") else [])])
+        return {
+            option: path for option, path in given if path and (option == "train" or not self._is_of_a_part(option))
+        }
 
     def _given(self, split: str) -> tuple[str, Given | None]:
         option = "val" if split in ("test", "predict") and not self.hparams[split] else split
         return option, self.hparams[option]
 
     def _open(self, split: str) -> None:
-        (option, given), share = self._given(split), self.hparams.val_share
-        if share is not None and (option == "train" or (option == "val" and not given)):
-            parts = self._parts = self._parts or self._hold_out(share)
+        option, given = self._given(split)
+        if self._is_of_a_part(option):
+            parts = self._parts = self._parts or self._hold_out()
             self._sources[split] = parts.train if option == "train" else parts.val
             return
         if not given:
@@ -238,13 +243,25 @@ class ImageData(SeededDataModule, ABC):
             self._compare_classes(shown(given), source, class_names)
         self._sources[split] = source
 
-    def _hold_out(self, share: float) -> Parts:
-        path = self.hparams.train
+    def _is_of_a_part(self, option: str) -> bool:
+        if self.hparams.tune_share is not None:
+            return option in ("train", "val")
+        return self.hparams.val_share is not None and (option == "train" or (option == "val" and not self.hparams.val))
+
+    def _hold_out(self) -> Parts:
+        """Hold out the part to report on, if it is one, then of the rest the part to choose by, if there is to be."""
+        path, parts = self.hparams.train, None
+        shares = {name: self.hparams[name] for name in ("val_share", "tune_share") if self.hparams[name] is not None}
         if not path:
-            raise DataError("--data.val_share holds out a part of the training images: pass --data.train PATH")
-        source, class_names = self._opened("train", labelled=True)
-        self._compare_classes(shown(path), source, class_names)
-        parts = hold_out(source, share, path=shown(path), class_names=class_names)
+            raise DataError(
+                f"--data.{next(iter(shares))} holds out a part of the training images: pass --data.train PATH"
+            )
+        opened, class_names = self._opened("train", labelled=True)
+        self._compare_classes(shown(path), opened, class_names)
+        for option, share in shares.items():
+            left = parts.train if parts else opened
+            parts = hold_out(left, share, path=shown(path), class_names=class_names, option=option)
+        assert parts is not None
         rank_zero_info(parts.remark)
         return parts
 

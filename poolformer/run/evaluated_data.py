@@ -107,6 +107,8 @@ def _place(module: Any, split: str) -> str | None:
     """Return where a data module's images lie, as far as its options tell."""
     options = getattr(module, "hparams", {})
     given = [options.get(split) or options.get("val") if split in ("test", "predict") else options.get(split)]
+    if options.get("tune_share") is not None and (split == "val" or given[0] == options.get("val")):
+        given[0] = options.get("train")
     if given[0] is None and options.get("val_share") is not None:
         given[0] = options.get("train")
     if isinstance(given[0], list):

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from data_images import write_class_folders
 
-from poolformer.data import FFCVData, FolderData
+from poolformer.data import DigitsData, FFCVData, FolderData
 from poolformer.data.class_folders import FolderFiles
 from poolformer.data.held_out import Part, hold_out
 from poolformer.data.pack import Storage, pack
@@ -169,3 +170,38 @@ def test_what_contradicts_is_a_line(folders):
         _ready(FolderData, "fit", **SMALL, train=str(folders))
     other = _ready(FolderData, "validate", **SMALL, train="gone", val=str(folders), val_share=0.2)  # of a checkpoint
     assert len(other.val_dataloader().labels) == 12
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("reported", ["val", "val_share"])
+def test_what_is_tuned_by_is_apart_from_what_is_reported_on(folders, packed, reported, tmp_path):
+    path, kind = folders, FolderData
+    if packed:
+        path, kind = tmp_path / "photos.beton", FFCVData
+        pack(FolderFiles(folders), path, storage=Storage(), workers=1)
+    options = {**SMALL, "train": str(path), "seed": 1}
+    options |= {"val": "never opened"} if reported == "val" else {"val_share": 1 / 3}
+    module = _ready(kind, "fit", **options, tune_share=0.25)
+    train, tune = ({*part.samples.tolist()} for part in (module._sources["train"], module._sources["val"]))
+    assert whole(module.val_dataloader())[1] == ([0, 0, 1, 1] if reported == "val" else [0, 1])
+    assert module.given() == {"train": str(path)}
+    if reported == "val":
+        assert train | tune == set(range(12))
+    else:
+        parts = hold_out(module._sources["train"].whole, 1 / 3, path="x")
+        assert train | tune == {*parts.train.samples.tolist()}
+        assert tune == {*(hold_out(parts.train, 0.25, path="x").val.samples.tolist())}
+    assert not train & tune
+    assert len(module.train_dataloader().labels) == len(train)
+
+
+def test_digits_are_tuned_by_a_part_of_those_to_train_on():
+    whole_set, tuned = _ready(DigitsData, "fit"), _ready(DigitsData, "fit", tune_share=0.1)
+    assert [len(part.labels) for part in (tuned._train, tuned._val)] == [1293, 144]
+    before, after = (
+        sorted(map(bytes, torch.cat([part.images for part in parts]).numpy()))
+        for parts in ([whole_set._train], [tuned._train, tuned._val])
+    )
+    assert before == after
+    with pytest.raises(ConfigError, match=r"tune_share got '1.0', but expects a number above 0 and below 1"):
+        DigitsData(tune_share=1.0)

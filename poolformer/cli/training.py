@@ -268,8 +268,8 @@ class TrainingCLI(OneVerbCLI):
         try:
             with locked(self.trainer):
                 self.trainer.fit(**arguments)
-        except Stopped:
-            self.ending.say_stopped(self.trainer)
+        except Stopped as stopped:
+            self.ending.say_stopped(self.trainer, stopped.code)
             raise
         except SystemExit as left:  # what Lightning makes of Ctrl-C before the first batch, with exit code 1
             if not isinstance(left.__context__, KeyboardInterrupt):

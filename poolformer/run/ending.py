@@ -1,5 +1,6 @@
 """How a run ends: with all that it was to train, with nothing, or by a signal."""
 
+import signal
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,9 +28,18 @@ class Ending:
         self._stamp = closing.stamp(run.run_dir)
 
     @rank_zero_only
-    def say_stopped(self, trainer: pl.Trainer) -> None:
-        """Say how to resume a run that a signal has ended."""
+    def say_stopped(self, trainer: pl.Trainer, code: object = None) -> None:
+        """Say what ended the run, over which a progress bar may have been drawn meanwhile, and how to resume it.
+
+        Args:
+            trainer: That has trained it.
+            code: With which the process ends, of the signal.
+        """
         run_dir = self.run.run_dir
+        if isinstance(code, int) and code > 128:
+            step = f"after step {trainer.global_step}" if trainer.global_step else "before the first step"
+            saved = getattr(trainer.strategy.checkpoint_io, "saved", True)
+            print(f"stopped by {signal.Signals(code - 128).name} {step}{'' if saved else ', which could not be saved'}")
         if _has_started(trainer) and (run_dir / "checkpoints" / "last.ckpt").is_file():
             config = quoted(run_dir / "config.yaml")
             print(f"run     {quoted(run_dir)}\nresume  poolformer fit --config {config} --ckpt_path last")

@@ -83,6 +83,17 @@ def forget_last_validation(trainer: pl.Trainer) -> None:
         trainer._last_val_time = float("-inf")
 
 
+def val_check_time_s(trainer: pl.Trainer) -> float | None:
+    """Return after how many seconds there is a validation; None where they are counted in batches."""
+    return trainer._val_check_time_interval
+
+
+def validated_in_bar(trainer: pl.Trainer) -> dict[str, float]:
+    """Return what the validation that ends now has logged for the progress bar; all ranks have to ask."""
+    results = trainer._results
+    return dict(results.metrics(on_step=False)["pbar"]) if results else {}
+
+
 def can_stop_early(fit_loop: _FitLoop) -> bool:
     """Return whether ``should_stop`` holds: the least numbers of epochs and steps are reached."""
     return fit_loop._can_stop_early

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from . import callback_rules, directory, sharding
 from .callbacks import PredictionWriter, RunSummary, Throughput
 from .dry_save import DrySave
+from .epoch_lines import EpochLines, has_bar
 from .evaluated_data import EvaluatedData
 from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
@@ -88,6 +89,7 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     if launch is not None:
         options |= launch.devices(options)
     callback_rules.check(options["callbacks"] or [])
+    options["enable_progress_bar"] = has_bar(options)
     options["strategy"] = sharding.strategy_of(options)
     asked = options["precision"]
     options["precision"] = asked or default_precision(options["accelerator"])
@@ -136,7 +138,9 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
     extra: list[Callback] = [WatchedMetrics(), WholeSteps(), FiniteTraining(folder), *saving, *same, keeper]
     if saves:
         extra += directory.checkpoints(run.run_dir, run.save_every_n_steps)
-    extra += [Throughput(), RunSummary(), StopOnSignal(folder / "last.ckpt" if saves else None)]
+    throughput = Throughput()
+    extra += [throughput, EpochLines(throughput, run.options["max_steps"])]
+    extra += [RunSummary(), StopOnSignal(folder / "last.ckpt" if saves else None)]
     return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
 
@@ -171,7 +175,11 @@ def plugins(given: Any, if_saving_fails: WhenSavingFails | None, launch: Launch 
 
 def _tune(trainer: Any) -> None:  # its attributes are declared nowhere
     # Behind all that may end training with a step, of which there is a point too; Lightning adds a Timer by itself.
-    trainer.callbacks.sort(key=lambda each: 2 * isinstance(each, Checkpoint) + isinstance(each, Throughput))
+    # The lines come after what they are about, and a checkpoint after all.
+    order = (Throughput, EpochLines, Checkpoint)
+    trainer.callbacks.sort(
+        key=lambda each: next((1 + place for place, kind in enumerate(order) if isinstance(each, kind)), 0)
+    )
     if type(trainer.profiler) is PassThroughProfiler:
         trainer.profiler = NoProfiler()
 

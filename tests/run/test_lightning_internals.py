@@ -83,6 +83,8 @@ def test_private_attributes_are_there(tmp_path):
     assert loop.epoch_loop._skip_next_val is False
     assert loop.epoch_loop._batches_that_stepped == 0
     assert loop.epoch_loop._results == {}
+    assert trainer._results is None
+    assert loop.epoch_loop._results.metrics(on_step=False)["pbar"] == {}
     assert isinstance(type(trainer._logger_connector).should_update_logs, property)
     assert DDPStrategy(static_graph=True)._ddp_kwargs == {"static_graph": True}
     assert pl.LightningModule()._trainer is None

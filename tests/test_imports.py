@@ -20,7 +20,7 @@ LAYERS = [
     ["__main__", "judging"],
     ["ablation", "bench"],
     ["cli", "commands"],
-    ["classifier"],
+    ["classifier", "plots"],
     ["rebuilding"],
     ["claims"],
     ["backbones", "run"],
@@ -100,6 +100,7 @@ TESTED_AS_ONE = {
         *("judging.blocks", "judging.cells", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
         *("judging.speed", "judging.surroundings", "judging.svg"),
     ],
+    "plots/test_curves.py": ["plots.palette", "plots.paper"],
     "run/test_closing.py": ["run.ending"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],
@@ -151,8 +152,16 @@ def imports(module: str, *, at_top: bool = False) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             home = _absolute(module, node)
             yield from (f"{home}.{alias.name}" for alias in node.names)
-        elif not (at_top and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+        elif not (at_top and (_is_run_later(node) or _is_for_types(node))):
             todo.extend(ast.iter_child_nodes(node))
+
+
+def _is_run_later(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:

@@ -35,7 +35,7 @@ _OURS = {
 
 
 def main(argv: list[str]) -> int:
-    """Train rows of the paper's ablation on a base configuration, and compare them in a table and two figures.
+    """Train rows of the paper's ablation on a base configuration, and compare them in a table and figures.
 
     A row is the base under an overlay of a few lines, configs/ablation/NAME.yaml or a file of your own; the base with
     another mixer, also a plugin's, by its name as for --model.mixer; or 'base', the base as it is. Every row is trained
@@ -51,8 +51,9 @@ def main(argv: list[str]) -> int:
       poolformer ablate --config s12 -- --data.train train.beton --data.val val.beton
       poolformer ablate --config s12 --rows base my_mixer my_row.yaml --jobs 8 -- --trainer.max_epochs 30 ...
 
-    OUT gets table.md, table.csv, and (with matplotlib: pip install 'poolformer[plots]') top1-macs.png and
-    top1-params.png. The paper's column is PoolFormer-S12 on ImageNet-1k, whatever the base is.
+    OUT gets table.md, table.csv, and (with matplotlib: pip install 'poolformer[plots]') the figures top1-macs,
+    top1-params and curves, each as .png, .svg and .pdf. The paper's column is PoolFormer-S12 on ImageNet-1k, whatever
+    the base is.
 
     With --jobs N on a machine with several GPUs each job gets its share of them, and CUDA_VISIBLE_DEVICES says which
     there are; with one job at a time it gets all. On CPU cores give each job its threads: -- --num_threads 1.
@@ -104,7 +105,7 @@ def _ablate(options: argparse.Namespace, flags: list[str]) -> int:
     if options.launcher == "local":
         check_start([run for run in runs if run.result() is None])
     failures = {**(unfit if options.rows else {}), **_train(runs, rows, out, options)}
-    _report(_lines(rows, runs), failures, out)
+    _report(_lines(rows, runs), runs, failures, out)
     return 1 if failures else 0
 
 
@@ -294,20 +295,43 @@ def _warnings(lines: list["Line"]) -> str:
     return "\n".join(f"- {names}: {text}" for text, names in named.items())
 
 
-def _report(lines: list["Line"], failures: dict[str, str], out: Path) -> None:
-    from .table import draw
-
+def _report(lines: list["Line"], runs: list["Run"], failures: dict[str, str], out: Path) -> None:
     print(f"\n{_write(lines, out)}")
-    files = [out / "table.md", out / "table.csv"]
+    written = [str(out / "table.md"), str(out / "table.csv")]
     try:
-        if any(line.results for line in lines):
-            files += draw(lines, out)
-    except ConfigError as error:  # a table without figures is worth as much
+        written += _draw(lines, runs, out)
+    except PoolformerError as error:  # a table without figures is worth as much
         print(f"\n{one_line(error)}")
-    print("\nwritten", *files)
+    print("\nwritten", *written)
     if len(failures) == len(lines) > 1 and len(set(failures.values())) == 1:
         failures = {"all": next(iter(failures.values()))}
     _print_reasons("failed:", failures)
+
+
+def _draw(lines: list["Line"], runs: list["Run"], out: Path) -> list[str]:
+    """Draw what is finished; return the files, those of one figure in one word."""
+    from . import figures
+
+    if not any(line.results for line in lines):
+        return []
+    title = f"{out.name}: {_trained(lines)}"
+    finished: dict[str, list[Path]] = {}
+    for run in runs:
+        if run.result() is not None:
+            finished.setdefault(run.row, []).append(run.directory)
+    files = [*figures.draw(lines, out, title=title), *figures.draw_learning(lines, finished, out, title=title)]
+    kinds: dict[Path, list[str]] = {}
+    for file in files:
+        kinds.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
+    return [f"{file}.{{{','.join(own)}}}" for file, own in kinds.items()]
+
+
+def _trained(lines: list["Line"]) -> str:
+    """Return for how long and how often rows were trained: ``80 epochs, 3 seeds``."""
+    epochs = sorted({result.epochs for line in lines for result in line.results})
+    seeds = len({seed for line in lines for seed in line.seeds})
+    spans = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    return f"{spans} epoch{'s' * (spans != '1')}, {seeds} seed{'s' * (seeds != 1)}"
 
 
 def _print_reasons(title: str, reasons: dict[str, str]) -> None:

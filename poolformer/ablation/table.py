@@ -1,4 +1,4 @@
-"""What an ablation shows: a table as Markdown and CSV, the rank correlation with the paper, two figures."""
+"""What an ablation shows: a table as Markdown and CSV, the rank correlation with the paper."""
 
 import csv
 import statistics
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from ..errors import ConfigError
-from ..files.atomic_write import atomic_write, replacing
+from ..files.atomic_write import atomic_write
 from .paired import FEW, Difference, RankCorrelation, like_the_paper, paired_difference
 from .rows import Row
 from .runs import Result
@@ -18,10 +17,6 @@ COLUMNS = (
     *("row", "paper_top1_percent", "top1_percent", "top1_std_percent", "best_top1_percent", "seeds"),
     *("parameters", "frozen_parameters", "macs", "images_per_s", "train_s"),
 )
-# What a figure has along x: the column, its name, and how it is scaled.
-FIGURES = {"top1-macs": ("macs", "MACs of an image, millions"), "top1-params": ("parameters", "parameters, millions")}
-_LABEL_INCHES = 0.25
-_MARKERS = "osDPX"  # one for every ten rows, as there are ten colours
 
 
 @dataclass(frozen=True)
@@ -125,55 +120,3 @@ def rank_correlation(lines: Sequence[Line]) -> RankCorrelation | None:
     rows = [line for line in lines if line.row.of_mixers and line.results]
     paper = {line.row.name: line.row.paper_top1 for line in rows if line.row.paper_top1 is not None}
     return like_the_paper(paper, {line.row.name: dict(enumerate(one.top1 for one in line.results)) for line in rows})
-
-
-def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
-    """Draw top-1 over MACs and over parameters, as PNG files.
-
-    Raises:
-        ConfigError: matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("the figures need another package: pip install 'poolformer[plots]'") from error
-
-    measured = [(line.top1, line) for line in lines if line.top1 is not None]
-    measured.sort(key=lambda one: one[0])
-    low, high = _limits([top1 for top1, _ in measured], [line.top1_std or 0 for _, line in measured])
-    paths = []
-    for name, (column, label) in FIGURES.items():
-        figure = Figure(figsize=(7.5, max(4.5, _LABEL_INCHES * len(measured) + 1)), layout="constrained")
-        axes = figure.add_subplot(xlabel=label, ylabel="top-1, %", ylim=(low, high))
-        axes.grid(alpha=0.3)
-        for index, (top1, line) in enumerate(measured):
-            below = top1 < low
-            x, y = getattr(line.results[0], column) / 1e6, max(top1, low)
-            spread = 0 if below else line.top1_std or 0
-            axes.errorbar(
-                x,
-                y,
-                [[min(spread, y - low)], [spread]],
-                fmt="v" if below else _MARKERS[index // 10 % len(_MARKERS)],
-                color=f"C{index % 10}",
-                capsize=3,
-                clip_on=False,
-                label=f"{line.row.name}  {top1:.1f}",
-            )
-        # Many rows have the same cost, so their names stand beside the figure, the best first.
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, reverse=True)
-        paths.append(folder / f"{name}.png")
-        with replacing(paths[-1]) as unfinished:
-            figure.savefig(unfinished, dpi=150, format="png")
-    return paths
-
-
-def _limits(top1: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
-    """Return what is shown of the axis: networks that did not learn stand on its lower end, or none else would show."""
-    best = max(top1)
-    lowest = best - max(5, 4 * (best - statistics.median(top1)))
-    ends = [(one - spread, one + spread) for one, spread in zip(top1, spreads, strict=True) if one >= lowest]
-    low = min(end for end, _ in ends) if len(ends) == len(top1) else lowest
-    high = max(end for _, end in ends)
-    margin = 0.08 * (high - low) or 1
-    return low - margin, high + margin

@@ -38,8 +38,9 @@ COMMANDS = {
     "pack": ("commands.pack", "Pack class folders of images into one .beton file."),
     "verify": ("commands.verify", "Check every image of a .beton file."),
     "bench": ("bench.command", "Measure this package beside others: bench data, model, train."),
-    "ablate": ("ablation.command", "Train rows of the paper's ablation and compare them: a table, two figures."),
+    "ablate": ("ablation.command", "Train rows of the paper's ablation and compare them: a table, figures."),
     "judge": ("judging.command", "Judge a token mixer beside others, on one page: is it any good?"),
+    "plot": ("commands.plot", "Draw the learning curves of runs, with the spread of their seeds."),
     "export": ("commands.export", "Write a trained network as ONNX, torch.export or safetensors."),
     "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),
@@ -192,7 +193,7 @@ def _help() -> str:
     width = max(map(len, rows))
     listing = "\n".join(f"  {name:{width}}  {text}" for name, text in rows.items())
     return (
-        "usage: poolformer COMMAND [options]\n\n"
+        "usage: poolformer COMMAND [options]\n"
         "MetaFormer backbones with any token mixer, trained with PyTorch Lightning.\n\n"
         f"commands:\n{listing}\n\n"
         "'poolformer COMMAND --help' lists the options of a command.\n"

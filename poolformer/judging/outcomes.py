@@ -3,8 +3,9 @@
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..run.scalars import scalars
 
 if TYPE_CHECKING:
     from ..ablation.runs import Result, Run
@@ -80,7 +81,7 @@ def from_probe(row: str, task: str, side: int, seed: int, result: Any) -> Outcom
 
 def from_run(run: "Run", result: "Result", *, row: str | None = None) -> Outcome:
     """Return the outcome of a run of ``poolformer fit``, its curve read from its TensorBoard events."""
-    scores = _scalars(run.directory, TOP1)
+    scores = list(scalars(run.directory).get(TOP1, {}).values())
     curve = tuple(Point((place + 1) / len(scores), score) for place, score in enumerate(scores))
     return Outcome(
         row or run.row,
@@ -93,20 +94,6 @@ def from_run(run: "Run", result: "Result", *, row: str | None = None) -> Outcome
         result.macs,
         result.images_per_s,
     )
-
-
-def _scalars(directory: Path, tag: str) -> list[float]:
-    """Return the values of a tag in the order of their steps; of a step that was done twice, after a stop, the last."""
-    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]  # 1 s
-        EventAccumulator,
-    )
-
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 0})
-    events.Reload()
-    if tag not in events.Tags()["scalars"]:
-        return []
-    by_step = {event.step: event.value for event in events.Scalars(tag)}
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def by_seed(outcomes: Iterable[Outcome], row: str) -> dict[int, float]:

@@ -8,18 +8,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
+from ..plots.palette import COLOURS
+from ..plots.spread import spread, whole
+
 WIDTH, HEIGHT = 340, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 24, 24
-COLOURS = (
-    ("#1f5fbf", "#6ea8ff"),
-    ("#d9480f", "#ff8a4c"),
-    ("#2b8a3e", "#69db7c"),
-    ("#862e9c", "#da77f2"),
-    ("#8a6d00", "#ffd43b"),
-    ("#5f6368", "#adb5bd"),
-    ("#0b7285", "#3bc9db"),
-    ("#a61e4d", "#faa2c1"),
-)
 STYLE = (
     "svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .title{font-weight:600;font-size:12px}"
     "svg .axis{stroke:currentColor;stroke-width:.6;opacity:.35}svg .level{stroke:currentColor;stroke-width:1;"
@@ -89,17 +82,15 @@ def curves(title: str, rows: Sequence[Sequence[Sequence[tuple[float, float]]]], 
     low, high = _ends(scores)
     parts = [_heading(title), *_axis_y(low, high), _text(WIDTH - _RIGHT, HEIGHT - 8, label, "end")]
     for number, row in enumerate(rows):
-        shares = sorted({share for curve in row for share, _ in curve})
-        by_share = [(share, [score for curve in row for at, score in curve if at == share]) for share in shares]
-        whole = [(share, found) for share, found in by_share if len(found) == len(row)]
-        if not whole:
+        bands = whole(spread(row), len(row))
+        if not bands:
             continue
         colour = f"c{number % len(COLOURS)}"
         if len(row) > 1:
-            there = [(_x(share), _y(max(found), low, high)) for share, found in whole]
-            back = [(_x(share), _y(min(found), low, high)) for share, found in reversed(whole)]
+            there = [(_x(band.x), _y(band.high, low, high)) for band in bands]
+            back = [(_x(band.x), _y(band.low, low, high)) for band in reversed(bands)]
             parts.append(f'<polygon class="spread {colour}" points="{_points([*there, *back])}"/>')
-        means = [(_x(share), _y(sum(found) / len(found), low, high)) for share, found in whole]
+        means = [(_x(band.x), _y(band.mean, low, high)) for band in bands]
         parts.append(f'<polyline class="{colour} curve" points="{_points(means)}"/>')
     return Figure(title, "".join(parts))
 

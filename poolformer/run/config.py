@@ -10,6 +10,12 @@ from ..errors import ConfigError
 from ..files.paths import each_text, is_url
 
 NAME = "config.yaml"
+OF_THE_MACHINE = {
+    *("accelerator", "devices", "num_nodes", "strategy", "plugins", "default_root_dir", "max_time", "profiler"),
+    *("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"),
+    *("num_sanity_val_steps", "detect_anomaly", "barebones", "fast_dev_run"),
+}
+"""Options of the trainer that say where and on what a run runs, and what it shows: the run is the same with others."""
 _HEADER = "# poolformer: the run in this directory"
 _BASE = "# Relative paths start from "
 _DATA_PATHS = ("train", "val", "test", "predict")

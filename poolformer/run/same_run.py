@@ -26,12 +26,6 @@ AUTO = "auto"
 """What ``--ckpt_path`` is for the run's own ``last.ckpt`` where it has one, and the start where it has not."""
 
 _COMPARED = ("seed_everything", "model", "data", "trainer")
-# Where and on what it runs, and what it shows: the same run may be resumed with others.
-_OF_THE_MACHINE = {
-    *("accelerator", "devices", "num_nodes", "strategy", "plugins", "default_root_dir", "max_time", "profiler"),
-    *("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"),
-    *("num_sanity_val_steps", "detect_anomaly", "barebones", "fast_dev_run"),
-}
 _SHOWN = 5
 
 
@@ -98,7 +92,7 @@ def _options(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield section, _plain(options["class_path"])
             yield f"{section}.dict_kwargs", _plain(options.get("dict_kwargs") or {})
             options = options.get("init_args") or {}
-        left_out = _OF_THE_MACHINE if section == "trainer" else WITHOUT_EFFECT
+        left_out = run_config.OF_THE_MACHINE if section == "trainer" else WITHOUT_EFFECT
         yield from ((f"{section}.{name}", _plain(value)) for name, value in options.items() if name not in left_out)
 
 

@@ -205,7 +205,7 @@ def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
         ["even", *(f"{row} seed {n}" for row in ("diverging", "crashing", "killed") for n in (0, 1))]
     )
     assert any(line.endswith("its process was killed by signal 9") for line in failed)
-    for name in ("table.md", "table.csv", "top1-macs.png", "top1-params.png"):
+    for name in ("table.md", "table.csv", "top1-macs.png", "top1-params.pdf", "curves.svg"):
         assert (folder / "out" / name).stat().st_size > 100
 
 

@@ -1,4 +1,4 @@
-"""The table and the figures of an ablation, against figures worked out by hand."""
+"""The table of an ablation, against figures worked out by hand."""
 
 import csv
 import io
@@ -12,16 +12,12 @@ from poolformer.ablation.runs import Result
 from poolformer.ablation.table import (
     COLUMNS,
     Line,
-    _limits,
     differences,
-    draw,
     duration,
     markdown,
     rank_correlation,
     write_csv,
 )
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def line(name: str, *top1: float, paper: float | None = None, of_mixers: bool = True, **options) -> Line:
@@ -118,34 +114,3 @@ def test_the_p_of_a_rank_correlation_is_the_share_of_orders_as_far_from_none(our
 @pytest.mark.parametrize("ours", [[], [0.5, 0.6], [0.5, 0.5, 0.5]])
 def test_there_is_no_rank_correlation_of_too_few_or_equal_rows(ours):
     assert rank_correlation([line(str(index), top1, paper=index) for index, top1 in enumerate(ours)]) is None
-
-
-@pytest.mark.parametrize(
-    ("top1", "spreads", "shown", "hidden"),
-    [
-        ([70.0], [0], [70.0], []),
-        ([70.0, 70.5], [9.0, 3.0], [61.0, 79.0], []),  # seeds differ by more than rows
-        ([60.0, 62.0, 64.0], [0, 0, 1.5], [60.0, 65.5], []),
-        ([10.0, 62.0, 64.0], [20.0, 0, 1.5], [62.0, 65.5], [10.0, 30.0]),
-    ],
-)
-def test_figures_show_means_and_spreads_but_not_what_did_not_learn(top1, spreads, shown, hidden):
-    low, high = _limits(top1, spreads)
-    assert all(low < value < high for value in shown)
-    assert not any(low < value < high for value in hidden)
-    assert high - low < 2 * (max(shown) - min(shown)) + 10
-
-
-def test_figures_are_drawn_of_what_is_finished(tmp_path):
-    pytest.importorskip("matplotlib")
-    lines = [line("base", 0.7, 0.8), line("identity", 0.6), line("lost")]
-    paths = draw(lines, tmp_path)
-    assert [path.name for path in paths] == ["top1-macs.png", "top1-params.png"]
-    assert all(path.read_bytes().startswith(PNG) for path in paths)
-
-
-@pytest.mark.parametrize("top1", [[0.5], [0.5] * 20, [0.1, 0.5, 0.5, 0.9]])
-def test_any_number_of_rows_can_be_drawn_also_equal_ones(tmp_path, top1):
-    pytest.importorskip("matplotlib")
-    paths = draw([line(str(index), one) for index, one in enumerate(top1)], tmp_path)
-    assert all(path.read_bytes().startswith(PNG) for path in paths)

@@ -66,8 +66,8 @@ def plan(height, width, recipe, epoch, sample):
         recipe.short if tall else int(recipe.short * width / height),
     )
     window = round((full[0] - side) / 2), round((full[1] - side) / 2)
-    top, bottom = _read(height, full[0], window[0], side)
-    left, right = _read(width, full[1], window[1], side)
+    top, bottom = _reach_of(height, full[0], window[0], side)
+    left, right = _reach_of(width, full[1], window[1], side)
     if runs_down_first(height, width, full):  # over whole lines
         left, right = 0, width
     needed = top, left, bottom - top, right - left
@@ -75,7 +75,7 @@ def plan(height, width, recipe, epoch, sample):
 
 
 @kernel
-def _read(size, full, first, count):
+def _reach_of(size, full, first, count):
     """Return (first, end) of what a bicubic filter reads of a line, or somewhat more."""
     stretch = size / full
     reach = 2 * max(1.0, stretch) + 2

@@ -7,12 +7,11 @@ both; of longer ones it says the code alone, or nothing, and `long_code` finds t
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import kernel
+from .lanes import Memory
 
 LOOK = 10
 """Bits: at more, the tables take longer to make than they save (10 beat 9, 11 and 12)."""
@@ -32,11 +31,7 @@ def word_at(typing: Any, array: Any, place: Any) -> Any:
     """Return 8 bytes of a uint8 array as uint64, the first in the highest bits; nothing is checked."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(first, [arguments[1]]), ir.IntType(64).as_pointer())
-        value = builder.load(place)
-        value.align = 1
-        return builder.bswap(value)
+        return Memory(context, builder, signature.args[0], arguments[0]).load_word(arguments[1])
 
     return types.uint64(array, types.intp), generate
 
@@ -46,9 +41,7 @@ def put_word(typing: Any, array: Any, place: Any, word: Any) -> Any:
     """Write what `word_at` returned."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(first, [arguments[1]]), ir.IntType(64).as_pointer())
-        builder.store(builder.bswap(arguments[2]), place).align = 1
+        Memory(context, builder, signature.args[0], arguments[0]).store_word(*arguments[1:])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.uint64), generate

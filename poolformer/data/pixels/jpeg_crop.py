@@ -9,7 +9,7 @@ import numpy as np
 from .jit import kernel
 from .jpeg_colour import LANES, write_pixels
 from .jpeg_frame import HEIGHT, WIDTH, read_frame
-from .jpeg_scan import Tables, decode_scan, layout_of, tables, window_of
+from .jpeg_scan import decode_scan, layout_of, tables, window_of
 
 
 @kernel
@@ -55,6 +55,3 @@ def decoded(data: bytes, top: int, left: int, height: int, width: int, *, whole:
         raise ValueError(f"no part of an image of {numbers[WIDTH]} x {numbers[HEIGHT]} pixels")
     out = np.empty((height, width), np.uint32)
     return out if decode_crop(array, room, top, left, out, whole) else None
-
-
-__all__ = ["Tables", "decode_crop", "decoded", "read_frame", "tables"]

@@ -23,9 +23,8 @@ SLACK = 1024
 """Bytes behind the coded bits that may be looked at: a damaged block takes up to 249 that are not there."""
 
 _SYMBOL = np.uint64(48)
-_LARGEST = (
-    8191  # encoders write up to 1024; beyond it, results of libjpeg-turbo depend on which of its shortcuts are taken
-)
+# Encoders write up to 1024; beyond this, libjpeg-turbo's results depend on which of its shortcuts are taken.
+_LARGEST = 8191
 
 
 class Tables(NamedTuple):
@@ -39,7 +38,7 @@ class Tables(NamedTuple):
     values: np.ndarray
     """uint8 (8, 256)."""
     coefficients: np.ndarray
-    """int16 (64,), zeros."""
+    """int16 (64,): of the block that is read; zeros between two blocks."""
 
 
 class Window(NamedTuple):
@@ -121,6 +120,7 @@ def decode_scan(data, tables, window, layout, planes, whole):
     """
     numbers = tables.frame.numbers
     _make_tables(data, tables)
+    tables.coefficients[:] = 0  # a damaged file before may have left some
     per_row = -(-numbers[WIDTH] // (8 * numbers[ACROSS]))
     count = per_row * -(-numbers[HEIGHT] // (8 * numbers[DOWN]))
     interval = numbers[INTERVAL] if numbers[INTERVAL] > 0 else count

@@ -100,17 +100,31 @@ class Memory:
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any):
         self.builder = builder
+        self._number = context.get_data_type(kind.dtype)
         self._first = cgutils.create_struct_proxy(kind)(context, builder, array).data
 
     def load(self, place: Any, count: int) -> Lanes:
         """Return `count` neighbouring numbers, the first at `place`."""
-        value = self.builder.load(self._vector_at(place, ir.VectorType(self._first.type.pointee, count)))
-        value.align = 1
-        return Lanes(self.builder, value)
+        return Lanes(self.builder, self._load(place, ir.VectorType(self._number, count)))
 
     def store(self, place: Any, lanes: Lanes) -> None:
         """Write neighbouring numbers, the first at `place`."""
-        self.builder.store(lanes.value, self._vector_at(place, lanes.value.type)).align = 1
+        self._store(place, lanes.value)
 
-    def _vector_at(self, place: Any, kind: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(self._first, [place]), kind.as_pointer())
+    def load_word(self, place: Any) -> Any:
+        """Return the 8 bytes at `place` as one number, the first in its highest bits."""
+        return self.builder.bswap(self._load(place, ir.IntType(64)))
+
+    def store_word(self, place: Any, word: Any) -> None:
+        """Write what `load_word` returned."""
+        self._store(place, self.builder.bswap(word))
+
+    def _load(self, place: Any, kind: Any) -> Any:
+        return self.builder.load(self._pointer(place, kind), align=1, typ=kind)
+
+    def _store(self, place: Any, value: Any) -> None:
+        self.builder.store(value, self._pointer(place, value.type), align=1)
+
+    def _pointer(self, place: Any, kind: Any) -> Any:
+        first = self.builder.gep(self._first, [place], source_etype=self._number)
+        return self.builder.bitcast(first, kind.as_pointer())

@@ -12,6 +12,8 @@ from .jit import kernel
 IS_POSSIBLE = hasattr(os, "pread") and sys.maxsize > 2**32 and sys.byteorder == "little"
 """Not on Windows, nor where places in files have 32 bits: there a source reads each file by itself."""
 
+# In C, `open` takes the mode of a new file by `...`, and Apple's arm64 passes such arguments on the stack; only the
+# named arguments are passed here.
 _open = types.ExternalFunction("open", types.int32(types.uintp, types.int32))
 _close = types.ExternalFunction("close", types.int32(types.int32))
 _lseek = types.ExternalFunction("lseek", types.int64(types.int32, types.int64, types.int32))

@@ -9,12 +9,12 @@ import numpy as np
 
 from .image_kernels import Recipe, plan, transform, write_words
 from .jit import kernel
-from .jpeg_crop import decode_crop, read_frame, tables
-from .jpeg_frame import HAS_EXIF, HEIGHT, WIDTH
+from .jpeg import MAX_PIXELS
+from .jpeg_crop import decode_crop
+from .jpeg_frame import HAS_EXIF, HEIGHT, WIDTH, read_frame
+from .jpeg_scan import tables
 from .randaugment import draws
 from .reading import IS_POSSIBLE, Pieces, read_piece
-
-_LARGEST = 178_956_970  # pixels, as jpeg.MAX_PIXELS
 
 
 class Images(NamedTuple):
@@ -91,5 +91,5 @@ def _size(data, images, n, frame):
     numbers = frame.numbers
     as_said = height < 0 or (height == numbers[HEIGHT] and width == numbers[WIDTH])
     turned = numbers[HAS_EXIF] != 0 and not images.are_upright
-    fits = as_said and not turned and numbers[HEIGHT] * numbers[WIDTH] <= _LARGEST
+    fits = as_said and not turned and numbers[HEIGHT] * numbers[WIDTH] <= MAX_PIXELS
     return (numbers[HEIGHT] if fits else 0), numbers[WIDTH]

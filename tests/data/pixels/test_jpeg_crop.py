@@ -1,6 +1,8 @@
 """A rectangle of a JPEG has the pixels of the whole image, whatever the rectangle, the sampling and the coding."""
 
+import ctypes
 import io
+import mmap
 import os
 import random
 import subprocess
@@ -12,7 +14,9 @@ from data_images import encoded, photo
 from PIL import Image
 
 from poolformer.data.pixels.jpeg import decode, to_pixels
-from poolformer.data.pixels.jpeg_crop import decoded
+from poolformer.data.pixels.jpeg_crop import decode_crop, decoded
+from poolformer.data.pixels.jpeg_frame import read_frame
+from poolformer.data.pixels.jpeg_scan import tables
 from poolformer.data.pixels.jpeg_tiles import tiled
 from poolformer.errors import DataError
 
@@ -87,9 +91,8 @@ def test_crops_are_exact_at_all_sizes(sampling):
 def test_numbers_beyond_what_an_encoder_writes_are_computed_as_libjpeg_does():
     data = bytearray(jpeg(64, 64, "4:2:0", quality=60))
     place = data.index(b"\xff\xdb") + 5
-    data[place : place + 64] = (
-        bytes([255]) * 64
-    )  # the coefficients are multiplied by far more than they were divided by
+    # The coefficients are multiplied by far more than they were divided by.
+    data[place : place + 64] = bytes([255]) * 64
     words = decoded(bytes(data), 0, 0, 64, 64)
     assert words is None or (to_pixels(words) == to_pixels(decode(bytes(data), "x"))).all()
 
@@ -117,6 +120,45 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_rare_or_damaged_is_left_to_libjpeg(name):
     assert decoded(OTHERS[name], 0, 0, 1, 1, whole=True) is None
+
+
+def between_forbidden_pages(size: int, *, at_the_end: bool = True) -> np.ndarray:
+    """Bytes before (or behind) which nothing may be read or written: the process would end."""
+    page = mmap.PAGESIZE
+    room = -(-size // page) * page
+    memory = np.frombuffer(mmap.mmap(-1, room + 2 * page), np.uint8)
+    for place in (0, page + room):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + place), ctypes.c_size_t(page), 0) == 0
+    start = page + (room - size if at_the_end else 0)
+    return memory[start : start + size]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="memory is protected another way")
+@pytest.mark.parametrize("sampling", [*SAMPLINGS, "grey"])
+def test_nothing_around_a_file_or_its_pixels_is_touched(sampling):
+    for width in range(17, 34):
+        data, at_the_end = jpeg(width, 19, sampling), width % 4 > 0
+        pixels = to_pixels(decode(data, "x"))
+        file, room = between_forbidden_pages(len(data), at_the_end=at_the_end), tables()
+        file[:] = np.frombuffer(data, np.uint8)
+        file.flags.writeable = False  # as what `decoded` hands over: the kernels are compiled once
+        out = between_forbidden_pages(4 * pixels[..., 0].size, at_the_end=at_the_end)
+        out = out.view(np.uint32).reshape(pixels.shape[:2])
+        assert read_frame(file, room.frame)
+        assert decode_crop(file, room, 0, 0, out, True)
+        np.testing.assert_array_equal(to_pixels(out), pixels)
+
+
+def test_a_damaged_file_leaves_nothing_for_the_next():
+    sound, room, damaged = jpeg(96, 72, "4:2:0"), tables(), 0
+    for end in range(len(sound) - 400, len(sound) - 2, 7):
+        for data in (sound[:end] + b"\xff\xd9", sound):
+            file, out = np.frombuffer(data, np.uint8), np.empty((72, 96), np.uint32)
+            assert read_frame(file, room.frame)
+            is_whole = decode_crop(file, room, 0, 0, out, True)
+            damaged += not is_whole
+        np.testing.assert_array_equal(to_pixels(out), to_pixels(decode(sound, "x")))
+    assert damaged > 50
 
 
 def test_a_rectangle_outside_is_an_error():

@@ -34,6 +34,6 @@ def _own_cgroups() -> list[str]:
 def will_read(descriptors: np.ndarray, places: np.ndarray, sizes: np.ndarray) -> None:
     """Have the system read parts of files in the background; where it takes no advice, nothing happens."""
     if hasattr(os, "posix_fadvise"):  # not on macOS and Windows
-        with contextlib.suppress(OSError):
-            for descriptor, place, size in zip(descriptors.tolist(), places.tolist(), sizes.tolist(), strict=True):
+        for descriptor, place, size in zip(descriptors.tolist(), places.tolist(), sizes.tolist(), strict=True):
+            with contextlib.suppress(OSError):  # of one file system, or of one file that is gone; the rest is asked for
                 os.posix_fadvise(descriptor, place, size, os.POSIX_FADV_WILLNEED)

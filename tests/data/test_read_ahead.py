@@ -26,3 +26,16 @@ def test_only_files_that_memory_cannot_keep_are_asked_for(tmp_path, monkeypatch)
     assert places.tolist() == beton.entries(np.array([3, 1])).place.tolist()
     will_read(descriptors, places, sizes)  # whatever the file system says to it
     will_read(np.full(2, -1), places, sizes)
+
+
+def test_a_file_that_takes_no_advice_does_not_end_it_for_the_others(tmp_path, monkeypatch):
+    beton, given = Beton(write_beton(tmp_path / "x.beton", range(8))), []
+    advise = os.posix_fadvise
+
+    def noted(*advice):
+        advise(*advice)
+        given.append(advice[0])
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    will_read(np.array([beton.descriptor, -1, beton.descriptor]), np.zeros(3, np.int64), np.full(3, 48))
+    assert given == [beton.descriptor] * 2

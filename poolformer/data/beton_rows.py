@@ -4,14 +4,29 @@ One call for all of them, without the interpreter lock: Python's own `pread` wou
 """
 
 import os
+from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
 from .beton_index import Entries, Gaps, Layout, Read
 from .pixels.jit import kernel
+from .pixels.reading import pread
 
-_pread = types.ExternalFunction("pread", types.intp(types.intc, types.voidptr, types.uintp, types.int64))
+
+class _Table(NamedTuple):
+    """The index, as numbers for the kernels."""
+
+    start: int
+    """Of the index, in the file."""
+    step: int
+    """From row to row, bytes."""
+    image: int
+    """Of the field in a row."""
+    samples: int
+    low: int
+    """Place before which no image begins."""
+    high: int
+    """Place behind which none ends."""
 
 
 class ReadRows:
@@ -29,57 +44,57 @@ class ReadRows:
     """
 
     def __init__(self, read: Read, descriptor: int, layout: Layout, gaps: Gaps, crcs: np.ndarray | None) -> None:
-        self._read, self._descriptor, self._layout, self._gaps, self._crcs = read, descriptor, layout, gaps, crcs
+        self._read, self._descriptor, self._gaps, self._crcs = read, descriptor, gaps, crcs
         assert layout.row.fields is not None
-        self._image = layout.row.fields["image"][1]
+        step, image = layout.row.itemsize, layout.row.fields["image"][1]
+        self._table = _Table(layout.start, step, image, layout.samples, layout.images, layout.allocations)
 
     def entries(self, samples: np.ndarray) -> Entries:
         """Return where samples lie; size 0 where a row is no longer what it was when the file was opened."""
-        layout, count = self._layout, len(samples)
+        samples, count, done = np.ascontiguousarray(samples, np.int64), len(samples), 0
+        mode, sides, places = np.empty(count, np.uint8), np.empty((2, count), np.int32), np.empty((2, count), np.int64)
+        if hasattr(os, "pread"):  # not on Windows
+            done = _read_rows(self._descriptor, self._table, *self._gaps, samples, mode, sides, places)
+        for n in range(done, count):  # what the system does not give at once is asked for patiently
+            _decode(self._pair(int(samples[n])), self._table, *self._gaps, samples[n], n, mode, sides, places)
         crc = None if self._crcs is None else self._crcs[samples]
-        samples = np.ascontiguousarray(samples, np.int64)
-        if count and not 0 <= samples.min() <= samples.max() < layout.samples:
-            raise IndexError(f"samples {samples.min()} to {samples.max()} of {layout.samples}")
-        pairs = self._pairs(samples)
-        mode, height, width = np.empty(count, np.uint8), np.empty(count, np.int32), np.empty(count, np.int32)
-        place, size = np.empty(count, np.int64), np.empty(count, np.int64)
-        bounds = (layout.images, layout.allocations)
-        _decode(pairs, self._image, samples, *self._gaps, bounds, mode, height, width, place, size)
-        return Entries(mode, height, width, place, size, crc)
+        return Entries(mode, sides[0], sides[1], places[0], places[1], crc)
 
-    def _pairs(self, samples: np.ndarray) -> np.ndarray:
-        """Return the row of each sample and that of the next, uint8 (n, 2, bytes)."""
-        start, step = self._layout.start, self._layout.row.itemsize
-        pairs = np.empty((len(samples), 2, step), np.uint8)
-        done = _gather(self._descriptor, start, samples, pairs) if hasattr(os, "pread") else 0  # Windows
-        for n in range(done, len(samples)):  # what the system does not give at once is asked for patiently
-            data = self._read(start + int(samples[n]) * step, 2 * step)
-            pairs[n] = np.frombuffer(data, np.uint8).reshape(2, step)
-        return pairs
+    def _pair(self, sample: int) -> np.ndarray:
+        """Return the row of a sample and that of the next, uint8 (2, bytes)."""
+        start, step, _, samples, *_ = self._table
+        if not 0 <= sample < samples:
+            raise IndexError(f"sample {sample} of {samples}")
+        return np.frombuffer(bytearray(self._read(start + sample * step, 2 * step)), np.uint8).reshape(2, step)
 
 
 @kernel
-def _gather(descriptor, start, samples, pairs):
-    step = pairs.shape[2]
+def _read_rows(descriptor, table, gap_samples, gap_sizes, samples, mode, sides, places):
+    """Fill the entries of samples up to one that cannot be read; return how many there are."""
+    pair = np.empty((2, table.step), np.uint8)
     for n in range(len(samples)):
-        if _pread(descriptor, pairs[n].ctypes, 2 * step, start + samples[n] * step) != 2 * step:
+        if not 0 <= samples[n] < table.samples:
             return n
+        place, size = table.start + samples[n] * table.step, pair.size
+        if pread(np.int32(descriptor), np.uintp(pair.ctypes.data), np.uintp(size), np.int64(place)) != size:
+            return n
+        _decode(pair, table, gap_samples, gap_sizes, samples[n], n, mode, sides, places)
     return len(samples)
 
 
 @kernel
-def _decode(pairs, image, samples, gap_samples, gap_sizes, bounds, mode, height, width, place, size):
-    for n in range(len(samples)):
-        row, behind = pairs[n, 0, image:], pairs[n, 1, image:]
-        mode[n], width[n], height[n] = row[0], _number(row, 1, 2), _number(row, 3, 2)
-        place[n] = _number(row, 5, 8)
-        gap = np.searchsorted(gap_samples, samples[n])
-        is_gap = gap < len(gap_samples) and gap_samples[gap] == samples[n]
-        size[n] = gap_sizes[gap] if is_gap else _number(behind, 5, 8) - place[n]
-        area = np.int64(height[n]) * np.int64(width[n])
-        fits = place[n] >= bounds[0] and 0 < size[n] <= bounds[1] - place[n] and area > 0
-        if not fits or not (mode[n] == 0 or (mode[n] == 1 and size[n] == 3 * area)):
-            size[n] = 0
+def _decode(pair, table, gap_samples, gap_sizes, sample, n, mode, sides, places):
+    height, width, place, size = sides[0], sides[1], places[0], places[1]
+    row, behind = pair[0, table.image :], pair[1, table.image :]
+    mode[n], width[n], height[n] = row[0], _number(row, 1, 2), _number(row, 3, 2)
+    place[n] = _number(row, 5, 8)
+    gap = np.searchsorted(gap_samples, sample)
+    is_gap = gap < len(gap_samples) and gap_samples[gap] == sample
+    size[n] = gap_sizes[gap] if is_gap else _number(behind, 5, 8) - place[n]
+    area = np.int64(height[n]) * np.int64(width[n])
+    fits = place[n] >= table.low and 0 < size[n] <= table.high - place[n] and area > 0
+    if not fits or not (mode[n] == 0 or (mode[n] == 1 and size[n] == 3 * area)):
+        size[n] = 0
 
 
 @kernel

@@ -17,7 +17,7 @@ IS_POSSIBLE = hasattr(os, "pread") and sys.maxsize > 2**32 and sys.byteorder == 
 _open = types.ExternalFunction("open", types.int32(types.uintp, types.int32))
 _close = types.ExternalFunction("close", types.int32(types.int32))
 _lseek = types.ExternalFunction("lseek", types.int64(types.int32, types.int64, types.int32))
-_pread = types.ExternalFunction("pread", types.intp(types.int32, types.uintp, types.uintp, types.int64))
+pread = types.ExternalFunction("pread", types.intp(types.int32, types.uintp, types.uintp, types.int64))
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe is not waited for
 _SEEK_END = 2
 _LARGEST = 1 << 31
@@ -85,7 +85,7 @@ def _read(descriptor, place, size):
         return np.empty(0, np.uint8)
     data, done = np.empty(size, np.uint8), 0
     while done < size:  # some file systems hand out less at once
-        more = _pread(
+        more = pread(
             np.int32(descriptor), np.uintp(data.ctypes.data + done), np.uintp(size - done), np.int64(place + done)
         )
         if more <= 0:

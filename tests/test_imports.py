@@ -98,7 +98,7 @@ TESTED_AS_ONE = {
     ],
     "judging/test_command.py": [
         *("judging.blocks", "judging.cells", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
-        *("judging.speed", "judging.surroundings", "judging.svg"),
+        *("judging.speed", "judging.surroundings"),
     ],
     "plots/test_curves.py": ["plots.palette", "plots.paper"],
     "run/test_closing.py": ["run.ending"],

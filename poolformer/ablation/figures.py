@@ -159,7 +159,7 @@ def _panel(
     """Draw the seeds, the means and their intervals along x, and the baseline's level as a line."""
     tidy(axes, along="x")
     low, high = _limits([values[row.line.row.name] for row in rows], level)
-    axes.set_xlim(low, high)
+    axes.set_xlim((max(low, -1), min(high, 101)) if level else (low, high))  # an interval may end above 100 %
     for row in rows:
         if row.group % 2 == 0:
             axes.axhspan(row.y - 0.5, row.y + 0.5, color="0.965", linewidth=0, zorder=0)

@@ -129,7 +129,7 @@ def page_blocks(page: Page) -> list[blocks.Block]:
 def _differences(page: Page, compared: Sequence[Comparison]) -> list[blocks.Block]:
     if not compared:
         return [blocks.Text("There is no seed with which the mixer and a reference row are both finished.")]
-    header = ("minus", "points after equal epochs (95 %)", "points after equal time (95 %)", "seeds", "error")
+    header = ("minus", "points after equal epochs (95 %)", "points after equal time (95 %)", "seeds", "standard error")
     rows = [
         (
             one.base,
@@ -184,7 +184,7 @@ def _profile(page: Page) -> list[blocks.Block]:
     questions = [f"{task}: {all_tasks()[task].question}" for task in by_task]
     return [
         blocks.Points(profile(page.judged, page.cells(page.judged))),
-        blocks.Text(RULE),
+        blocks.Text(f"{RULE} In the table ✓ is solved, ~ in part, and · not told from chance."),
         blocks.Figures("profile.svg", words, names, panels),
         blocks.Table(("probe, %", "chance", "solved from", *names), rows),
         blocks.Points(questions),
@@ -194,7 +194,7 @@ def _profile(page: Page) -> list[blocks.Block]:
 def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    marks = {"solved": " ✓", "in part": "", "chance": " ·"}
+    marks = {"solved": " ✓", "in part": " ~", "chance": " ·"}
     return f"{100 * statistics.fmean(cell.scores):.1f}{marks[cell.level]}"
 
 
@@ -249,11 +249,13 @@ def _curves(page: Page) -> blocks.Figures:
         svg.curves(
             measure,
             [[one.curve for one in page.outcomes if (one.row, one.measure) == (name, measure)] for name in names],
-            label="share of the training",
         )
         for measure in page.measures
     ]
-    words = "Score in % on the way; lines: means over the seeds, bands: from the lowest to the highest seed."
+    words = (
+        "Score in % by the share of the training that is over; lines: means over the seeds, bands: from the lowest "
+        "to the highest seed."
+    )
     return blocks.Figures("curves.svg", words, names, panels)
 
 

@@ -13,6 +13,7 @@ from ..plots.spread import spread, whole
 
 WIDTH, HEIGHT = 340, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 24, 24
+_STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 STYLE = (
     "svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .title{font-weight:600;font-size:12px}"
     "svg .axis{stroke:currentColor;stroke-width:.6;opacity:.35}svg .level{stroke:currentColor;stroke-width:1;"
@@ -49,7 +50,7 @@ def bars(title: str, groups: Mapping[str, Sequence[tuple[float, ...]]], *, chanc
         chance: Drawn dashed.
         solved: Drawn as a line.
     """
-    parts = [_heading(title), *_axis_y(0.0, 1.0)]
+    parts = [_heading(title), *_axis_y([0, 0.25, 0.5, 0.75, 1])]
     wide = (WIDTH - _LEFT - _RIGHT) / max(1, len(groups))
     for place, (name, rows) in enumerate(groups.items()):
         left, each = _LEFT + place * wide + 0.1 * wide, 0.8 * wide / max(1, len(rows))
@@ -70,17 +71,16 @@ def bars(title: str, groups: Mapping[str, Sequence[tuple[float, ...]]], *, chanc
     return Figure(title, "".join(parts))
 
 
-def curves(title: str, rows: Sequence[Sequence[Sequence[tuple[float, float]]]], *, label: str) -> Figure:
+def curves(title: str, rows: Sequence[Sequence[Sequence[tuple[float, float]]]]) -> Figure:
     """Draw learning curves: for each row the mean of its seeds, and the range between them as a band.
 
     Args:
         title: Above it.
         rows: For each row the curves of its seeds: points of a share of the training, and a score.
-        label: Of the axis along x.
     """
-    scores = [score for row in rows for curve in row for _, score in curve]
-    low, high = _ends(scores)
-    parts = [_heading(title), *_axis_y(low, high), _text(WIDTH - _RIGHT, HEIGHT - 8, label, "end")]
+    ticks = _ticks([score for row in rows for curve in row for _, score in curve if math.isfinite(score)])
+    low, high = ticks[0], ticks[-1]
+    parts = [_heading(title), *_axis_y(ticks), *_axis_x()]
     for number, row in enumerate(rows):
         bands = whole(spread(row), len(row))
         if not bands:
@@ -126,23 +126,29 @@ def sheet(figures: Sequence[Figure], names: Sequence[str], *, columns: int = 3) 
     )
 
 
-def _ends(scores: Sequence[float]) -> tuple[float, float]:
+def _ticks(scores: Sequence[float]) -> list[float]:
+    """Return round levels around some scores, five at most where these fill the axis."""
     low, high = min(scores, default=0.0), max(scores, default=1.0)
-    step = 0.1 if high - low > 0.15 else 0.02
-    return max(0.0, step * math.floor(low / step)), min(1.0, step * math.ceil(high / step)) or step
+    step = next((step for step in _STEPS if math.ceil(high / step) - math.floor(low / step) <= 5), _STEPS[-1])
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(step * place, 4) for place in range(first, max(last, first + 1) + 1)]
 
 
-def _axis_y(low: float, high: float) -> list[str]:
+def _axis_y(ticks: Sequence[float]) -> list[str]:
+    digits = 0 if all(abs(100 * tick - round(100 * tick)) < 1e-9 for tick in ticks) else 1
     parts = []
-    for place in range(5):
-        value = low + place * (high - low) / 4
-        y = _y(value, low, high)
-        digits = 0 if high - low > 0.1 else 1
+    for tick in ticks:
+        y = _y(tick, ticks[0], ticks[-1])
         parts += [
             _line("axis", _LEFT, y, WIDTH - _RIGHT, y),
-            _text(_LEFT - 5, y + 4, f"{100 * value:.{digits}f}", "end"),
+            _text(_LEFT - 5, y + 4, f"{100 * tick:.{digits}f}", "end"),
         ]
     return parts
+
+
+def _axis_x() -> list[str]:
+    ends = [(0.0, "0", "middle"), (0.5, "50", "middle"), (1.0, "100 %", "end")]
+    return [_text(_x(share), HEIGHT - 8, text, anchor) for share, text, anchor in ends]
 
 
 def _heading(title: str) -> str:

@@ -74,6 +74,10 @@ class RunError(PoolformerError):
     """Training that cannot continue: its loss is not finite, or its checkpoints cannot be written."""
 
 
+class NotFiniteError(RunError):
+    """Training that has diverged: its loss or its state is not finite."""
+
+
 LONGEST_MESSAGE = 1500
 _OF_NO_FILE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 

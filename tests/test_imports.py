@@ -66,6 +66,7 @@ LIGHT = [
 # Modules without a test file of their name: those that are one thing for a user, and tested as that, each with the
 # file of tests that would fail.
 TESTED_AS_ONE = {
+    "ablation/test_command.py": ["ablation.arguments", "ablation.notes", "ablation.report", "run.versions"],
     "bench/test_data.py": ["bench.baselines", "bench.ffcv_loader"],
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..configs import read_config
-from ..errors import ConfigError, PoolformerError, describe, one_line
+from ..errors import ConfigError, NotFiniteError, PoolformerError, describe, one_line
 from ..files.atomic_write import atomic_write
 from .rows import Row
 
@@ -43,6 +43,7 @@ class Result:
         devices: That trained it; their number scales the whole batch and with it the learning rate.
         mixers: Of other packages: their names, each with its package and version.
         warnings: What the last start warned of.
+        versions: Of the packages that it ended with.
     """
 
     top1: float
@@ -56,6 +57,7 @@ class Result:
     devices: int = 1
     mixers: dict[str, str] | None = None
     warnings: list[str] | None = None
+    versions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Run:
     def _result_file(self) -> Path:
         return self.directory / "result.json"
 
+    @property
+    def divergence(self) -> str | None:
+        """Why the run has no result, where that is its outcome: the loss was not finite."""
+        file = self.directory / "not_finite.txt"
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+
     def result(self) -> Result | None:
         """Return what came of the run; None if it is not finished.
 
@@ -102,42 +110,16 @@ class Run:
                 f"'{self._result_file}' cannot be read ({describe(error)}): delete it, and it is written again"
             ) from error
 
+    def save_divergence(self, message: str) -> None:
+        """Write that the loss was not finite."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.directory / "not_finite.txt", "w", encoding="utf-8") as file:
+            file.write(f"{message}\n")
+
     def save(self, result: Result) -> None:
         """Write the result, wholly or not at all."""
         with atomic_write(self._result_file, "w", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result), indent=1) + "\n")
-
-
-def check_builds(settings: dict[str, Any]) -> None:
-    """Build the model of some settings, without memory or computation for its weights.
-
-    Raises:
-        PoolformerError: It cannot be built, or takes images of one size only and these shall grow.
-    """
-    import torch
-
-    from ..classifier import ImageClassifier
-    from ..cli.data_section import image_size_of
-    from ..errors import BrokenPluginError
-    from ..network.sides import check_sides
-
-    # Where the data is told the size, the model's is not among the settings.
-    options = {
-        "image_size": image_size_of(settings["data"]),
-        **settings["model"],
-        "pretrained": None,
-        "pretrained_skip": None,
-    }
-    try:
-        with torch.device("meta"):
-            model = ImageClassifier(**options)
-    except BrokenPluginError:  # which may but need real numbers
-        model = ImageClassifier(**options)
-    growth = settings["data"].get("init_args", {}).get("growth")
-    check_sides(model.backbone, growth, name=model.hparams.backbone, image_size=model.hparams.image_size)
-
-
-# ---- runs
 
 
 def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> list[str]:
@@ -148,9 +130,9 @@ def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> lis
     return [*configured, *mixer, "--trainer.enable_progress_bar", "false", *flags]
 
 
-def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str]) -> Run:
-    """Return the run of a row with a seed below a directory."""
-    directory = out / re.sub(r"[/:]", "-", row.name) / f"seed-{seed}"  # package/mixer, module:factory
+def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str], *, below: str = "") -> Run:
+    """Return the run of a row with a seed below a directory, or below a folder in the row's."""
+    directory = out / re.sub(r"[/:]", "-", row.name) / below / f"seed-{seed}"  # package/mixer, module:factory
     place = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(directory))
     return Run(row.name, seed, directory, (*arguments, *place))
 
@@ -165,7 +147,7 @@ def check_settings(run: Run, settings: dict[str, Any]) -> None:
     from ..run.same_run import differences
 
     config = run.directory / "config.yaml"
-    if not config.is_file() or not (run.result() or run.last_checkpoint.is_file()):
+    if not config.is_file() or not (run.result() or run.divergence or run.last_checkpoint.is_file()):
         return
     said = read_config(config)
     started = _weights(in_its_place(said, config, run_dir=str(run.directory))), _weights(settings)
@@ -246,6 +228,8 @@ def train(run: Run) -> str | None:
                 _fit(run, said)
         except PoolformerError as error:
             print(f"poolformer: error: {one_line(error)}", file=sys.stderr)
+            if isinstance(error, NotFiniteError):
+                run.save_divergence(one_line(error))
             return one_line(error)
         except Exception as error:  # whatever it is, the other rows are trained
             traceback.print_exc()
@@ -308,6 +292,7 @@ def _result(cli: "TrainingCLI") -> Result:
     from ..network.complexity import count
     from ..run.callbacks import Throughput
     from ..run.directory import HEADLINE
+    from ..run.versions import versions
 
     trainer, model = cli.trainer, cli.model
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -316,7 +301,7 @@ def _result(cli: "TrainingCLI") -> Result:
         metrics = model.loaded.metrics
     for name in ("train/loss", "val/loss"):
         if not math.isfinite(metrics.get(name, 0.0)):
-            raise PoolformerError(f"{name} is {metrics[name]} after {trainer.current_epoch} epochs")
+            raise NotFiniteError(f"{name} is {metrics[name]} after {trainer.current_epoch} epochs")
     if HEADLINE not in metrics:
         raise PoolformerError(f"{HEADLINE} was not measured: no epoch was evaluated")
     top1 = metrics[HEADLINE]
@@ -336,4 +321,5 @@ def _result(cli: "TrainingCLI") -> Result:
         train_s=throughput.train_s,
         devices=trainer.world_size,
         mixers=_of_other_packages(model.hparams),
+        versions=versions(),
     )

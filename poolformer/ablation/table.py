@@ -2,20 +2,21 @@
 
 import csv
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from ..files.atomic_write import atomic_write
-from .paired import FEW, Difference, RankCorrelation, like_the_paper, paired_difference
+from .paired import FEW, RankCorrelation, like_the_paper, paired_difference
 from .rows import Row
 from .runs import Result
 
-HEADER = ("row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time")
+PAPER = "paper, ImageNet, %"
 COLUMNS = (
     *("row", "paper_top1_percent", "top1_percent", "top1_std_percent", "best_top1_percent", "seeds"),
     *("parameters", "frozen_parameters", "macs", "images_per_s", "train_s"),
+    *("base", "minus_base", "minus_base_low", "minus_base_high", "common_seeds", "chosen"),
 )
 
 
@@ -27,11 +28,13 @@ class Line:
         row: The row.
         results: Of its seeds, as far as they are finished.
         seeds: Of the results, in their order.
+        chosen: The values that were chosen for the row among those tried, where any were.
     """
 
     row: Row
     results: tuple[Result, ...]
     seeds: tuple[int, ...] = ()
+    chosen: str | None = None
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -55,47 +58,83 @@ class Line:
         return statistics.fmean(values) if values else None
 
 
-def markdown(lines: Sequence[Line]) -> str:
-    """Return the table, a line for each row."""
-    cells = [HEADER, ("---",) * len(HEADER), *map(_cells, lines)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def markdown(lines: Sequence[Line], *, base: str | None = None) -> str:
+    """Return the table as Markdown, a line for each row.
+
+    Args:
+        lines: The rows.
+        base: Name of the row that the others' differences are to; the first by default.
+    """
+    header, *rows = table(lines, base=base)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *rows))
 
 
-def _cells(line: Line) -> tuple[str, ...]:
-    paper = "-" if line.row.paper_top1 is None else f"{line.row.paper_top1}"
-    images_per_s, train_s = line.mean("images_per_s"), line.mean("train_s")
-    if images_per_s is None or train_s is None:
-        return (line.row.name, paper, *("-",) * (len(HEADER) - 2))
+def table(lines: Sequence[Line], *, base: str | None = None) -> list[tuple[str, ...]]:
+    """Return the header and the rows, as texts; numbers of a column are in one unit."""
+    to = base_of(lines, base)
+    seconds = [time for line in lines if (time := line.mean("train_s")) is not None]
+    time_unit, second = _time_unit(max(seconds, default=0))
+    billions = any(result.macs >= 1e9 for line in lines for result in line.results)
+    columns: dict[str, Callable[[Line], str]] = {
+        "row": lambda line: line.row.name,
+        PAPER: lambda line: "-" if line.row.paper_top1 is None else f"{line.row.paper_top1}",
+        "ours, %": _ours,
+        **({f"minus {to.row.name}": lambda line: _minus(line, to)} if to and len(lines) > 1 else {}),
+        **({"chosen": lambda line: line.chosen or "-"} if any(line.chosen for line in lines) else {}),
+        "parameters": _parameters,
+        f"MACs, {'G' if billions else 'M'}": lambda line: _macs(line, billions=billions),
+        "images/s": lambda line: _of(line.mean("images_per_s"), "{:,.0f}"),
+        f"train time, {time_unit}": lambda line: _of(line.mean("train_s", scale=1 / second), "{:.1f}"),
+    }
+    return [tuple(columns), *(tuple(cell(line) for cell in columns.values()) for line in lines)]
+
+
+def base_of(lines: Sequence[Line], base: str | None) -> Line | None:
+    """Return the row that the others' differences are to: the one of a name, or the first."""
+    named = [line for line in lines if line.row.name == base] if base else list(lines[:1])
+    return named[0] if named else None
+
+
+def _ours(line: Line) -> str:
+    if line.top1 is None:
+        return "-"
     spread = "" if line.top1_std is None else f" ± {line.top1_std:.2f}"
-    one = line.results[0]
-    frozen = f" + {one.frozen_parameters:,} frozen" if one.frozen_parameters else ""
-    return (
-        line.row.name,
-        paper,
-        f"{line.top1:.2f}{spread} (n={len(line.results)})",
-        f"{one.parameters:,}{frozen}",
-        f"{one.macs / 1e9:.3f} G" if one.macs >= 1e9 else f"{one.macs / 1e6:.2f} M",
-        f"{images_per_s:,.0f}",
-        duration(train_s),
-    )
+    return f"{line.top1:.2f}{spread} (n={len(line.results)})"
 
 
-def differences(lines: Sequence[Line]) -> str:
-    """Return each row's difference to the first, paired by seed: a line each, none for rows without a common seed."""
-    if not lines:
-        return ""
-    base, *others = lines
-    said = [(line.row.name, paired_difference(line.by_seed, base.by_seed)) for line in others]
-    shown = [f"- {name}: {_difference(found)}" for name, found in said if found]
-    title = f"difference to {base.row.name} in points, paired by seed, with its 95 % interval:"
-    return "\n".join([title, *shown]) if shown else ""
-
-
-def _difference(found: Difference) -> str:
+def _minus(line: Line, base: Line) -> str:
+    found = None if line is base else paired_difference(line.by_seed, base.by_seed)
+    if found is None:
+        return "-"
     if found.low is None or found.high is None:
-        return f"{found.mean:+.2f} (n = 1: no interval)"
-    few = f"n = {found.n}" + (f": {found.n} seeds are few" if found.n < FEW else "")
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] ({few})"
+        return f"{found.mean:+.2f} (n=1, no interval)"
+    few = ", few" if found.n < FEW else ""
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] (n={found.n}{few})"
+
+
+def _parameters(line: Line) -> str:
+    if not line.results:
+        return "-"
+    one = line.results[0]
+    return f"{one.parameters:,}{f' + {one.frozen_parameters:,} frozen' if one.frozen_parameters else ''}"
+
+
+def _macs(line: Line, *, billions: bool) -> str:
+    if not line.results:
+        return "-"
+    macs = line.results[0].macs
+    return f"{macs / 1e9:.3f}" if billions else f"{macs / 1e6:.2f}"
+
+
+def _of(value: float | None, written: str) -> str:
+    return "-" if value is None else written.format(value)
+
+
+def _time_unit(longest: float) -> tuple[str, float]:
+    """Return the unit that the longest of some times is written in, and its seconds."""
+    if longest < 120:
+        return "s", 1
+    return ("min", 60) if longest < 2 * 3600 else ("h", 3600)
 
 
 def duration(seconds: float) -> str:
@@ -103,8 +142,15 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
 
 
-def write_csv(lines: Sequence[Line], path: Path) -> None:
-    """Write the table with plain numbers; what there is none of is empty."""
+def write_csv(lines: Sequence[Line], path: Path, *, base: str | None = None) -> None:
+    """Write the table with plain numbers; what there is none of is empty.
+
+    Args:
+        lines: The rows.
+        path: The file.
+        base: Name of the row that the others' differences are to, paired by seed; the first by default.
+    """
+    to = base_of(lines, base)
     with atomic_write(path, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
@@ -112,7 +158,10 @@ def write_csv(lines: Sequence[Line], path: Path) -> None:
             top1 = (line.top1, line.top1_std, line.mean("best_top1", scale=100))
             sizes = [getattr(line.results[0], name) if line.results else None for name in COLUMNS[6:9]]
             speeds = (line.mean("images_per_s"), line.mean("train_s"))
-            rows.writerow([line.row.name, line.row.paper_top1, *top1, len(line.results), *sizes, *speeds])
+            found = paired_difference(line.by_seed, to.by_seed) if to and line is not to else None
+            apart = (found.mean, found.low, found.high, found.n) if found else (None,) * 4
+            compared = (to.row.name if to else None, *apart, line.chosen)
+            rows.writerow([line.row.name, line.row.paper_top1, *top1, len(line.results), *sizes, *speeds, *compared])
 
 
 def rank_correlation(lines: Sequence[Line]) -> RankCorrelation | None:

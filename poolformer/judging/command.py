@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..ablation import launchers
-from ..ablation.command import check_flags, split_flags
+from ..ablation.arguments import add_tries, check_flags, split_flags
+from ..ablation.tries import Choice
 from ..commands.arguments import CommandParser, local_folder, number
 from ..configs import protocol_names
 from ..errors import ConfigError
@@ -19,8 +20,8 @@ from .rows import Judged
 _seed = number(int, f"an integer from 0 to {2**32 - 1}", least=0, most=2**32 - 1)
 _at_once = number(int, "an integer from 1 up", least=1)
 
-Done = tuple[Sequence[Job], dict[str, str], dict[tuple[str, str], float]]
-"""What is finished, why the rest failed by its titles, and how fast the rows are."""
+Done = tuple[Sequence[Job], dict[str, str], dict[tuple[str, str], float], Sequence[Choice]]
+"""What is finished, why the rest failed by its titles, how fast the rows are, and what was chosen for them."""
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +46,9 @@ def main(argv: list[str]) -> int:
       poolformer judge depthwise --options kernel_size=5 --seeds 0 1 2 3 4
       poolformer judge my_file:MyMixer --jobs 4 --out runs/my_mixer
       poolformer judge hybrid-pppa --protocol my_protocol.yaml -- --data.train train.beton --data.val val.beton
+
+    --try model.lr=1e-3,2e-3,4e-3 (or 'tries' in the protocol's file) tunes every row of fits alike, as in 'poolformer
+    ablate': the best value on a held-out part of the training images is chosen for each row, and the page says which.
 
     The exit code is 1 where a training failed; the page then says which, and why.
     """
@@ -72,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", default="probes", metavar="NAME", help=f"{known}, or a file (probes)")
     parser.add_argument("--seeds", nargs="+", type=_seed, metavar="N", help="seeds of each row (the protocol's)")
     parser.add_argument("--jobs", type=_at_once, default=2, metavar="N", help="trainings at once, a thread each (2)")
+    add_tries(parser)
     parser.add_argument("--out", type=local_folder, help="folder of the page (runs/judge/PROTOCOL/MIXER)")
     return parser
 
@@ -80,20 +85,24 @@ def _judge(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -
     protocol = find_protocol(options.protocol)
     if flags and protocol.kind == "probes":
         raise ConfigError(f"{flags[0]}: the protocol {protocol.name} has no fits that flags behind '--' could go to")
+    if options.tries and protocol.kind == "probes":
+        raise ConfigError(f"--try {options.tries[0]}: the protocol {protocol.name} has no fits to tune")
     judged = rows_of.find_judged(options.mixer, options.options)
     rows = rows_of.all_rows(judged, rows_of.reference_rows(protocol))
     seeds = list(dict.fromkeys(options.seeds or protocol.seeds))
     out, folder = _folders(options.out, protocol, rows[0])
     launchers.warm_up(["poolformer.cli.training"] if protocol.kind == "fits" else ["poolformer.judging.probe"])
-    ways = {"probes": _probes, "fits": _fits}
-    jobs, failures, speeds = ways[protocol.kind](protocol, rows, seeds, folder, flags, options.jobs)
+    if protocol.kind == "probes":
+        jobs, failures, speeds, choices = _probes(protocol, rows, seeds, folder, options.jobs)
+    else:
+        jobs, failures, speeds, choices = _fits(protocol, rows, seeds, folder, flags, options)
 
     from . import page
     from .surroundings import surroundings
 
     outcomes = [outcome for job in jobs if (outcome := job.outcome())]
     around = surroundings(argv, train_s=sum(one.train_s for one in outcomes), jobs=options.jobs)
-    found = page.Page(protocol, rows, seeds, outcomes, speeds, failures, around)
+    found = page.Page(protocol, rows, seeds, outcomes, speeds, failures, around, choices)
     print(f"\n{found.sentence()}\n\nwritten", *page.write(found, out))
     for title, reason in failures.items():
         print(f"failed: {title}: {reason}")
@@ -110,9 +119,7 @@ def _folders(out: Path | None, protocol: Protocol, judged: Judged) -> tuple[Path
     return out, out / "rows"
 
 
-def _probes(
-    protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folder: Path, flags: Sequence[str], at_once: int
-) -> Done:
+def _probes(protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folder: Path, at_once: int) -> Done:
     from . import cells, speed
 
     planned = cells.plan(protocol, [rows_of.for_probes(row) for row in rows], seeds, folder)
@@ -127,22 +134,37 @@ def _probes(
     failures = {**unfit, **finish(planned, cells.train, at_once=at_once, say=_say)}
     finished = [cell for cell in planned if cell.title not in failures]
     _say("measuring how fast the rows are, with nothing beside it")
-    return finished, failures, speed.of_cells(finished, folder)
+    return finished, failures, speed.of_cells(finished, folder), []
 
 
 def _fits(
-    protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], folder: Path, flags: Sequence[str], at_once: int
+    protocol: Protocol,
+    rows: Sequence[Judged],
+    seeds: Sequence[int],
+    folder: Path,
+    flags: Sequence[str],
+    options: argparse.Namespace,
 ) -> Done:
     from . import fits, speed
 
-    threads = ["--num_threads", "1"] if at_once > 1 else []
-    planned = fits.check(fits.plan(protocol, rows, seeds, folder, [*threads, *flags]), rows[0].name)
-    if any(fit.outcome() is None for fit in planned if fit.row == rows[0].name):
+    judged, at_once = rows[0].name, options.jobs
+    flags = [*(["--num_threads", "1"] if at_once > 1 else []), *flags]
+    try_seeds = options.try_seeds or list(seeds)[:1]
+    grid = fits.grid_of(protocol, options.tries, rows, flags, share=options.try_share, seeds=try_seeds)
+    planned = fits.check(fits.plan(protocol, rows, seeds, folder, flags), judged, chosen=not grid)
+    if any(fit.outcome() is None for fit in planned if fit.row == judged):
         speed.check_mixes(planned[0])
-    failures = finish(planned, fits.train, at_once=at_once, say=_say)
+    choices: dict[str, Choice] = {}
+    untuned: dict[str, str] = {}
+    if grid:
+        fitting = [row for row in rows if any(fit.row == row.name for fit in planned)]
+        choices, untuned = fits.tune(protocol, fitting, grid, folder, flags, at_once=at_once, say=_say)
+        tuned = [row for row in fitting if row.name in choices]
+        planned = fits.check(fits.plan(protocol, tuned, seeds, folder, flags, choices), judged)
+    failures = {**untuned, **finish(planned, fits.train, at_once=at_once, say=_say)}
     finished = [fit for fit in planned if fit.title not in failures]
     _say("measuring how fast the rows are, with nothing beside it")
-    return finished, failures, speed.of_fits(finished, folder)
+    return finished, failures, speed.of_fits(finished, folder), list(choices.values())
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..ablation import tries
+from ..ablation.tries import Choice
 from ..files.atomic_write import atomic_write
 from . import blocks, svg
 from .cells import all_tasks
@@ -33,6 +35,7 @@ class Page:
         speeds: Images a second by row and measure, measured alone.
         failures: Why trainings failed, by their titles.
         around: What it was made by and on, by names.
+        choices: What was chosen for rows of fits among the values tried.
     """
 
     protocol: Protocol
@@ -42,6 +45,7 @@ class Page:
     speeds: Speeds
     failures: Mapping[str, str] = field(default_factory=dict)
     around: Mapping[str, str] = field(default_factory=dict)
+    choices: Sequence[Choice] = ()
 
     @property
     def judged(self) -> str:
@@ -118,6 +122,8 @@ def page_blocks(page: Page) -> list[blocks.Block]:
         shown += [blocks.Heading("What it can mix"), *_profile(page)]
     shown += [blocks.Heading("Score and cost"), *_costs(page)]
     shown += [blocks.Heading("Learning curves"), _curves(page)]
+    if page.choices:
+        shown += [blocks.Heading("What was chosen for each row"), blocks.Points(tries.notes(page.choices))]
     record = page.protocol.record or (f"{NO_RECORD}: how well this protocol orders published rows is not known.",)
     shown += [blocks.Heading("What this protocol can tell"), blocks.Points(record)]
     around = {"protocol": f"{page.protocol.name}. {page.protocol.title}", **page.around}
@@ -287,6 +293,17 @@ def as_numbers(page: Page) -> dict[str, Any]:
             {"row": row, "measure": measure, "images_per_s": speed} for (row, measure), speed in page.speeds.items()
         ],
         "outcomes": [{**asdict(one), "curve": [point._asdict() for point in one.curve]} for one in page.outcomes],
+        "tries": [
+            {
+                "row": one.row,
+                "chosen": dict(one.point.values),
+                "edges": one.edges,
+                "held_out_share": one.grid.share,
+                "seeds": list(one.grid.seeds),
+                "tried": [{"values": dict(each.values), "val_top1_percent": one.mean(each)} for each in one.scores],
+            }
+            for one in page.choices
+        ],
         "failures": dict(page.failures),
         "made": dict(page.around),
     }

@@ -151,9 +151,7 @@ def _seeds(given: Any, file: Path) -> tuple[int, ...]:
 def _flags(given: Any, file: Path) -> tuple[str, ...]:
     """Return the words of flags, which a file writes as options by name: ``trainer.max_epochs: 8``."""
     return tuple(
-        word
-        for option, value in _mapping(given, "flags", file).items()
-        for word in (f"--{option}", value if isinstance(value, str) else json.dumps(value))
+        word for option, value in _mapping(given, "flags", file).items() for word in (f"--{option}", _written(value))
     )
 
 
@@ -161,7 +159,11 @@ def _tries(given: Any, file: Path) -> tuple[str, ...]:
     options = _mapping(given, "tries", file)
     if wrong := next((name for name, values in options.items() if not isinstance(values, list) or not values), None):
         raise ConfigError(f"'{file}': 'tries' gives '{wrong}' {options[wrong]!r}, not a list of values")
-    return tuple(f"{name}={','.join(map(str, values))}" for name, values in options.items())
+    return tuple(f"{name}={','.join(map(_written, values))}" for name, values in options.items())
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _tasks(given: Any, file: Path) -> dict[str, tuple[int, ...]] | None:

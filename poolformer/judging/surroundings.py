@@ -1,15 +1,12 @@
 """What a page was made by and on: the command, versions, the machine, the date."""
 
-import platform
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 
 from ..data.threads import available_cores
 from ..files.shell import quoted
-
-_PACKAGES = ("poolformer", "torch", "lightning", "timm", "numpy")
+from ..run.versions import versions
 
 
 def surroundings(argv: Sequence[str], *, train_s: float, jobs: int) -> dict[str, str]:
@@ -24,18 +21,11 @@ def surroundings(argv: Sequence[str], *, train_s: float, jobs: int) -> dict[str,
 
     return {
         "command": " ".join(["poolformer", "judge", *map(quoted, argv)]),
-        "versions": ", ".join([f"Python {platform.python_version()}", *map(_version, _PACKAGES)]),
+        "versions": versions(),
         "machine": _machine(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "training in all": f"{duration(train_s)}, added up over all trainings of the page; {jobs} at once in the end",
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:  # of a checkout that is not installed
-        return f"{package} of unknown version"
 
 
 def _machine() -> str:

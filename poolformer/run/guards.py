@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from ..checkpoint.writing import remove_unfinished
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError, NotFiniteError
 from ..files.folders import existing_folder, probe
 from ..files.shown import on_disk
 from .lightning_internals import is_logging_point
@@ -79,7 +79,7 @@ class FiniteTraining(Callback):
         checkpoints: The folder of the checkpoints, for the message.
 
     Raises:
-        RunError: The loss, a weight, a buffer or a state of the optimiser is not finite; the message names the first.
+        NotFiniteError: The loss, a weight, a buffer or a state of the optimiser is not; the message names the first.
     """
 
     def __init__(self, checkpoints: Path):
@@ -123,7 +123,7 @@ class FiniteTraining(Callback):
             return
         good = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
         kept = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
-        raise RunError(
+        raise NotFiniteError(
             f"{what} not finite at step {trainer.global_step} (epoch {trainer.current_epoch}, lr {_lr(trainer):.4g}): "
             f"training ends; {kept}. Lower --model.lr, or look at the data"
         )

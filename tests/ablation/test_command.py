@@ -11,13 +11,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from ablations import ONE_EPOCH, SHORT, made, planned, scalars, write_files
 from forked import Started
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer.ablation.rows import BASE
-from poolformer.ablation.runs import Result
+from poolformer.ablation.grid import read_grid
+from poolformer.ablation.rows import BASE, Row
+from poolformer.ablation.runs import Result, fit_arguments
+from poolformer.ablation.tries import plan
 from poolformer.cli import dispatch as cli
 from poolformer.cli.training import check_start
 from poolformer.errors import PoolformerError
@@ -45,6 +48,20 @@ MISTAKES = [
     (["--rows", "relu.yaml", "--", "--model", "{act: silu}"], "--model replaces what the row relu changes"),
     (["--rows", "identity.yaml", "--", "--model.mixer.name", "pooling"], "--model.mixer.name replaces what the row"),
     (["--rows", "attention", "--", "--model.mixer.head_dim", "8"], "--model.mixer.head_dim replaces what the row"),
+    (
+        ["--try", "model.lr=1e-3"],
+        "--try model.lr=1e-3: one value leaves no choice; a value for every fit stands",
+    ),
+    (["--try", "model.lr=1,2", "--try_seeds", "-1"], "--try_seeds -1: integers from 0 to 4294967295"),
+    (
+        ["--rows", "relu.yaml", "--try", "model.act=gelu,relu"],
+        "--try model.act replaces what the row relu changes; name the rows it goes with in --rows",
+    ),
+    (
+        ["--rows", "base", "--try", "model.lr=1,2", "--", "--model.lr", "3"],
+        "--model.lr is for every fit, and --try model.lr chooses it: leave one of them out",
+    ),
+    (["--rows", "base", "identity", "--base", "relu.yaml"], "--base relu.yaml is none of the rows, which are base, id"),
     (["--", "--trainer.fast_dev_run", "true"], "--trainer.fast_dev_run is not for every fit; use --trainer.max_ep"),
 ]
 
@@ -85,11 +102,69 @@ def test_finished_runs_are_not_run_again_but_shown(call, finished):
     assert out.startswith("runs in out: 6, finished before: 6\n")
     table = (finished / "table.md").read_text()
     assert table in out + "\n"
-    assert "| base | 77.2 | 71.00 ± 1.41 (n=2) | 309,178 | 0.93 M | 100 | 2 s |" in table
-    assert "| identity | 74.3 | 82.00 ± 2.83 (n=2) |" in table
+    assert "| base | 77.2 | 71.00 ± 1.41 (n=2) | - | 309,178 | 0.93 | 100 | 2.0 |" in table
+    assert "| identity | 74.3 | 82.00 ± 2.83 (n=2) | +11.00 [-1.71, +23.71] (n=2, few) |" in table
+    for note in (
+        *(
+            "data: DigitsData, 8 pixels",
+            "epochs: 1",
+            "command: poolformer ablate --rows base identity.yaml",
+            "ersions: Py",
+        ),
+        *("paper: top-1 of PoolFormer-S12 on ImageNet-1k", "fewer than 3 seeds are few"),
+    ):
+        assert note in table
     assert {path: path.stat().st_mtime_ns for path in before} == before
     rows = list(csv.DictReader((finished / "table.csv").read_text().splitlines()))
     assert [row["row"] for row in rows] == ["base", "identity", "relu"]
+
+
+def test_differences_are_to_the_row_that_is_named_and_the_table_is_latex_where_that_is_asked_for(call, finished):
+    code, out, _ = call(*ROWS, "--base", "identity.yaml", "--format", "latex")
+    assert code == 0
+    tex = (finished / "table.tex").read_text()
+    assert tex in out
+    assert r"base & 77.2 & 71.00 $\pm$ 1.41 (n=2) & $-$11.00 [$-$23.71, +1.71] (n=2, few) & 309,178 &" in tex
+    assert "% minus identity: in points" in tex
+    assert "| minus identity |" in (finished / "table.md").read_text()
+    assert call(*ROWS, "--base", "relu", "--rows", "base", "even.yaml")[0] == 2
+
+
+TUNED = ["--rows", "base", "--out", "out", "--try", "model.lr=1e-3,2e-3"]
+
+
+def test_what_is_tried_and_chosen_is_in_the_table_and_trained(call, work):
+    grid = read_grid(["model.lr=1e-3,2e-3"], share=0.1, seeds=[0])
+    arguments = fit_arguments(["digits"], Row(BASE), [])
+    for each, top1 in zip(plan(grid, Row(BASE), arguments, Path("out")), (0.6, 0.7), strict=True):
+        made(each.run)
+        each.run.save(replace(each.run.result(), top1=top1))
+    made(planned(BASE, "--model.lr=2e-3"))
+    code, out, err = call(*TUNED)
+    assert (code, err) == (0, "")
+    assert out.startswith("tries: 2, finished before: 2\nchosen for base: model.lr=2e-3 (model.lr=2e-3 is the largest")
+    assert "| base | 77.2 | 50.00 (n=1) | model.lr=2e-3 |" in out
+    assert "- base: 2e-3 of 1e-3 60.00 %, 2e-3 70.00 %\n" in (work / "out/table.md").read_text()
+    assert (work / "out/table.csv").read_text().endswith(",model.lr=2e-3\n")
+    code, _, err = call(*TUNED, "--try_share", "0.2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'out/base/tries/model.lr=1e-3/seed-0' was trained with other settings (data.tune_share 0.1, now 0.2)" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--try", "model.lrr=1,2"], "there is no option 'model.lrr'. Did you mean 'model.lr'"),
+        (["--try", "model.lr=1,fast"], "--model.lr got 'fast'"),
+        (["--try", "model.lr=1,2", "--", "--data.tune_share", "0.3"], "--data.tune_share 0.3 would be of every fit"),
+    ],
+)
+def test_what_cannot_be_tried_is_a_line_before_anything_starts(call, work, monkeypatch, arguments, message):
+    monkeypatch.setattr("poolformer.ablation.launchers.warm_up", lambda modules: None)
+    code, out, err = call("--rows", "base", "--out", "out", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"poolformer: error: {message}")
+    assert not (work / "out").exists()
 
 
 def test_figures_are_drawn_or_how_to_get_them_is_said(call, finished, monkeypatch):
@@ -198,7 +273,7 @@ def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
         shown = re.search(rf"\| {row} \| [\d.]+ \| ([\d.]+) ± ([\d.]+) \(n=2\)", out)
         assert float(shown[1]) == pytest.approx(50 * sum(top1), abs=0.006)
         assert float(shown[2]) == pytest.approx(100 * abs(top1[0] - top1[1]) / 2**0.5, abs=0.006)
-    assert "| diverging | - | - | - | - | - | - |" in out
+    assert "| diverging | - | - | - | - | - | - | - |" in out
     failed = out[out.index("failed:\n") :].splitlines()[1:]
     names = sorted(line.split(":")[0].strip() for line in failed)
     assert names == sorted(
@@ -207,6 +282,26 @@ def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
     assert any(line.endswith("its process was killed by signal 9") for line in failed)
     for name in ("table.md", "table.csv", "top1-macs.png", "top1-params.pdf", "curves.svg"):
         assert (folder / "out" / name).stat().st_size > 100
+
+
+@pytest.mark.slow
+def test_every_row_is_tried_with_every_value_and_trained_with_its_best(tmp_path):
+    folder = write_files(tmp_path / "work")
+    rows = ["--rows", "base", "identity.yaml", "--jobs", "2", "--out", "out"]
+    process = command(*rows, "--try", "model.lr=6e-3,1e30", "--", *ONE_EPOCH, folder=folder)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    for row in ("base", "identity"):
+        assert (folder / f"out/{row}/tries/model.lr=1e30/seed-0/not_finite.txt").is_file()
+        assert f"chosen for {row}: model.lr=6e-3 (model.lr=6e-3 is the smallest that was tried" in out
+        config = yaml.safe_load((folder / f"out/{row}/seed-0/config.yaml").read_text())
+        assert (config["model"]["lr"], config["data"]["init_args"]["tune_share"]) == (0.006, None)
+        tried = yaml.safe_load((folder / f"out/{row}/tries/model.lr=6e-3/seed-0/config.yaml").read_text())
+        assert (tried["model"]["lr"], tried["data"]["init_args"]["tune_share"]) == (0.006, 0.1)
+    again = command(*rows, "--try", "model.lr=6e-3,1e30", "--", *ONE_EPOCH, folder=folder)
+    out, _ = again.communicate(timeout=300)
+    assert "tries: 4, finished before: 4" in out
+    assert "runs in out: 2, finished before: 2" in out
 
 
 @pytest.mark.exhaustive

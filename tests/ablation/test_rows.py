@@ -8,6 +8,7 @@ from ablations import OVERLAYS, made
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.ablation import rows as rows_of
 from poolformer.ablation import runs as ablation
+from poolformer.ablation.building import check_builds
 from poolformer.ablation.rows import BASE, Row
 from poolformer.backbones import PAPER_TOP1
 from poolformer.cli.training import settings
@@ -24,7 +25,7 @@ def test_the_base_comes_first_among_the_rows():
 def test_every_packaged_row_has_the_paper_s_figure_and_fits_the_digits(name):
     row = rows_of.find_row(name)
     assert 0 < row.paper_top1 < 100
-    ablation.check_builds(settings("fit", ablation.fit_arguments(["digits"], row, [])))
+    check_builds(settings("fit", ablation.fit_arguments(["digits"], row, [])))
 
 
 @pytest.mark.parametrize(("name", "fits"), [("norm-layer", True), ("hybrid-ppff", False), ("hybrid-pppa", False)])
@@ -32,10 +33,10 @@ def test_a_row_of_one_image_size_does_not_fit_growing_images(name, fits):
     flags = ["--data.train", "x", "--data.val", "x", "--config", "short/16"]
     grown = settings("fit", ablation.fit_arguments(["s12"], rows_of.find_row(name), flags))
     if fits:
-        ablation.check_builds(grown)
+        check_builds(grown)
         return
     with pytest.raises(ConfigError, match="so progressive resizing is not possible") as caught:
-        ablation.check_builds(grown)
+        check_builds(grown)
     assert "\n" not in str(caught.value)
 
 

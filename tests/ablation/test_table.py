@@ -12,10 +12,10 @@ from poolformer.ablation.runs import Result
 from poolformer.ablation.table import (
     COLUMNS,
     Line,
-    differences,
     duration,
     markdown,
     rank_correlation,
+    table,
     write_csv,
 )
 
@@ -34,24 +34,45 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
 
 
-def test_the_table_has_a_line_for_each_row():
+def test_the_table_has_a_line_for_each_row_and_names_the_paper_s_data():
     text = markdown([line("base", 0.77, 0.78, 0.76, paper=77.2), line("random", 0.5, frozen_parameters=21_133_602)])
     header, rule, base, random = cells(text)
-    assert header == ["row", "paper's top-1, %", "ours, %", "parameters", "MACs", "images/s", "train time"]
+    assert header[:4] == ["row", "paper, ImageNet, %", "ours, %", "minus base"]
+    assert header[4:] == ["parameters", "MACs, G", "images/s", "train time, s"]
     assert set(rule) == {"---"}
     # The sample standard deviation of 76, 77 and 78 is 1.
-    assert base == ["base", "77.2", "77.00 ± 1.00 (n=3)", "11,915,176", "1.823 G", "1,235", "60 s"]
-    assert random[1:4] == ["-", "50.00 (n=1)", "11,915,176 + 21,133,602 frozen"]
+    assert base == ["base", "77.2", "77.00 ± 1.00 (n=3)", "-", "11,915,176", "1.823", "1,235", "60.0"]
+    assert random[1:5] == ["-", "50.00 (n=1)", "-", "11,915,176 + 21,133,602 frozen"]
 
 
-def test_differences_are_paired_by_seed_and_thin_ones_are_called_thin():
+def test_differences_are_paired_by_seed_to_the_row_that_is_named_and_thin_ones_are_called_thin():
     base, depthwise, one, lost = (line(name, *top1) for name, top1 in PAIRS.items())
     base, depthwise, one = replace(base, seeds=(0, 1)), replace(depthwise, seeds=(1, 0)), replace(one, seeds=(0,))
-    title, *said = differences([base, depthwise, one, lost]).splitlines()
-    assert title.startswith("difference to base in points, paired by seed")
+    minus = [row[3] for row in table([base, depthwise, one, lost])]
     # 3.24 and 4.10: standard error .43, t(0.975, 1) = 12.706.
-    assert said == ["- depthwise: +3.67 [-1.79, +9.13] (n = 2: 2 seeds are few)", "- one: -2.05 (n = 1: no interval)"]
-    assert differences([base]) == differences([]) == ""
+    assert minus == ["minus base", "-", "+3.67 [-1.79, +9.13] (n=2, few)", "-2.05 (n=1, no interval)", "-"]
+    other = [row[3] for row in table([base, depthwise, one, lost], base="depthwise")]
+    assert other == ["minus depthwise", "-3.67 [-9.13, +1.79] (n=2, few)", "-", "-6.15 (n=1, no interval)", "-"]
+    assert "minus base" not in table([base])[0]
+    assert table([])[0][0] == "row"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header", "shown"),
+    [
+        ((60.0, 30.0), "train time, s", ["60.0", "30.0"]),
+        ((60.0, 180.0), "train time, min", ["1.0", "3.0"]),
+        ((360.0, 9000.0), "train time, h", ["0.1", "2.5"]),
+    ],
+)
+def test_times_of_a_table_are_in_one_unit(seconds, header, shown):
+    found = table([line(str(one), 0.5, train_s=one) for one in seconds])
+    assert [row[-1] for row in found] == [header, *shown]
+
+
+def test_what_was_chosen_has_a_column_where_anything_was():
+    header, base, other = table([replace(line("base", 0.5), chosen="model.lr=1e-3"), line("other", 0.5)])
+    assert (header[4], base[4], other[4]) == ("chosen", "model.lr=1e-3", "-")
 
 
 def test_a_row_without_results_is_empty_but_there():
@@ -66,7 +87,7 @@ def test_times_are_for_people(seconds, text):
 
 
 def test_small_networks_are_counted_in_millions():
-    assert cells(markdown([line("tiny", 0.5, macs=927_872)]))[2][4] == "0.93 M"
+    assert cells(markdown([line("tiny", 0.5, macs=927_872)]))[2][4] == "0.93"
 
 
 def test_csv_has_plain_numbers_and_nothing_where_there_is_none(tmp_path):
@@ -81,7 +102,11 @@ def test_csv_has_plain_numbers_and_nothing_where_there_is_none(tmp_path):
     assert (base["seeds"], base["parameters"], base["macs"]) == ("2", "11915176", "1822700000")
     assert float(base["train_s"]) == 61.5
     assert (one["top1_percent"], one["top1_std_percent"], one["paper_top1_percent"]) == ("25.0", "", "")
-    assert [lost[column] for column in COLUMNS] == ["lost", "74.3", "", "", "", "0", "", "", "", "", ""]
+    assert [lost[column] for column in COLUMNS] == ["lost", "74.3", *[""] * 3, "0", *[""] * 5, "base", *[""] * 5]
+    seeded = [replace(each, seeds=(0, 1)[: len(each.results)]) for each in lines]
+    write_csv(seeded, tmp_path / "table.csv", base="one")
+    base, *_ = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert (base["base"], base["minus_base"], base["common_seeds"]) == ("one", "50.0", "1")
 
 
 # Spearman's formula without ties, 1 - 6 * sum(d ** 2) / (n * (n ** 2 - 1)), or Pearson's over mean ranks with ties.

@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
     `--shard i/n` packs the i-th of n parts: n machines make n files, which training reads as one data set
     (`--data.train 'train-*.beton'`). Give all of them the same SRC and options.
 
+    A pack that is stopped keeps its whole pages beside DST, and the same command with `--resume` continues from them.
+
       poolformer pack imagenet/val val.beton
       poolformer pack ILSVRC2012_img_val.tar val.beton --labels ILSVRC2012_devkit_t12.tar.gz
       poolformer pack hf:ILSVRC/imagenet-1k:train train.beton --max_side 400 --quality 90
@@ -59,10 +61,15 @@ def main(argv: list[str]) -> int:
     if options.shard is not None:
         files = shard_of(files, options.shard)
     start, tiling = time.monotonic(), Tiling()
-    with Progress("packed", len(files.names) or getattr(files, "estimate", 0)) as progress:
+    total = len(files.names) or getattr(files, "estimate", 0)
+    with Progress("packed", total) as progress:
 
-        def summed(done: int, size: int) -> None:
-            progress.turn_to("checksum of", size, unit="bytes")
+        def packed(done: int) -> None:
+            progress.turn_to("packed", total, begun=done - 1)  # after what was packed before
+            progress(done)
+
+        def working(work: str, done: int, total: int, unit: str) -> None:
+            progress.turn_to(work, total, unit=unit)
             progress(done)
 
         skipped = pack(
@@ -71,15 +78,18 @@ def main(argv: list[str]) -> int:
             storage=storage,
             on_error=options.on_error,
             overwrite=options.overwrite,
+            resume=options.resume,
+            asked={"SRC": options.src, "split": options.split, "labels": options.labels},
             workers=options.num_workers or available_cores(),
-            progress=progress,
-            summed=summed,
+            progress=packed,
+            working=working,
+            say=say,
             tiling=tiling,
         )
     rate = len(files.names) / (time.monotonic() - start)
-    packed = len(files.names) - len(skipped)
+    images = len(files.names) - len(skipped)
     size_mib = target.stat().st_size / 2**20
-    counts = f"{packed} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
+    counts = f"{images} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
     print(f"{printable(options.dst)}: {counts}")
     if storage.tiles:
         print(tiling.remark)
@@ -109,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiles", action="store_true", help="JPEGs that can be decoded in parts: same pixels and size")
     parser.add_argument("--on_error", choices=["fail", "skip"], default="fail", help="on a file that is no sound image")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted pack of this SRC and options")
     parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     return parser
 

@@ -32,11 +32,11 @@ class Progress:
         self._bar = _bar() if sys.stderr is not None and sys.stderr.isatty() else None
         self.turn_to(work, total, unit=unit)
 
-    def turn_to(self, work: str, total: int, *, unit: str = "images") -> None:
-        """Begin with other work; what is at work already goes on."""
+    def turn_to(self, work: str, total: int, *, unit: str = "images", begun: int = 0) -> None:
+        """Begin with other work, of which so much was done before; what is at work already goes on."""
         if work == self._work:
             return
-        self._work, self._total, self._is_bytes = work, total, unit == "bytes"
+        self._work, self._total, self._begun, self._is_bytes = work, total, begun, unit == "bytes"
         self._unit = "GiB" if self._is_bytes else unit
         self._pace, self._start = Pace(clock=self._clock), self._clock()
         if self._bar is not None:
@@ -64,7 +64,7 @@ class Progress:
 
     def line(self, done: int) -> str:
         """Return what is said of so much that is done."""
-        rate = done / max(1e-9, self._clock() - self._start)
+        rate = (done - self._begun) / max(1e-9, self._clock() - self._start)
         is_known = done <= self._total  # of a stream it is an estimate, or nothing
         left = f", {duration((self._total - done) / rate)} left" if rate and is_known else ""
         amounts = f"{self._amount(done)}{f' of {self._amount(self._total)}' if is_known else ''} {self._unit}"

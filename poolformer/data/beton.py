@@ -52,6 +52,18 @@ class Stored(NamedTuple):
     """uint8 (bytes,): a JPEG file, or (H, W, 3) in rows."""
 
 
+class Placed(NamedTuple):
+    """An image whose bytes stand in the file already, with their CRC-32."""
+
+    mode: int
+    height: int
+    width: int
+    size: int
+    crc: int
+    place: int
+    """Of its first byte, in the file."""
+
+
 class Beton:
     """A .beton file of images and labels, checked and open for reading from any number of threads.
 
@@ -277,22 +289,39 @@ class BetonStream:
         self._samples, self._page_size = 0, PAGE
         self._end = _round_up(HEADER.itemsize + 2 * FIELD.itemsize + self._index.nbytes, PAGE)
 
-    def add(self, image: Stored, label: int) -> None:
+    @property
+    def end(self) -> int:
+        """Where the bytes of the images end."""
+        return self._end
+
+    def add(self, image: Stored, label: int) -> Placed:
         """Append a sample."""
-        size, n = len(image.data), self._samples
-        # ffcv may read page by page, so that no image may lie across two. An image larger than a page makes the
-        # pages larger: those before stay within one, as the sizes are powers of two.
-        while size > self._page_size:
-            self._page_size *= 2
-        if self._end % self._page_size + size > self._page_size:
-            self._end = _round_up(self._end, self._page_size)
-        self._file.seek(self._end)
+        size, crc = len(image.data), zlib.crc32(image.data.data)
+        placed = Placed(image.mode, image.height, image.width, size, crc, self._place_of(size))
+        self._file.seek(placed.place)
         self._file.write(image.data.data)
-        self._index[n] = (image.mode, image.width, image.height, self._end), label
-        self._allocations[n] = n, self._end, size
-        self._crcs[n] = zlib.crc32(image.data.data)
-        self._end += size
+        self.enter(placed, label)
+        return placed
+
+    def enter(self, image: Placed, label: int) -> None:
+        """Append a sample whose bytes were written before: samples have to come as they came then."""
+        n = self._samples
+        assert image.place == self._place_of(image.size), "samples come in the order of their places"
+        self._page_size = self._page_for(image.size)
+        self._index[n] = (image.mode, image.width, image.height, image.place), label
+        self._allocations[n] = n, image.place, image.size
+        self._crcs[n] = image.crc
+        self._end = image.place + image.size
         self._samples += 1
+
+    def _place_of(self, size: int) -> int:
+        # ffcv may read page by page, so that no image may lie across two.
+        page_size = self._page_for(size)
+        return self._end if self._end % page_size + size <= page_size else _round_up(self._end, page_size)
+
+    def _page_for(self, size: int) -> int:
+        # An image larger than a page makes them larger: those before stay within one, as sizes are powers of two.
+        return max(self._page_size, 1 << (size - 1).bit_length())
 
     def finish(self, class_names: list[str], settings: dict[str, Any]) -> None:
         """Write what is known only now; to be called once, last."""

@@ -1,26 +1,29 @@
 """From class folders to one .beton file."""
 
+import hashlib
 import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, printable
+from ..errors import ConfigError, DataError
 from ..files.atomic_write import unfinished_name
-from .beton import JPEG, RAW, BetonStream, Stored
+from .beton import JPEG, RAW, Stored
 from .checking import sha256
+from .pack_journal import Working, kept
 from .pack_stream import ImageFiles as ImageFiles
-from .pack_stream import ImageStream, write_stream
+from .pack_stream import ImageStream, write
 from .pixels.jpeg import decode, decode_upright, encode, read_header, to_pixels
 from .shard import ShardFiles, ShardStream
 from .target import locked, publish_pair, refuse_existing, sidecar
-from .threads import in_order
 from .tiling import Tiling
 
 LARGEST_SIDE = 65535
@@ -114,12 +117,17 @@ def pack(
     storage: Storage,
     on_error: Literal["fail", "skip"] = "fail",
     overwrite: bool = True,
+    resume: bool = False,
+    asked: Mapping[str, str | None] = MappingProxyType({}),
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
-    summed: Callable[[int, int], None] = lambda done, size: None,
+    working: Working = lambda work, done, total, unit: None,
+    say: Callable[[str], None] = lambda line: None,
     tiling: Tiling | None = None,
 ) -> list[str]:
     """Write `path` and, beside it, `path`.json, both when both are whole.
+
+    What is stopped leaves its whole pages, for `resume`; see `pack_journal`.
 
     Args:
         files: The images.
@@ -127,90 +135,67 @@ def pack(
         storage: Form of the images.
         on_error: What to do with a file that is no sound image: `fail` at the first, or `skip` all of them.
         overwrite: Whether a file of this name may be replaced.
+        resume: Whether to continue what a pack of the same images and options has left; else that is replaced.
+        asked: Where the images come from: SRC, split and labels as the user wrote them.
         workers: Number of threads.
         progress: Called after each image with the number of images done.
-        summed: Called then, as the file is read again for its checksum, with the bytes that are read and all.
+        working: Called as something is read again: with what is done, how much of it, of how much, and the unit.
+        say: Takes a line about what is left, replaced or resumed.
         tiling: Counts the images in tiles.
 
     Returns:
         What was skipped, a line each.
 
     Raises:
-        DataError: A file is no sound image, none is, the disk refuses, or another process writes this file.
+        DataError: A file is no sound image, none is, the disk refuses, another process writes this file, or what is to
+            be resumed is of other images or options.
     """
     path, tiling = Path(os.path.realpath(path)), tiling or Tiling()
 
-    def store(data: bytes, name: str) -> Stored:
-        return stored_image(data, name, storage, tiling)
+    def store(data: bytes, name: str) -> tuple[Stored, dict[str, int]]:
+        own = Tiling()  # of one image: those under way when a pack is stopped do not count
+        return stored_image(data, name, storage, own), own.counts
 
-    beton, description = unfinished_name(path), unfinished_name(sidecar(path))
+    description = unfinished_name(sidecar(path))
+    options: dict[str, Any] = {"on_error": on_error, "workers": workers, "progress": progress, "working": working}
     try:
-        with locked(path):
+        with locked(path) as is_locked:
             refuse_existing(path, overwrite=overwrite)  # it may be new since the command looked
-            try:
-                if isinstance(files, ImageStream):
-                    labels, skipped = _write_stream(files, beton, store, storage, on_error, workers, progress)
-                else:
-                    labels, skipped = _write(files, beton, store, storage, on_error, workers, progress)
-                size = beton.stat().st_size
-                checksum = sha256(beton, lambda done: summed(done, size))
-                _describe(beton, description, files, labels, storage, skipped, checksum, tiling)
-                publish_pair(beton, description, path)
-            finally:
-                beton.unlink(missing_ok=True)
-                description.unlink(missing_ok=True)
+            identity = _identity(files, storage, asked)
+            with kept(path, identity, is_locked=is_locked, resume=resume, say=say) as journal:
+                labels = write(files, journal, store, storage.settings, tiling, **options)
+                size = journal.beton.stat().st_size
+                checksum = sha256(journal.beton, lambda done: working("checksum of", done, size, "bytes"))
+                try:
+                    _describe(journal.beton, description, files, labels, storage, journal.skipped, checksum, tiling)
+                    journal.remove()
+                    publish_pair(journal.beton, description, path)
+                finally:
+                    description.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"'{path}' cannot be written: {error.strerror or error}") from error
-    return skipped
+    return journal.skipped
 
 
-def _write(
-    files: ImageFiles,
-    beton: Path,
-    store: Callable[[bytes, str], Stored],
-    storage: Storage,
-    on_error: str,
-    workers: int,
-    progress: Callable[[int], None],
-) -> tuple[list[int], list[str]]:
-    """Return (labels of what is packed, what was skipped)"""
-
-    def load(n: int) -> Stored | DataError:
-        try:
-            return store(files.read(n), f"'{printable(files.names[n])}'")
-        except DataError as error:
-            return error
-
-    skipped, labels = [], []
-    with open(beton, "wb") as file:
-        stream = BetonStream(file, capacity=len(files.names))
-        images = in_order(load, range(len(files.names)), workers=workers, ahead=4 * workers)
-        for done, (image, label) in enumerate(zip(images, files.labels, strict=True), 1):
-            if not isinstance(image, DataError):
-                stream.add(image, label)
-                labels.append(label)
-            elif on_error == "skip":
-                skipped.append(str(image))
-            else:
-                raise DataError(f"{image} (--on_error skip packs the others)")
-            progress(done)
-        if not labels:
-            raise DataError(f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}")
-        stream.finish(files.class_names, storage.settings)
-    return labels, skipped
-
-
-def _write_stream(
-    files: ImageStream,
-    beton: Path,
-    store: Callable[[bytes, str], Stored],
-    storage: Storage,
-    on_error: str,
-    workers: int,
-    progress: Callable[[int], None],
-) -> tuple[list[int], list[str]]:
-    options: dict[str, Any] = {"on_error": on_error, "workers": workers, "progress": progress}
-    return write_stream(files, beton, store, storage.settings, **options)
+def _identity(files: ImageFiles | ImageStream, storage: Storage, asked: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return what makes a file what it is, under the names of the options."""
+    shard = str(files.shard) if isinstance(files, ShardFiles | ShardStream) else None
+    source = {"SRC": asked.get("SRC"), "split": asked.get("split"), "labels": asked.get("labels")}
+    digest = hashlib.sha256()
+    if isinstance(files, ImageStream):  # nobody knows its images before they come
+        digest.update(json.dumps([source, files.estimate, files.class_names]).encode())
+    else:
+        digest.update(json.dumps(files.class_names).encode())
+        digest.update(np.asarray(files.labels, np.int64).tobytes())
+        for first in range(0, len(files.names), 4096):
+            digest.update(json.dumps(files.names[first : first + 4096]).encode())
+    return {
+        **source,
+        "shard": shard,
+        **asdict(storage),
+        "poolformer": version("poolformer"),
+        "images": digest.hexdigest(),
+    }
 
 
 def _describe(

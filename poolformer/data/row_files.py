@@ -103,6 +103,7 @@ def pack_dataset(
     tiles: bool = False,
     on_error: Literal["fail", "skip"] = "fail",
     overwrite: bool = False,
+    resume: bool = False,
     num_workers: int | None = None,
 ) -> list[str]:
     """Pack a data set of PyTorch's kind into a .beton file, with `path`.json beside it, as `poolformer pack` does.
@@ -121,6 +122,7 @@ def pack_dataset(
         tiles: Store JPEGs so that they can be decoded in parts.
         on_error: What to do with what is no sound image.
         overwrite: Whether a file of this name may be replaced.
+        resume: Continue an interrupted pack of the same data set and options; each sample is asked for again.
         num_workers: Number of threads; None for one a core. `dataset` is asked by one at a time.
 
     Returns:
@@ -137,7 +139,8 @@ def pack_dataset(
     classes = class_names if class_names is not None else _classes(dataset)
     files = RowFiles(_rows(dataset), estimate=len(dataset), class_names=classes)
     workers = num_workers or available_cores()
-    return pack(files, target, storage=storage, on_error=on_error, overwrite=overwrite, workers=workers)
+    options: dict[str, Any] = {"on_error": on_error, "overwrite": overwrite, "resume": resume, "workers": workers}
+    return pack(files, target, storage=storage, asked={"SRC": f"the {_kind(dataset)}"}, **options)
 
 
 def file_bytes(image: Any, name: str) -> bytes:

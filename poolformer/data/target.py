@@ -63,10 +63,11 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[bool]:
     """Be the only process that writes to `path`, and remove what killed ones left half written.
 
-    On a file system without locks nothing is locked and nothing removed.
+    Yields:
+        Whether it is locked. On a file system without locks nothing is, and nothing is removed.
 
     Raises:
         DataError: Another process holds it.
@@ -79,7 +80,7 @@ def locked(path: Path) -> Iterator[None]:
             descriptor, is_ours = _take(name, path), True
         if descriptor is not None:
             _remove_unfinished(path)
-        yield
+        yield descriptor is not None
     finally:
         if is_ours:
             name.unlink(missing_ok=True)  # while it is held: who opened it before looks again, see _take

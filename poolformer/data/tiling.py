@@ -1,6 +1,6 @@
 """JPEGs in tiles, for packing: each is checked, and those that stay as they are are counted."""
 
-import threading
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .pixels.jpeg import decode
 
 
 class Tiling:
-    """Makes tiles of JPEGs, from any thread, and counts them.
+    """Makes tiles of JPEGs, and counts them.
 
     Attributes:
         images: JPEGs in tiles.
@@ -19,7 +19,12 @@ class Tiling:
 
     def __init__(self) -> None:
         self.images = self.as_they_were = self.differing = 0
-        self._lock = threading.Lock()
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Count what another has made, as its `counts` say."""
+        self.images += counts["images"]
+        self.as_they_were += counts["as_they_were"]
+        self.differing += counts["differing"]
 
     def tiles_of(self, jpeg: bytes, words: np.ndarray | None = None) -> bytes:
         """Return a JPEG in tiles, or as it is where that cannot be.
@@ -32,10 +37,9 @@ class Tiling:
 
         tiles = tiled(jpeg)
         differs = tiles is not None and not _shows(tiles, decode(jpeg, "a JPEG") if words is None else words)
-        with self._lock:
-            self.as_they_were += tiles is None
-            self.differing += differs
-            self.images += tiles is not None and not differs
+        self.as_they_were += tiles is None
+        self.differing += differs
+        self.images += tiles is not None and not differs
         return jpeg if tiles is None or differs else tiles
 
     @property

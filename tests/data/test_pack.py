@@ -275,44 +275,38 @@ def test_verify_finds_a_flipped_byte(source, target, capsys):
     assert "2 faults" in report
 
 
-@pytest.fixture
-def in_the_middle(tmp_path, target):
-    """Starts ``poolformer pack`` on large images; returns it when it has begun to write, and the images."""
+def packing(tmp_path, target):
+    """Start ``poolformer pack`` on large images; return it when a page is whole, and its arguments."""
     source = write_class_folders(tmp_path / "many", classes=2, images=4)
     large = encoded(photo(0, width=1500, height=1500))
     for n in range(60):
         (source / "class_0" / f"large{n}.jpg").write_bytes(large)
-    process = Started("-m", "poolformer", "pack", source, target, "--max_side=800")
-    end = time.monotonic() + 60
-    while not any(partial.stat().st_size for partial in target.parent.glob(".x.beton.*.tmp")):
+    arguments = [str(source), str(target), "--max_side=800"]
+    process, journal, end = Started("-m", "poolformer", "pack", *arguments), target.parent / ".x.beton.journal", 0.0
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         assert process.poll() is None, process.said()
-        assert time.monotonic() < end
+        assert (end := end or time.monotonic() + 60) > time.monotonic()
         time.sleep(0.01)
-    yield process, source
-    process.kill()
-    process.wait()
+    return process, arguments
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_pack_leaves_no_file_under_the_final_name(in_the_middle, target):
-    process, source = in_the_middle
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() != 0
-    assert not target.exists()
-    assert pack([str(source), str(target)]) == 0
-    assert sorted(path.name for path in target.parent.iterdir()) == ["many", "x.beton", "x.beton.json"]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
 @pytest.mark.parametrize(
     ("signum", "code", "said"),
-    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "poolformer: interrupted\n")],
-    ids=["SIGTERM", "SIGINT"],
+    [("SIGKILL", -9, ""), ("SIGTERM", 143, ""), ("SIGINT", 130, "poolformer: interrupted\n")],
 )
-def test_a_stopped_pack_leaves_nothing(in_the_middle, target, signum, code, said):
-    process, source = in_the_middle
-    process.send_signal(signum)
+def test_a_stopped_pack_is_resumed_and_gives_the_same_file(tmp_path, target, capsys, signum, code, said):
+    process, arguments = packing(tmp_path, target)
+    process.send_signal(getattr(signal, signum))
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (code, said)
-    assert list(target.parent.iterdir()) == [source]
+    assert process.returncode == code
+    assert err.endswith(said)
+    assert ("the same command with --resume continues" in err) == (signum != "SIGKILL")
+    names = sorted(path.name for path in target.parent.iterdir())
+    assert [name for name in names if name != ".x.beton.lock"] == [".x.beton.journal", ".x.beton.unfinished", "many"]
+    assert pack([*arguments, "--resume"]) == 0
+    resumed = [path.read_bytes() for path in (target, target.with_name("x.beton.json"))]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["many", "x.beton", "x.beton.json"]
+    assert pack([*arguments, "--overwrite"]) == 0
+    assert [path.read_bytes() for path in (target, target.with_name("x.beton.json"))] == resumed

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         digits=1 if unit else 3,
     )
     write(figure, [options.out])
-    _say(groups, [run.directory for run in found if run not in having], options.metric)
+    _say(groups, [run.directory for run in found if not run.scalars.get(options.metric)], options.metric)
     print(options.out)
     return 0
 

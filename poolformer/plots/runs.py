@@ -83,7 +83,13 @@ def _no_directory(folder: Path) -> str:
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    for place, names, _ in os.walk(folder, followlinks=False):
+    """Yield the directories with events, also behind links, as of a folder that somebody has put runs together in."""
+    seen: set[Path] = set()
+    for place, names, _ in os.walk(folder, followlinks=True):
+        if (real := Path(place).resolve()) in seen:
+            names.clear()
+            continue
+        seen.add(real)
         names[:] = sorted(name for name in names if name != _EARLIER and not name.startswith("."))
         if event_files(Path(place)):
             yield Path(place)
@@ -116,7 +122,6 @@ def grouped(runs: Sequence[LoggedRun]) -> dict[str, list[LoggedRun]]:
     for run in runs:
         alike.setdefault(run.configuration or run.directory, []).append(run)
     groups = [group for each in alike.values() for group in _of_different_seeds(each)]
-    groups.sort(key=lambda group: runs.index(group[0]))
     return dict(zip(_names(groups), groups, strict=True))
 
 

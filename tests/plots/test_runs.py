@@ -53,6 +53,15 @@ def test_events_without_a_configuration_are_a_run_of_their_own(tmp_path):
     assert names(tmp_path) == {"one": [None], "two": [None]}
 
 
+def test_runs_behind_links_are_found_once_and_a_circle_of_links_ends(tmp_path):
+    write_run(tmp_path / "elsewhere" / "run", [0.5])
+    folder = tmp_path / "compared"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere" / "run")
+    (folder / "again").symlink_to(folder)
+    assert [run.directory for run in find_runs([folder, folder])] == [folder / "linked"]
+
+
 @pytest.mark.parametrize(
     ("epochs", "along", "points"),
     [({9: 0, 19: 1}, "epoch", [(1, 25), (2, 50)]), ({9: 0, 19: 0}, "step", [(10, 25), (20, 50)])],

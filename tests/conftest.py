@@ -102,6 +102,16 @@ def one_thread():
 
 
 @pytest.fixture
+def lightnings_log(caplog):
+    """Lightning's messages, whatever tests before have made of its loggers."""
+    logger = rank_zero.log
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, logger=logger.name):
+        yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture
 def cpp(monkeypatch) -> None:
     """Have fused operators on the CPU run in C++, not in Triton's interpreter; skip where it cannot be compiled."""
     from poolformer.kernels import availability, cpu

@@ -1,6 +1,5 @@
 """Training and evaluation with a real trainer: batches, metrics, learning rate, checkpoints."""
 
-import logging
 import re
 from functools import partialmethod
 from pathlib import Path
@@ -59,15 +58,6 @@ class Rates(Callback):
 
     def on_train_epoch_start(self, trainer, pl_module):
         self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
-
-
-@pytest.fixture
-def lightnings_log(caplog):
-    """Lightning's messages; its logger does not hand them on."""
-    logger = logging.getLogger("lightning.pytorch")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 # ---- batches

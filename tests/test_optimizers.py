@@ -75,7 +75,7 @@ def fit(run_dir, *options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_resumes_bitwise_with(family, tmp_path, capfd):
+def test_a_run_resumes_bitwise_with(family, tmp_path, lightnings_log):
     whole, parts, flags = tmp_path / "whole", tmp_path / "parts", FAMILIES[family]
     fit(whole, *flags)
     fit(parts, *flags, "--trainer.max_steps", "6")
@@ -86,7 +86,7 @@ def test_a_run_resumes_bitwise_with(family, tmp_path, capfd):
     assert facts["optimizer_class"].lower() == family
     if family == "muon":
         assert facts["optimizer_momentum"] == 0.9
-        assert "Optimizer muon: Muon with momentum 0.9," in capfd.readouterr().err
+        assert "Optimizer muon: Muon with momentum 0.9," in lightnings_log.text
 
 
 @pytest.mark.slow

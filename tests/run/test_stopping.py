@@ -1,6 +1,5 @@
 """Signals that stop a run, and the run that goes on: equal to the one that was never stopped, to the bit."""
 
-import logging
 import os
 import pickle
 import random
@@ -257,15 +256,13 @@ def test_a_moved_run_keeps_its_best_epoch(fit, whole):
 
 
 @pytest.mark.slow
-def test_what_changes_when_a_run_goes_on_is_said_and_holds(fit, whole, caplog):
-    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)  # it does not hand messages on
+def test_what_changes_when_a_run_goes_on_is_said_and_holds(fit, whole, lightnings_log):
     shutil.copytree(whole, "run")
     options = ["--model.weight_decay", 0.5, "--data.batch_size", 128, "--trainer.max_epochs", 4]
     said = r"weight_decay 0\.5 \(was 0\.05\), batch_size 128 \(was 256\)"
     with pytest.warns(UserWarning, match=said):
         assert fit("run", *options, "--ckpt_path", "last") == 0
-    logging.getLogger("lightning.pytorch").removeHandler(caplog.handler)
-    assert "The schedule is now one of 4 epochs, not of 3" in caplog.text
+    assert "The schedule is now one of 4 epochs, not of 3" in lightnings_log.text
     assert [group["weight_decay"] for group in last("run")["optimizer_states"][0]["param_groups"]] == [0.5, 0]
 
 

@@ -5,15 +5,16 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .paper import BASELINE, headings, look, new_figure, settings, shown_name, tidy
-from .spread import Band, Curve, spread
+from .paper import BASELINE, headings, look, new_figure, settings, shown_name, tidy, whole_numbers
+from .spread import Band, Curve, spread, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_NAMES = 22  # in a column
+_NAMES_IN_A_COLUMN = 22  # of the legend, which has two at most
 _FEW_POINTS = 9
+_MOST_POINTS = 400
 
 
 class Series(NamedTuple):
@@ -43,30 +44,36 @@ def draw_curves(rows: Sequence[Series], *, title: str, x_label: str, y_label: st
     Raises:
         ConfigError: matplotlib is missing.
     """
-    figure = new_figure(max(3.6, 0.19 * min(len(rows), _MOST_NAMES) + 1.3))
+    curves, are_means = thinned([row.curves for row in rows], most=_MOST_POINTS)
+    rows = [row._replace(curves=own) for row, own in zip(rows, curves, strict=True)]
+    in_a_column = max(_NAMES_IN_A_COLUMN, math.ceil(len(rows) / 2))
+    figure = new_figure(max(3.6, 0.19 * min(len(rows), in_a_column) + 1.3))
     window = _window(rows)
     alpha = max(0.05, min(0.18, 1 / max(1, len(rows))))  # many bands lie upon each other
     with settings():
         panels = figure.subplots(1, 2 if window else 1, squeeze=False)[0]
         for axes in panels:
             tidy(axes)
-            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlabel(x_label)
             drawn = [_draw(axes, row, place, alpha) for place, row in enumerate(rows)]
+            whole_numbers(axes)
         panels[0].set_ylabel(y_label)
         panels[0].margins(x=0.02)
         if window:
-            panels[1].set(xlim=window.x, ylim=window.y, title=f"the last third, from {window.x[0]:g} on")
+            panels[1].set(xlim=window.x, ylim=window.y, title="the last third")
         order = sorted(zip(drawn, rows, strict=True), key=lambda one: -one[0].y)
         panels[-1].legend(
             [end.handle for end, _ in order],
-            [f"{shown_name(row.name)}  {end.y:.{digits}f}" if end.x else shown_name(row.name) for end, row in order],
+            [
+                f"{shown_name(row.name)}  {end.y:.{digits}f}" if end.x is not None else shown_name(row.name)
+                for end, row in order
+            ],
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
             frameon=False,
-            ncols=math.ceil(len(order) / _MOST_NAMES),
+            ncols=1 if len(order) <= in_a_column else 2,
         )
-        headings(figure, title, _note(rows))
+        headings(figure, title, _note(rows, are_means))
     return figure
 
 
@@ -132,11 +139,12 @@ def _parts(bands: Sequence[Band], seeds: int) -> tuple[Sequence[Band], Sequence[
     return bands[: reached + 1], bands[max(0, reached) :] if reached + 1 < len(bands) else []
 
 
-def _note(rows: Sequence[Series]) -> str:
+def _note(rows: Sequence[Series], are_means: bool) -> str:
+    parts = f" Points: means over 1/{_MOST_POINTS} of the axis." if are_means else ""
     if all(len(row.curves) < 2 for row in rows):
-        return "One seed each."
+        return f"One seed each.{parts}"
     unequal = any(band.seeds < len(row.curves) for row in rows for band in spread(row.curves))
     dotted = "; dotted: the mean of those seeds that are there" if unequal else ""
     counts = sorted({len(row.curves) for row in rows if row.curves})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"Lines: means over seeds (n = {n}); bands: from the lowest to the highest seed{dotted}."
+    return f"Lines: means over seeds (n = {n}); bands: from the lowest to the highest seed{dotted}.{parts}"

@@ -75,6 +75,15 @@ def tidy(axes: "Axes", *, along: str = "both") -> None:
     axes.set_axisbelow(True)
 
 
+def whole_numbers(axes: "Axes") -> None:
+    """Have whole numbers below an axis along which epochs or steps lie, large ones as ``50k``."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    if axes.dataLim.x1 >= 10_000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
 def headings(figure: "Figure", title: str, note: str) -> None:
     """Put a title above and a note below, both at the left."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")

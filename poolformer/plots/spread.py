@@ -45,3 +45,29 @@ def spread(curves: Sequence[Curve]) -> list[Band]:
 def whole(bands: Sequence[Band], seeds: int) -> list[Band]:
     """Return the places that all seeds have reached, as a mean of others is one of another thing."""
     return [band for band in bands if band.seeds == seeds]
+
+
+def thinned(rows: Sequence[Sequence[Curve]], *, most: int) -> tuple[list[list[Curve]], bool]:
+    """Return curves that can be seen: of long ones the means over equal parts of the axis, the same for all rows.
+
+    Args:
+        rows: For each row the curves of its seeds.
+        most: Parts of the axis, and the points that a curve may have as it is.
+
+    Returns:
+        The curves, and whether they are such means.
+    """
+    points = [[x for x, _ in curve] for row in rows for curve in row]
+    if max(map(len, points), default=0) <= most:
+        return [list(row) for row in rows], False
+    first, last = min(map(min, filter(None, points))), max(map(max, filter(None, points)))
+    width = (last - first) / most
+    return [[_means(curve, first, width, most) for curve in row] for row in rows], True
+
+
+def _means(curve: Curve, first: float, width: float, most: int) -> Curve:
+    parts: dict[int, list[float]] = {}
+    for x, value in curve:
+        if math.isfinite(value):
+            parts.setdefault(min(most - 1, int((x - first) / width)), []).append(value)
+    return [(first + (part + 0.5) * width, statistics.fmean(own)) for part, own in sorted(parts.items())]

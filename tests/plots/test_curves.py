@@ -56,7 +56,7 @@ def test_a_figure_is_written_in_each_format_and_the_same_bytes_again(tmp_path):
 
 
 def test_many_rows_have_their_names_beside_the_figure():
-    rows = [Series(f"row {number}", [[(1, 0.5)]]) for number in range(30)]
+    rows = [Series(f"row {number}", [[(1, 0.5)]]) for number in range(70)]
     figure = draw_curves(rows, title="t", x_label="epoch", y_label="y")
     figure.draw_without_rendering()
     box = figure.axes[0].get_legend().get_window_extent()

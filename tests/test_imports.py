@@ -90,6 +90,7 @@ TESTED_AS_ONE = {
     "data/test_loader.py": ["data.ffcv", "data.images", "data.sources"],
     "commands/test_mixers.py": ["commands.names"],
     "data/test_pack.py": ["commands.pack", "data.pack_source"],
+    "data/test_tar_archive.py": ["data.archive_files"],
     "data/test_tar_stream.py": ["data.pack_stream"],
     "files/test_caches.py": ["data.pixels.jit", "files.folders"],
     "kernels/test_operators.py": [

@@ -1,4 +1,4 @@
-"""Images in class folders, on disk or inside a tar file, in torchvision's order: `<class>/<image>`."""
+"""Images in class folders on disk, in torchvision's order: `<class>/<image>`."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from .file_tree import list_folder
 from .listing import Listing
 from .pace import Scan
 from .patience import patiently
-from .tar_archive import Archive, list_tar
 
 LARGEST_FILE = 1 << 31
 """Bytes; a file of more holds more pixels than an image may have."""
@@ -58,49 +57,6 @@ class FolderFiles:
     def read(self, n: int) -> bytes:
         """Return the bytes of a file."""
         return read_file(self.names[n])
-
-
-class TarFiles:
-    """The image files in a tar of class folders, or in a tar of one tar a class as ImageNet's.
-
-    Args:
-        path: The tar file; a compressed one is unpacked to a temporary file first.
-        split: Take only what lies below a folder of this name, such as `train`.
-
-    Attributes: those of FolderFiles.
-
-    Raises:
-        DataError: No such file, no tar file, a damaged one, no classes.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, split: str | None = None) -> None:
-        self.path = Path(path).expanduser()
-        self._archive = Archive(self.path)
-        listing = list_tar(self._archive)
-        if split:
-            listing = part_of(listing, split, self.path)
-        classes = classes_of(listing, self.path, split=split, is_archive=True)
-        self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
-        self._places: list[tuple[int, int]] = [image.place for image in classes.images]
-        self.names = [f"{self.path}:{'/'.join((*image.folders, image.name))}" for image in classes.images]
-
-    def read(self, n: int) -> bytes:
-        """Return the bytes of a file."""
-        return read_member(self._archive, *self._places[n], self.names[n])
-
-
-def read_member(archive: Archive, place: int, size: int, name: str) -> bytes:
-    """Return the bytes of a file in a tar.
-
-    Raises:
-        DataError: It is too large, or cannot be read.
-    """
-    if size > LARGEST_FILE:
-        raise DataError(f"'{name}': has {size} bytes, more than an image can have; leave it out")
-    data = archive.read(place, size)
-    if len(data) < size:
-        raise DataError(f"'{name}': the archive was cut off while it was read")
-    return data
 
 
 def existing_folder(path: str | os.PathLike[str]) -> Path:

@@ -2,21 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError, printable
-from .class_folders import existing_folder, read_file, read_member
+from .archive_files import Read, open_archive
+from .class_folders import existing_folder, read_file
 from .file_tree import list_folder
 from .label_lists import LabelList, Row, read_label_list
 from .listing import Found, Listing
-from .tar_archive import Archive, list_tar
-from .zip_archive import ZipArchive, is_zip
 
 _NUMBER = re.compile(r"-?\d+(\.0+)?")
 _MOST_CLASSES = 100_000
-_Read = Callable[[Any, str], bytes]
 
 
 class LabelledFiles:
@@ -138,12 +134,8 @@ class _Index:
         return found or (self._names.get(name) if len(parts) == 1 else None)
 
 
-def _opened(path: Path) -> tuple[Listing, _Read, str]:
+def _opened(path: Path) -> tuple[Listing, Read, str]:
     """Return the images, what reads them, and what their names begin with."""
     if path.is_dir():
         return list_folder(existing_folder(path)), lambda place, name: read_file(place), f"{path}/"
-    if is_zip(path):
-        zipped = ZipArchive(path)
-        return zipped.listing(), lambda place, name: zipped.read(place, f"'{name}'"), f"{path}:"
-    archive = Archive(path)
-    return list_tar(archive), lambda place, name: read_member(archive, place[0], place[1], name), f"{path}:"
+    return *open_archive(path), f"{path}:"

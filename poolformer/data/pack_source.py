@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..files.paths import is_url
-from .class_folders import FolderFiles, TarFiles
+from .archive_files import ArchiveFiles
+from .class_folders import FolderFiles
 from .hf_files import is_hf, open_hf
 from .labelled import LabelledFiles
 from .tar_stream import TarStream
-from .zip_archive import ZipFiles, is_zip
 
 if TYPE_CHECKING:
     from .pack import ImageFiles
@@ -44,4 +44,4 @@ def open_source(
         return LabelledFiles(path, labels, split=split, skip_missing=on_error == "skip")
     if os.path.isdir(path):
         return FolderFiles(path, split=split, say=say)
-    return ZipFiles(path, split=split) if is_zip(path) else TarFiles(path, split=split)
+    return ArchiveFiles(path, split=split)

@@ -22,7 +22,7 @@ _CHUNK, _BEHIND = 1 << 20, 1 << 21
 
 
 class TarStream:
-    """The image files in a tar at a URL, as `TarFiles` finds them in one on a disk.
+    """The image files in a tar at a URL, as `ArchiveFiles` finds them in one on a disk.
 
     Args:
         url: URL of the tar, compressed or not.

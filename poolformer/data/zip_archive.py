@@ -12,7 +12,6 @@ from zipfile import ZipInfo
 
 from ..errors import DataError
 from .class_folders import LARGEST_FILE
-from .classes import classes_of, part_of
 from .listing import LOST_LINK, REPLACED, Folders, Listing, is_hidden, is_image
 from .patience import read_at
 from .tar_archive import OUTSIDE, add_folder, parts_inside
@@ -115,35 +114,6 @@ class ZipArchive:
         with self._lock:  # Windows
             os.lseek(self._descriptor, place, os.SEEK_SET)
             return os.read(self._descriptor, size)
-
-
-class ZipFiles:
-    """The image files in a zip of class folders, as Kaggle serves them.
-
-    Args:
-        path: The zip file.
-        split: Take only what lies below a folder of this name, such as `train`.
-
-    Attributes: those of FolderFiles.
-
-    Raises:
-        DataError: No such file, no zip file, a damaged one, no classes.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, split: str | None = None) -> None:
-        self.path = Path(path).expanduser()
-        self._archive = ZipArchive(self.path)
-        listing = self._archive.listing()
-        if split:
-            listing = part_of(listing, split, self.path)
-        classes = classes_of(listing, self.path, split=split, is_archive=True)
-        self.class_names, self.labels, self.remarks = classes.names, classes.labels, classes.remarks
-        self._members: list[ZipInfo] = [image.place for image in classes.images]
-        self.names = [f"{self.path}:{'/'.join((*image.folders, image.name))}" for image in classes.images]
-
-    def read(self, n: int) -> bytes:
-        """Return the bytes of a file."""
-        return self._archive.read(self._members[n], f"'{self.names[n]}'")
 
 
 def is_zip(path: str | os.PathLike[str]) -> bool:

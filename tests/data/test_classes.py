@@ -13,8 +13,9 @@ import pytest
 from data_images import encoded, photo
 
 from poolformer.cli.dispatch import main
+from poolformer.data.archive_files import ArchiveFiles
 from poolformer.data.beton import Beton
-from poolformer.data.class_folders import FolderFiles, TarFiles, image_listing
+from poolformer.data.class_folders import FolderFiles, image_listing
 from poolformer.data.splits import splits_among
 from poolformer.errors import DataError
 
@@ -31,7 +32,7 @@ def tree(root: Path, *names: str) -> Path:
     return root
 
 
-def outcome(open_files: Callable[[], FolderFiles | TarFiles]) -> object:
+def outcome(open_files: Callable[[], FolderFiles | ArchiveFiles]) -> object:
     """Classes, images and remarks, or the reason to refuse them."""
     try:
         files = open_files()
@@ -76,7 +77,7 @@ def test_a_folder_and_a_tar_of_it_agree(tmp_path, name, front):
     folder = tree(tmp_path / "source", *(front + each for each in TREES[name]))
     with tarfile.open(tmp_path / "source.tar", "w") as tar:
         tar.add(folder, ".")
-    from_tar = outcome(lambda: TarFiles(tmp_path / "source.tar"))
+    from_tar = outcome(lambda: ArchiveFiles(tmp_path / "source.tar"))
     from_folder = outcome(lambda: FolderFiles(folder))
     if isinstance(from_folder, str):  # what to do about it differs
         from_tar, from_folder = (re.sub("'[^']*'", "", text).partition(": use ")[0] for text in (from_tar, from_folder))
@@ -310,12 +311,12 @@ def test_classes_that_are_named_like_splits_are_classes(tmp_path):
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 def test_a_split_is_found_wherever_it_lies(tmp_path, kind):
-    def files(name: str, split: str) -> FolderFiles | TarFiles:
+    def files(name: str, split: str) -> FolderFiles | ArchiveFiles:
         if kind == "folder":
             return FolderFiles(tmp_path / name, split=split)
         with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
             tar.add(tmp_path / name, name)
-        return TarFiles(tmp_path / f"{name}.tar", split=split)
+        return ArchiveFiles(tmp_path / f"{name}.tar", split=split)
 
     tree(tmp_path / "deep", "x/images/train/cat/0.jpg", "x/images/val/dog/0.jpg", "x/images/val/train/0.jpg", "y.txt")
     assert files("deep", "train").class_names == ["cat"]

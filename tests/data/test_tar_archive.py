@@ -14,8 +14,9 @@ import pytest
 from data_images import encoded, photo
 
 from poolformer.cli.dispatch import main
+from poolformer.data.archive_files import ArchiveFiles
 from poolformer.data.beton import Beton
-from poolformer.data.class_folders import FolderFiles, TarFiles
+from poolformer.data.class_folders import FolderFiles
 from poolformer.errors import DataError
 
 HTML = b"<!DOCTYPE html><html><title>404 Not Found</title></html>" + bytes(600)
@@ -46,14 +47,14 @@ PLAIN = [(f"{folder}/{n}.jpg", f"{folder}{n}".encode()) for folder in ("cat", "d
 
 @pytest.fixture
 def files(tmp_path):
-    def open_tar(content: bytes, **options: str) -> TarFiles:
+    def open_tar(content: bytes, **options: str) -> ArchiveFiles:
         (tmp_path / "x.tar").write_bytes(content)
-        return TarFiles(tmp_path / "x.tar", **options)
+        return ArchiveFiles(tmp_path / "x.tar", **options)
 
     return open_tar
 
 
-def taken(files: TarFiles | FolderFiles) -> dict[str, list[bytes]]:
+def taken(files: ArchiveFiles | FolderFiles) -> dict[str, list[bytes]]:
     return {
         name: [files.read(n) for n, other in enumerate(files.labels) if other == label]
         for label, name in enumerate(files.class_names)
@@ -94,7 +95,7 @@ def test_a_flipped_byte_in_any_header_is_refused_with_its_place(files, form):
         (lambda data: data[:2048] + bytes(512) + data[2560:], "something follows its end marker, at byte 2560"),
         (lambda data: b"", "it is empty"),
         (lambda data: HTML, "it does not begin as one: it is a web page"),
-        (lambda data: b"PK\3\4" + bytes(1000), "it does not begin as one: it is a zip archive, unpack it first"),
+        (lambda data: b"PK\3\4" + bytes(1000), "cannot be read as a zip file (File is not a zip file): it is cut off"),
     ],
 )
 def test_what_is_cut_off_joined_or_no_tar_is_refused(files, change, message):

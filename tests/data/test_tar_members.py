@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from poolformer.data.class_folders import FolderFiles, TarFiles
+from poolformer.data.archive_files import ArchiveFiles
+from poolformer.data.class_folders import FolderFiles
 from poolformer.data.tar_members import BLOCK
 from poolformer.errors import DataError
 
@@ -119,7 +120,7 @@ def changed(data: bytes, draw: random.Random) -> tuple[str, bytes]:
     return kind, bytes(flip)
 
 
-def taken(files: FolderFiles | TarFiles) -> list[tuple[str, bytes]]:
+def taken(files: FolderFiles | ArchiveFiles) -> list[tuple[str, bytes]]:
     return sorted((files.class_names[label], files.read(n)) for n, label in enumerate(files.labels))
 
 
@@ -169,7 +170,7 @@ def test_changed_tars_give_what_tar_unpacks_or_are_refused(tmp_path):
         path.write_bytes(data)
         start = time.monotonic()
         try:
-            files = TarFiles(path)
+            files = ArchiveFiles(path)
             got = taken(files)
         except DataError:
             results[f"{kind}: refused"] += 1

@@ -16,8 +16,9 @@ from data_images import write_class_folders
 from poolformer.classifier import ImageClassifier
 from poolformer.cli.dispatch import main
 from poolformer.data import FFCVData, FolderData, patience
+from poolformer.data.archive_files import ArchiveFiles
 from poolformer.data.beton import Beton
-from poolformer.data.class_folders import TarFiles, read_file
+from poolformer.data.class_folders import read_file
 from poolformer.errors import DataError
 from poolformer.run.callbacks import PredictionWriter
 
@@ -64,7 +65,7 @@ def test_an_error_that_passes_is_waited_for(folder, beton, no_pauses, monkeypatc
 def test_a_tar_is_waited_for_too(folder, tmp_path, no_pauses, monkeypatch):
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(folder, "images")
-    files = TarFiles(tmp_path / "x.tar")
+    files = ArchiveFiles(tmp_path / "x.tar")
     monkeypatch.setattr(os, "pread", Flaky(os.pread, errno.EIO, 3))
     assert files.read(0) == (folder / "class_0" / "0.JPEG").read_bytes()
 
@@ -75,7 +76,7 @@ def test_a_file_system_that_hands_out_less_at_once_is_read_to_the_end(folder, be
     expected, pread = Beton(beton).read(0).data.tobytes(), os.pread
     monkeypatch.setattr(os, "pread", lambda descriptor, size, place: pread(descriptor, min(size, 300), place))
     assert Beton(beton).read(0).data.tobytes() == expected
-    assert TarFiles(tmp_path / "x.tar").read(0) == expected
+    assert ArchiveFiles(tmp_path / "x.tar").read(0) == expected
 
 
 @pytest.mark.parametrize(("code", "times"), [(errno.EIO, 4), (errno.EACCES, 1), (errno.ENOENT, 1)])

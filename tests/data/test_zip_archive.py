@@ -7,8 +7,8 @@ import pytest
 from data_images import encoded, photo, write_class_folders
 
 from poolformer.commands.pack import main as pack
+from poolformer.data.archive_files import ArchiveFiles
 from poolformer.data.class_folders import FolderFiles
-from poolformer.data.zip_archive import ZipFiles
 from poolformer.errors import DataError
 
 
@@ -39,20 +39,20 @@ def test_a_zip_packs_to_the_same_bytes_as_its_folder(source, tmp_path, method):
 
 def test_what_is_left_out_is_said(source, tmp_path):
     more = [("__MACOSX/class_0/._0.JPEG", b"x"), ("../out.jpg", b"x"), ("notes.txt", b""), ("class_0/x.gif", b"")]
-    files = ZipFiles(zipped(source, tmp_path / "x.zip", more=more))
+    files = ArchiveFiles(zipped(source, tmp_path / "x.zip", more=more))
     for said in ("1 .gif", "1 .txt", "1 hidden ('__MACOSX')", "1 name that leads outside ('../out.jpg')"):
         assert said in files.remarks
 
 
 def test_a_split_of_a_zip_is_taken(source, tmp_path, capsys):
     path = zipped(source, tmp_path / "x.zip", prefix="set/train/", more=[("set/val/a/0.jpg", encoded(photo(0)))])
-    assert ZipFiles(path, split="train").class_names == ["class_0", "class_1", "class_2"]
+    assert ArchiveFiles(path, split="train").class_names == ["class_0", "class_1", "class_2"]
     with pytest.raises(DataError, match=r"which are no classes but splits: use `poolformer pack .*x.zip FILE --split"):
-        ZipFiles(path)
+        ArchiveFiles(path)
 
 
 def test_threads_read_the_same(source, tmp_path):
-    files, folder = ZipFiles(zipped(source, tmp_path / "x.zip")), FolderFiles(source)
+    files, folder = ArchiveFiles(zipped(source, tmp_path / "x.zip")), FolderFiles(source)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(files.read, [*range(12)] * 20)) == [folder.read(n) for n in range(12)] * 20
 

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigError
 
+RENAMED: dict[str, str] = {}
+"""Options of the model that are called otherwise now, former name to present one: checkpoints keep the former."""
+
 MAX_IMAGE_SIZE = 16384
 """Pixels; a side that is larger is a slip, and takes all memory before anything can be said of it."""
 

@@ -27,7 +27,7 @@ LAYERS = [
     ["checkpoint", "testing"],
     ["network", "data"],
     ["data.pixels", "kernels", "configs", "optimizers"],
-    ["factory_options", "files", "registry", "recipe", "option_ranges", "signals"],
+    ["factory_options", "files", "first_word", "registry", "recipe", "option_ranges", "signals"],
     ["errors", "draws"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
@@ -53,8 +53,11 @@ LIGHT = [
     "__main__",
     "cli.__init__",
     "cli.dispatch",
+    "cli.early",
     "cli.field_words",
+    "cli.unknown_options",
     "errors",
+    "first_word",
     "registry",
     "commands.__init__",
     "commands.data",
@@ -70,6 +73,7 @@ TESTED_AS_ONE = {
     "bench/test_data.py": ["bench.baselines", "bench.ffcv_loader"],
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
+    "cli/test_parser.py": ["cli.unknown_options"],
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
     "data/test_page_order.py": ["data.pages"],
     "data/pixels/test_jpeg_crop.py": [

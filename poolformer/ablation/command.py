@@ -3,10 +3,14 @@
 import argparse
 import inspect
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import first_word
+from ..cli import early
+from ..commands import progress
 from ..configs import find_config, is_piped
 from ..errors import ConfigError, PoolformerError, one_line
 from ..files.shell import quoted
@@ -95,9 +99,11 @@ def _ablate(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) 
     plain = {row.name: (row, ablation.fit_arguments(configs, row, flags)) for row in asked}
     tries = [each for row in plain.values() for each in tries_of.plan(grid, *row, out)] if grid else []
     is_over = all(each.is_over for each in tries) and all(run.result() for run in runs)
+    base_arguments = ablation.fit_arguments(configs, rows_of.Row(rows_of.BASE), flags)
+    early.refuse("fit", base_arguments)
+    first_word.say(" ".join(["ablate", *early.configs_of(base_arguments)]), "PyTorch and Lightning", "lightning")
     if options.launcher == "local" and not is_over:
         launchers.warm_up(["poolformer.cli.training", "torch.utils.tensorboard"])  # beside our own imports
-    base_arguments = ablation.fit_arguments(configs, rows_of.Row(rows_of.BASE), flags)
     rows, unfit, settings = _that_fit(asked, runs, base_arguments, grid)
     runs = [run for run in runs if run.row not in unfit]
     _print_reasons("left out, as they do not fit:", unfit)
@@ -226,7 +232,7 @@ def _train(runs: list["Run"], table: "Report", out: Path, options: argparse.Name
     print(f"runs in {out}: {len(runs)}, finished before: {len(runs) - len(todo)}", flush=True)
     if todo:
         print(f"look at them  tensorboard --logdir {quoted(out)}", flush=True)
-    failures, done = {}, 0
+    failures, done, started_s = {}, 0, time.monotonic()
 
     def report(index: int, failure: str | None) -> None:
         nonlocal done
@@ -236,7 +242,9 @@ def _train(runs: list["Run"], table: "Report", out: Path, options: argparse.Name
             failures[f"{run.row} seed {run.seed}"] = failure
         result = None if failure else run.result()
         said = f"{100 * result.top1:.2f} % after {duration(result.train_s)}" if result else f"failed: {failure}"
-        print(f"[{done}/{len(todo)}] {run.row} seed {run.seed}: {said}", flush=True)
+        left_s = (time.monotonic() - started_s) / done * (len(todo) - done)
+        left = f"; {progress.duration(left_s)} left" if done < len(todo) else ""
+        print(f"[{done}/{len(todo)}] {run.row} seed {run.seed}: {said}{left}", flush=True)
         table.write()
 
     if todo:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 
+from .. import first_word
 from ..commands.arguments import CommandParser
 
 # What can be measured: the module and the function that do it, and what help says.
@@ -27,4 +28,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("subject", metavar="SUBJECT", choices=_SUBJECTS)
     chosen = parser.parse_args(argv[:1]).subject
     module, function, _ = _SUBJECTS[chosen]
+    if not {"-h", "--help"} & {*argv}:
+        first_word.say(f"bench {chosen}")
     return getattr(importlib.import_module(f".{module}", __package__), function)(argv[1:])

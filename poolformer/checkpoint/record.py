@@ -17,13 +17,12 @@ from .. import registry
 from ..errors import CheckpointError, RegistryError, describe
 from ..network.frame_options import own_options, without_unasked
 from ..network.mixer_spec import MixerSpec, resolve, stages
+from ..option_ranges import RENAMED
 from .plain_values import is_bounded
 
 RECORD = "poolformer"
 METRICS = "poolformer_metrics"
 """Where a checkpoint keeps what was logged last."""
-RENAMED: dict[str, str] = {}
-"""Options of the model that are called otherwise now, former name to present one: checkpoints keep the former."""
 IMPORTING = ("mixer", "backbone", "optimizer")
 """Options of the model that name what is imported, or have options that may."""
 

@@ -12,6 +12,7 @@ import time
 from contextlib import AbstractContextManager
 from types import FrameType
 
+from .. import first_word
 from ..configs import config_names
 from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
 from ..files import caches
@@ -129,8 +130,12 @@ def _dispatch(argv: list[str]) -> int:
             module = importlib.import_module(f"..{COMMANDS[command][0]}", __package__)
             return module.main(arguments)
 
+    from . import early
     from .quiet import short_warnings
 
+    early.refuse(command, arguments)
+    if not early.wants_no_run(arguments):
+        first_word.say(" ".join([command, *early.configs_of(arguments)]), "PyTorch and Lightning", "lightning")
     with short_warnings():
         caches.prepare()
     from .training import run  # Lightning: 5 s

@@ -8,12 +8,9 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ..checkpoint.record import RENAMED
-from ..configs import config_names
 from ..errors import ConfigError, suggestion
-from ..files.shell import quoted
-from ..registry import BACKBONES, is_of_timm, listing
-from . import data_path, data_section, field_words, user_classes
+from . import data_section, user_classes
+from .unknown_options import alone, sentence
 
 
 class Parser(LightningArgumentParser):
@@ -80,21 +77,14 @@ class Parser(LightningArgumentParser):
             return None
         dashes, word, rest, *in_a_file = found.groups()
         name, known = word or next(filter(None, in_a_file)), [action.dest for action in self._actions]
-        if word and not dashes and (meant := _alone(f"{word}{rest}", known)):
+        if word and not dashes and (meant := alone(f"{word}{rest}", known)):
             return f"'{word}{rest}' stands alone. Did you mean {meant}?"
         known = [option for option in known if option != name] + _data_options(self.data_class)
         if inside := re.search(r"class_path '([\w.]+)'.*Option", message):
             name, known = f"data.{name}", _data_options(inside[1])
-        digits, folders = "poolformer.data.DigitsData", "poolformer.data.FolderData"
-        if self.data_class == digits and name in _data_options(folders):
-            return (
-                f"there is no option '{name}'{self._place(name)} for the digits, which take no files: "
-                f"{data_path.remedy(self.flags)}"
-            )
-        if present := RENAMED.get(name.removeprefix("model.")):
-            return f"the option '{name}'{self._place(name)} is called 'model.{present}' now."
-        near = _of_the_field(name.rpartition(".")[2]) or suggestion(name.replace("-", "_"), known)
-        return f"there is no option '{name}'{self._place(name)}.{near} '--help' lists them."
+        of_digits = self.data_class == "poolformer.data.DigitsData"
+        of_folders = _data_options("poolformer.data.FolderData") if of_digits else None
+        return sentence(name, known, place=self._place(name), flags=self.flags, of_folders=of_folders)
 
     def _wrong_class(self, message: str) -> str | None:
         """Explain what is said of a class that is none of our data modules."""
@@ -115,7 +105,7 @@ class Parser(LightningArgumentParser):
         found = re.search(r'Parser key "(?P<key>[\w.]+)":.*(?:Given|Got) value:\s*(?P<value>.*)$', message)
         if found is None:
             section = re.search(r"Parser key \"(model|trainer)\": Unable to load config '(.*?)'", message)
-            meant = section and (_alone(section[2], []) or "an option of it, such as --model.lr")
+            meant = section and (alone(section[2], []) or "an option of it, such as --model.lr")
             return section and f"--{section[1]} got '{section[2]}', but expects a file. Did you mean {meant}?"
         key, value = found["key"], found["value"].strip("'")
         if dashed := re.search(r"NestedArg\(key='([\w.]*-[\w.-]*)',", value):
@@ -140,33 +130,6 @@ class Parser(LightningArgumentParser):
             if value is not None:
                 return f" in '{file}'"
         return ""
-
-
-def _alone(word: str, known: list[str]) -> str | None:
-    """Return what a word that stands where an option should might be meant for."""
-    if word.endswith((".ckpt", ".yaml")):
-        return f"{'--ckpt_path' if word.endswith('.ckpt') else '--config'} {quoted(word)}"
-    plain = word.lstrip("\u2010\u2011\u2012\u2013\u2014\u2212")  # dashes that an editor made of two hyphens
-    if (plain != word or re.search(r"[=:]", word)) and re.split(r"[=:]", plain)[0] in known:
-        return f"--{plain.replace(':', '=', 1)}"
-    if word in config_names():
-        return f"--config {word}"
-    if word in listing(BACKBONES):
-        return f"--model.backbone {word}"
-    if is_of_timm(word):
-        return f"--model.backbone timm/{word}"
-    if word.endswith(".beton") or Path(word).is_dir():
-        return data_path.options_for(word)
-    return (
-        f"--data FolderData --data.predict {quoted(word)}"
-        if word.endswith((".jpg", ".jpeg", ".png", ".JPEG"))
-        else None
-    )
-
-
-def _of_the_field(name: str) -> str:
-    meant = field_words.ours(name)
-    return f" Did you mean '{meant.removeprefix('--') if ' ' not in meant else meant}'?" if meant else ""
 
 
 def _data_options(class_path: str) -> list[str]:

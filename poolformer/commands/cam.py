@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import first_word
 from ..errors import ConfigError, DataError
 from ..files.atomic_write import replacing
 from .arguments import CommandParser, add_checkpoint, checkpoint_path, local_path, share
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
       poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg --beside runs/deit/checkpoints/best.ckpt --class terrier
     """
     options = _parser().parse_args(argv)
+    first_word.say(f"cam {options.checkpoint}", "PyTorch and Lightning", "lightning")
     try:
         import matplotlib.pyplot as plt
         import pytorch_grad_cam  # noqa: F401

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import first_word
 from ..errors import ConfigError, PoolformerError, describe
 from ..files.atomic_write import beginning, publish
 from ..files.paths import is_url
@@ -66,6 +67,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"'{target}' cannot be written: there is no such folder, or it is not yours, or this is no regular file"
         )
+    first_word.say(f"export {options.checkpoint}", "PyTorch and Lightning", "lightning")
     import torch
 
     from ..classifier import load_classifier

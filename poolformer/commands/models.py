@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from .. import registry
+from .. import first_word, registry
 from ..errors import PoolformerError
 from .arguments import CommandParser
 
@@ -17,6 +17,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="*", metavar="NAME", help="these alone; also timm/<model>")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
+    first_word.say("models")
     names = options.name or list(registry.listing(registry.BACKBONES))
     rows = (_row(name, listed=not options.name) for name in names)
     if options.json:

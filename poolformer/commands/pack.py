@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import first_word
 from ..errors import ConfigError, DataError, printable
 from ..files.paths import is_url, without_scheme
 from .arguments import CommandParser, local_path, threads
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
       poolformer pack ILSVRC2012_img_train.tar train.beton --max_side 400 --quality 90 --on_error skip
     """
     options = _parser().parse_args(argv)
+    first_word.say(f"pack {options.src}")
     from ..data.pack import Storage, pack
     from ..data.pack_source import open_source
     from ..data.shard import shard_of

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import first_word
 from ..errors import printable
 from .arguments import CommandParser, local_path, threads
 from .progress import Progress
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("file", type=local_path, help="the .beton file")
     parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     options = parser.parse_args(argv)
+    first_word.say(f"verify {options.file}")
     from ..data.beton import Beton
     from ..data.threads import available_cores
 

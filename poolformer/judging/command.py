@@ -6,9 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import first_word
 from ..ablation import launchers
 from ..ablation.arguments import add_tries, check_flags, split_flags
+from ..ablation.rows import BASE, Row
+from ..ablation.runs import fit_arguments
 from ..ablation.tries import Choice
+from ..cli import early
 from ..commands.arguments import CommandParser, local_folder, number
 from ..configs import protocol_names
 from ..errors import ConfigError
@@ -87,6 +91,10 @@ def _judge(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -
         raise ConfigError(f"{flags[0]}: the protocol {protocol.name} has no fits that flags behind '--' could go to")
     if options.tries and protocol.kind == "probes":
         raise ConfigError(f"--try {options.tries[0]}: the protocol {protocol.name} has no fits to tune")
+    if protocol.kind == "fits":
+        base = fit_arguments(protocol.config, Row(BASE), [*protocol.flags, *flags])
+        early.refuse("fit", base)
+    first_word.say(f"judge {options.mixer}")
     judged = rows_of.find_judged(options.mixer, options.options)
     rows = rows_of.all_rows(judged, rows_of.reference_rows(protocol))
     seeds = list(dict.fromkeys(options.seeds or protocol.seeds))

@@ -11,7 +11,6 @@ from ..ablation import rows as ablation
 from ..configs import config_names, read_config
 from ..errors import ConfigError, PoolformerError
 from ..files.paths import with_home
-from ..network.mixer_spec import resolve
 from .protocols import Protocol
 
 _CHOSEN = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -71,6 +70,8 @@ def find_judged(given: str, options: Sequence[str] = ()) -> Judged:
     mixer = {"name": name, **chosen} if chosen else name
     if isinstance(name, str) and ":" not in name and not chosen:
         ablation.find_row(name)  # says what there is beside mixers
+    from ..network.mixer_spec import resolve  # PyTorch: 2 s
+
     resolve(mixer)
     return Judged(_label(name, chosen), mixer)
 
@@ -81,6 +82,8 @@ def reference_rows(protocol: Protocol) -> list[Judged]:
     Raises:
         PoolformerError: One of them is no mixer, and of fits no overlay either; the file is named.
     """
+    from ..network.mixer_spec import resolve  # PyTorch: 2 s
+
     rows = []
     for name, mixer in protocol.rows.items():
         try:

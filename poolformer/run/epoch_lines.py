@@ -92,7 +92,7 @@ class EpochLines(Callback):
             words.append(f"{rate:,.0f} img/s")
         if (left := self._time_left.seconds(trainer)) is not None:
             words.append(f"{clock_time(left)} left")
-        _print(trainer, "  ".join(words))
+        print_line(trainer, "  ".join(words))
         self._pace = Pace(first_s=EVERY_S, every_s=EVERY_S, clock=self._clock)
 
     def _place(self, trainer: pl.Trainer) -> str:
@@ -142,12 +142,19 @@ def clock_time(seconds: float) -> str:
     return f"{f'{days} d ' if days else ''}{hour}:{minute:02}:{second:02}"
 
 
-def _print(trainer: pl.Trainer, line: str) -> None:
+def has_shown_bar(trainer: pl.Trainer) -> bool:
+    """Return whether a progress bar is drawn."""
     bar = trainer.progress_bar_callback
-    if bar is None or getattr(bar, "is_disabled", False):
-        print(line)
-    else:
+    return bar is not None and not getattr(bar, "is_disabled", False)
+
+
+def print_line(trainer: pl.Trainer, line: str) -> None:
+    """Print a line, above the progress bar where there is one."""
+    bar = trainer.progress_bar_callback
+    if bar is not None and has_shown_bar(trainer):
         bar.print(line)
+    else:
+        print(line)
     sys.stdout.flush()  # a log file is to have it now
 
 

@@ -20,6 +20,7 @@ from .callbacks import PredictionWriter, RunSummary, Throughput
 from .dry_save import DrySave
 from .epoch_lines import EpochLines, has_bar
 from .evaluated_data import EvaluatedData
+from .evaluation_lines import EvaluationLines
 from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
@@ -97,7 +98,11 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
         options["logger"] = run.keeps_a_run and _tensorboard(run)
     if options["barebones"]:
         options |= {"logger": False, "log_every_n_steps": None}
-    extra: list[Callback] = [EvaluatedData(), *([PredictionWriter()] if run.verb == "predict" else [])]
+    extra: list[Callback] = [
+        EvaluatedData(),
+        EvaluationLines(),
+        *([PredictionWriter()] if run.verb == "predict" else []),
+    ]
     options["plugins"] = plugins(options["plugins"], run.if_saving_fails if run.keeps_a_run else None, launch)
     if run.keeps_a_run:
         extra += callbacks_of_a_run(run, logs=bool(options["logger"]))

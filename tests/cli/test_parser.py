@@ -3,9 +3,9 @@
 import pytest
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
-from poolformer.checkpoint.record import RENAMED
 from poolformer.cli import dispatch as cli
 from poolformer.configs import read_config
+from poolformer.option_ranges import RENAMED
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
 

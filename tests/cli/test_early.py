@@ -1,0 +1,124 @@
+"""What is answered before the heavy imports: the same as the parser says, and never what it would have taken."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+
+from poolformer import data
+from poolformer.cli import early, user_classes
+from poolformer.cli import training as late
+from poolformer.cli.asked import Asked
+from poolformer.errors import ConfigError
+
+
+@pytest.mark.parametrize("verb", ["fit", "predict"])
+def test_options_are_those_of_the_parser(verb):
+    actions = late._SettingsCLI(Asked(verb, ["--model.pretrained", "x", "--data", "DigitsData"])).verb_parser._actions
+    names = {action.dest for action in actions if not action.dest.endswith(".help")} - {"print_config"}
+    assert {name.partition(".")[0] for name in names} <= {*early.OF_A_VERB}
+    for section in ("model", "trainer"):
+        options = {name.partition(".")[2] for name in names if name.startswith(f"{section}.")}
+        assert options <= early.options_of(section)
+        assert early.options_of(section) - options <= {"image_size"}  # which is linked to the data's
+
+
+@pytest.mark.parametrize("name", data.__all__)
+def test_options_of_data_modules_are_theirs(name):
+    options = user_classes.options_of(f"poolformer.data.{name}")
+    assert early.options_of(name) == {option for option in options if not option.endswith(".help")}
+
+
+WRONG = [
+    "--config s1",
+    "--config",
+    "--config nowhere/config.yaml",
+    "--config broken.yaml",
+    "--model.lrr 1",
+    "--trainer.max_epoch=1",
+    "--modle.lr 1",
+    "--max_epochs 1",
+    "--trainer.max-epochs 1",
+    "--xyz 1",
+    "--optimizer SGD",
+    "--data.batchsize 1",
+    "--data.train x",
+    "--data FolderData --data.crop_pc 1",
+    "--config s12 --data.shift 0",
+    "--weights_only false",
+    "--config wrong.yaml",
+    "--config other.yaml",
+]
+FILES = {
+    "broken.yaml": "model: [",
+    "wrong.yaml": "trainer: {max_epoch: 1}",
+    "other.yaml": "model: {lrr: 1}",
+    "fine.yaml": "data: {class_path: mine.Data, init_args: {own: 1}}",
+}
+
+
+@pytest.fixture
+def files(work) -> Path:
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    return work
+
+
+def said(refuse, *arguments: object) -> str:
+    with pytest.raises(ConfigError) as error:
+        refuse(*arguments)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("options", WRONG)
+def test_a_mistake_is_answered_in_the_words_of_the_parser(files, options):
+    words = options.split()
+    assert said(early.refuse, "fit", words) == said(late.settings, "fit", words)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--data mine.Data --data.own 1",
+        "--data FolderData --data.train x --data.init_args.val y",
+        "--data plugged --data.own 1",
+        "--config fine.yaml --data.own 2",
+        "--ckpt_path last --data.own 1",
+        "--config https://somewhere/config.yaml --data.own 1",
+        "--trainer.callbacks+=mine.Callback --trainer.callbacks.own=1",
+        "--trainer.logger=CSVLogger --trainer.logger.save_dir=x",
+        "--model.mixer.pool_size 5 --model.optimizer.name sgd",
+        "--print_config=skip_null",
+        "--help --modle.lr 1",
+        "--trainer.callbacks.help EarlyStopping",
+        "--data.help FolderData",
+        "--model.backbone timm/x --model options.yaml",
+    ],
+)
+def test_what_may_be_an_option_of_something_else_passes(files, options):
+    early.refuse("fit", options.split())
+
+
+def test_values_that_begin_as_options_do_pass():
+    early.refuse("fit", ["--data.train", "--a folder", "--data", "FolderData"])
+
+
+def test_where_the_trainer_s_source_is_not_found_its_options_pass(monkeypatch):
+    early.options_of.cache_clear()
+    monkeypatch.setattr(early, "_home_of_trainer", lambda: (Path(pl.__file__), "Trainer"))
+    try:
+        early.refuse("fit", ["--trainer.max_epoch", "1"])
+    finally:
+        early.options_of.cache_clear()
+
+
+def test_a_mistake_imports_nothing_heavy():
+    code = (
+        "import sys; from poolformer.cli import main; code = main(['fit', '--config', 's12', '--trainer.max_epoch', "
+        "'1']); print(code, sorted({'torch', 'lightning', 'numpy', 'jsonargparse'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"
+    assert "Did you mean 'trainer.max_epochs'" in done.stderr

@@ -161,6 +161,8 @@ def print_line(trainer: pl.Trainer, line: str) -> None:
 def has_bar(options: Mapping[str, Any]) -> bool | None:
     """Return whether a trainer is to have a progress bar: that of a terminal is nothing for a log file.
 
+    None where it has one of the user's own, or may have none.
+
     Args:
         options: Of the trainer; what they say holds.
     """
@@ -168,6 +170,8 @@ def has_bar(options: Mapping[str, Any]) -> bool | None:
     own = [
         each for each in (callbacks if isinstance(callbacks, list) else [callbacks]) if isinstance(each, ProgressBar)
     ]
-    if given is not None or own or options["barebones"]:
-        return given
+    if own or options["barebones"]:
+        return None
+    if given is not None:
+        return bool(given)
     return sys.stdout is not None and sys.stdout.isatty()

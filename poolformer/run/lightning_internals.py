@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
@@ -92,6 +93,14 @@ def validated_in_bar(trainer: pl.Trainer) -> dict[str, float]:
     """Return what the validation that ends now has logged for the progress bar; all ranks have to ask."""
     results = trainer._results
     return dict(results.metrics(on_step=False)["pbar"]) if results else {}
+
+
+class Bar(RichProgressBar):
+    """Lightning's progress bar, which counts epochs from 1 as all else that is printed."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        text, last = super()._get_train_description(current_epoch + 1), self.trainer.max_epochs
+        return text if last is None else text.replace(f"/{last - 1}", f"/{last}")
 
 
 def can_stop_early(fit_loop: _FitLoop) -> bool:

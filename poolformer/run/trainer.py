@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -24,6 +24,7 @@ from .evaluation_lines import EvaluationLines
 from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
+from .lightning_internals import Bar
 from .monitors import WatchedMetrics
 from .profiling import NoProfiler
 from .resume import Resume
@@ -90,7 +91,9 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     if launch is not None:
         options |= launch.devices(options)
     callback_rules.check(options["callbacks"] or [])
-    options["enable_progress_bar"] = has_bar(options)
+    shown = has_bar(options)
+    if shown is not None:
+        options["enable_progress_bar"] = shown
     options["strategy"] = sharding.strategy_of(options)
     asked = options["precision"]
     options["precision"] = asked or default_precision(options["accelerator"])
@@ -111,7 +114,10 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
             options["max_steps"] = -1
     else:
         extra.append(StopOnSignal())
+    own = [id(each) for each in (*_in_list(options["callbacks"]), *extra)]
     trainer = instantiate(options, extra)
+    if shown:
+        _have_bar_count_from_1(trainer, own)
     _tune(trainer)
     if trainer.strategy.root_device.type == "cuda":
         _use_tf32(asked)
@@ -170,12 +176,23 @@ def plugins(given: Any, if_saving_fails: WhenSavingFails | None, launch: Launch 
         if_saving_fails: What training does when a checkpoint cannot be written; None where nothing is saved.
         launch: The processes that a launcher has started.
     """
-    found = list(given) if isinstance(given, list) else [given] if given else []
+    found = _in_list(given)
     if if_saving_fails is not None and not any(isinstance(plugin, CheckpointIO) for plugin in found):
         found.append(SafeCheckpointIO(if_saving_fails))
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in found):
         found.append(cluster_environment(launch))
     return found
+
+
+def _in_list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list) else [given] if given else []
+
+
+def _have_bar_count_from_1(trainer: Any, own: list[int]) -> None:
+    """Put ours in the place of the bar that Lightning has added; one of somebody's own stays."""
+    trainer.callbacks[:] = [
+        Bar() if type(each) is RichProgressBar and id(each) not in own else each for each in trainer.callbacks
+    ]
 
 
 def _tune(trainer: Any) -> None:  # its attributes are declared nowhere

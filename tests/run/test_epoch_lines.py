@@ -3,12 +3,14 @@
 import re
 import sys
 
+import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from runs import QUICK, Die, Died, SignalAt
 
 from poolformer.run import epoch_lines
 from poolformer.run.epoch_lines import clock_time
+from poolformer.run.lightning_internals import Bar
 
 NUMBER, PLACE = r"\d[\d.,]*", r"epoch +(\d+)/(\d+)(?:  (\d+) %)?"
 VALIDATED = rf"  val/loss {NUMBER}  val/top1 {NUMBER} \(best {NUMBER}\)"
@@ -100,6 +102,13 @@ def test_what_callbacks_of_the_user_show_in_the_bar_stands_in_the_line_too(fit, 
     for part in ("mine/step 5.00", "mine/epoch 0.123", "val/mine 1.23e+04", "val/top1"):
         assert f"  {part}" in line
     assert "unseen" not in line
+
+
+def test_the_bar_counts_epochs_as_the_lines_do():
+    bar = Bar()
+    bar._trainer = pl.Trainer(logger=False, enable_checkpointing=False, max_epochs=12, accelerator="cpu")
+    assert bar._get_train_description(0).rstrip() == "Epoch 1/12"
+    assert bar._get_train_description(10).rstrip() == "Epoch 11/12"
 
 
 def test_a_long_epoch_has_lines_inside(said, monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
@@ -43,6 +43,7 @@ SIGNATURES = [
     (_TrainingEpochLoop._on_after_fetch, ["self"]),
     (_EvaluationLoop._on_before_fetch, ["self"]),
     (_EvaluationLoop._on_after_fetch, ["self"]),
+    (RichProgressBar._get_train_description, ["self", "current_epoch"]),
     (_CheckpointConnector.dump_checkpoint, ["self", "weights_only"]),
     (ModelCheckpoint._update_best_and_save, ["self", "current", "trainer", "monitor_candidates"]),
 ]

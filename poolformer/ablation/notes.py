@@ -67,7 +67,8 @@ def data_of(settings: Mapping[str, Any]) -> str:
     options = data.get("init_args") or {}
     given = [f"{name} {options[name]}" for name in _IMAGES if options.get(name) is not None]
     side = f", {options['image_size']} pixels" if options.get("image_size") else ""
-    return f"{str(data.get('class_path')).rpartition('.')[2]}{f' ({chr(44).join(given)})' if given else ''}{side}"
+    images = f" ({', '.join(given)})" if given else ""
+    return f"{str(data.get('class_path')).rpartition('.')[2]}{images}{side}"
 
 
 def _epochs(lines: Sequence[Line]) -> str:

@@ -252,12 +252,11 @@ def notes(choices: Sequence[Choice]) -> list[str]:
     ]
     for choice in choices:
         scores = ", ".join(f"{_values(point)} {choice.written(point)}" for point in choice.scores)
-        said.append(f"{choice.row}: {_values(choice.point)} of {scores}")
-    return said + [
-        f"at the edge of what was tried, so that a value beyond may be better: {choice.row} ({'; '.join(choice.edges)})"
-        for choice in choices
-        if choice.edges
-    ]
+        equal = sum(choice.mean(point) == choice.mean(choice.point) for point in choice.scores) > 1
+        said.append(f"{choice.row}: {_values(choice.point)}{', the first of equals,' if equal else ''} of {scores}")
+    edges = [f"{choice.row} ({'; '.join(choice.edges)})" for choice in choices if choice.edges]
+    edge = "at the edge of what was tried, so that a value beyond may be better"
+    return [*said, *([f"{edge}: {', '.join(edges)}"] if edges else [])]
 
 
 def _values(point: Point) -> str:

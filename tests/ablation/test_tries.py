@@ -51,6 +51,7 @@ def test_the_best_mean_over_the_seeds_is_chosen_and_divergence_is_not(tmp_path):
 def test_of_equal_values_the_first_is_chosen(tmp_path):
     choice = tries.choose(GRID, "base", planned(tmp_path, e_3=(0.5, 0.5), f_3=(0.5, 0.5), e30=(0.1, 0.1)))
     assert choice.point.name == "model.lr=1e-3"
+    assert "base: 1e-3, the first of equals, of 1e-3 50.00 %, 2e-3 50.00 %, 1e30 10.00 %" in tries.notes([choice])
 
 
 def test_without_the_outcome_of_every_try_nothing_is_chosen(tmp_path):

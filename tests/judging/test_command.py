@@ -21,6 +21,7 @@ kind: fits
 config: digits
 rows: [identity, pooling]
 flags: {trainer.max_epochs: 2, trainer.limit_train_batches: 2, trainer.limit_val_batches: 2, model.warmup_epochs: 0}
+tries: {model.lr: [1.0e+30, 6e-3]}
 """
 
 
@@ -124,6 +125,7 @@ MISTAKES = [
     (["hybrid-pppa"], "short.yaml", "'hybrid-pppa' has a mixer for each stage"),
     (["norm-none"], "short.yaml", "'norm-none' chooses no mixer"),
     (["[pooling, attention]"], "short.yaml", "a list of mixers, one a stage, is judged as an overlay"),
+    (["pooling", "--try", "model.lr=1,2"], "short.yaml", "--try model.lr=1,2: the protocol short has no fits to tune"),
     (["pooling", "--out", "short.yaml"], "short.yaml", "--out short.yaml: there is a file of that name"),
 ]
 
@@ -142,7 +144,7 @@ def test_flags_for_fits_are_refused_where_there_are_none(tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_a_mixer_is_judged_by_fits_as_ablate_trains_them(tmp_path, monkeypatch, capfd):
+def test_a_mixer_is_tuned_and_judged_by_fits_as_ablate_trains_them(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("two.yaml").write_text(FITS)
     assert cli.main(["judge", "attention", "--options", "head_dim=16", "--protocol", "two.yaml"]) == 0
@@ -151,5 +153,12 @@ def test_a_mixer_is_judged_by_fits_as_ablate_trains_them(tmp_path, monkeypatch, 
     assert {len(one["curve"]) for one in page["outcomes"]} == {2}
     assert "one seed cannot tell" in page["verdict"]
     assert len(page["images_per_s_alone"]) == 3
+    assert [one["chosen"] for one in page["tries"]] == [{"model.lr": "6e-3"}] * 3
+    assert (
+        "attention head_dim=16: 6e-3 of 1e+30 diverged, 6e-3"
+        in Path("runs/judge/two/attention-head_dim=16/judge.md").read_text()
+    )
     assert cli.main(["judge", "attention", "--options", "head_dim=16", "--protocol", "two.yaml"]) == 0
-    assert "3 trainings, finished before: 3" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "tries: 6, finished before: 6" in said
+    assert "3 trainings, finished before: 3" in said

@@ -10,8 +10,9 @@ matter what was killed when, or whether the disk had written it at a power cut.
 import json
 import os
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -46,7 +47,7 @@ class Journal:
     Attributes:
         is_resumed: Whether an earlier process has left both.
         packed: Numbers of the images in the file, in the source.
-        crcs: CRC-32 of the source's file of each.
+        crcs: CRC-32 of the source's file of each that an earlier process packed.
         skipped: What was left out, a line each.
         tiles: Counts of tiles.
         next: Number of the first image that is neither packed nor skipped.
@@ -55,8 +56,7 @@ class Journal:
 
     def __init__(self, beton: Path, path: Path | None, say: Callable[[str], None]) -> None:
         self.beton, self.is_resumed, self._say = beton, False, say
-        self.packed: list[int] = []
-        self.crcs: list[int] = []
+        self.packed, self.crcs = array("q"), array("I")
         self.skipped: list[str] = []
         self.tiles: dict[str, int] = {}
         self.next, self.is_kept = 0, False
@@ -129,7 +129,6 @@ class Journal:
         if self._file is not None:
             self._images.append((n, crc, image))
         self.packed.append(n)
-        self.crcs.append(crc)
 
     def skip(self, n: int, line: str) -> None:
         """Keep what is to be said of an image that was left out."""
@@ -139,7 +138,8 @@ class Journal:
     def close(self) -> None:
         """Let go of the journal."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # on a full disk, of a line that could not be written and does not count
+                self._file.close()
 
     def remove(self) -> None:
         """Remove the journal: the file is finished, or not worth keeping."""

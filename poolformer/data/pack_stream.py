@@ -21,7 +21,7 @@ _COMPARED = 64
 class Settled(NamedTuple):
     """What a stream is known to hold when it has ended."""
 
-    order: list[int]
+    order: Sequence[int]
     """Samples by their numbers in the stream."""
     labels: list[int]
     listed: int
@@ -142,7 +142,7 @@ def _settled(files: ImageFiles | ImageStream, journal: Journal) -> Settled:
         found = f"none of the {len(skipped)} files is a sound image; the first: {skipped[0]}" if skipped else ""
         raise DataError(found or "there are no images in it")
     if isinstance(files, ImageStream):
-        return files.settle(packed)
+        return files.settle(packed.tolist())
     return Settled(packed, [files.labels[n] for n in packed], len(files.names))
 
 
@@ -195,9 +195,11 @@ class _GrowingStream(BetonStream):
     def arrange(self, order: Sequence[int] | np.ndarray, labels: list[int], listed: int) -> None:
         """Bring the samples into an order, with their labels, behind an index of as many rows as are listed."""
         rows = np.asarray(order, np.int64)
-        self._index, self._allocations, self._crcs = (
-            _chosen(each, rows) for each in (self._index, self._allocations, self._crcs)
-        )
+        tables = self._index, self._allocations, self._crcs
+        if np.array_equal(rows, np.arange(len(rows))):
+            self._index, self._allocations, self._crcs = (each[: len(rows)] for each in tables)
+        else:
+            self._index, self._allocations, self._crcs = (_chosen(each, rows) for each in tables)
         self._index["label"], self._allocations["sample"], self._samples = labels, np.arange(len(rows)), len(rows)
         needed = HEADER.itemsize + 2 * FIELD.itemsize + max(listed, len(rows)) * self._index.itemsize
         # Images must not lie across pages, which are larger where an image is.

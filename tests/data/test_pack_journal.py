@@ -180,6 +180,27 @@ def test_it_may_be_stopped_and_resumed_again_and_again(source, target):
     assert contents(target) == whole
 
 
+@pytest.mark.parametrize("kind", ["folder", "stream"])
+def test_what_is_stopped_at_its_checksum_is_only_finished(source, target, kind):
+    given = given_as(kind, source)
+    whole = packed_at_once(given, target)
+    options = {"storage": Storage(), "asked": {"SRC": str(given)}, "workers": 1, "resume": True}
+    said: list[object] = []
+
+    def stop_at_checksum(work: str, *how_much: object) -> None:
+        if work == "checksum of":
+            raise KeyboardInterrupt
+
+    for working in (stop_at_checksum, lambda *done: None):
+        files = open_source(str(given), split=None, labels=None, on_error="fail", say=print)
+        try:
+            pack(files, target, **options, working=working, progress=said.append)
+        except KeyboardInterrupt:
+            said.clear()
+    assert len(said) <= 4  # those of the last page
+    assert contents(target) == whole
+
+
 def test_a_disk_that_is_full_is_resumed_when_there_is_room(source, target, capsys):
     whole = packed_at_once(source, target)
     end = (1 << 23) + sum(path.stat().st_size for path in source.rglob("*.JPEG")) // 2

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from poolformer.configs import config_names
+from poolformer.cli.training import settings
+from poolformer.configs import config_names, protocol_names
 from poolformer.errors import ConfigError
-from poolformer.judging import protocols
+from poolformer.judging import fits, protocols
+from poolformer.judging.rows import reference_rows
 
 PROBES = """# Probes of a few steps.
 # Record: rho 0.60 (0.01 to 0.88)
@@ -75,3 +77,15 @@ def test_a_name_that_there_is_not_is_told_with_those_there_are():
 def test_every_packaged_protocol_is_read_and_is_no_configuration_of_fit(name):
     assert protocols.find_protocol(name).rows.keys() >= {"identity", "pooling"}
     assert f"protocols/{name}" not in config_names()
+
+
+@pytest.mark.parametrize("name", [name for name in protocol_names() if name != "probes"])
+def test_the_fits_of_a_packaged_protocol_are_options_that_fit_takes(name, tmp_path):
+    protocol = protocols.find_protocol(name)
+    rows, flags = reference_rows(protocol), ["--data.train", str(tmp_path), "--data.val", str(tmp_path)]
+    mixers = [
+        settings("fit", fit.run.arguments)["model"]["mixer"] for fit in fits.plan(protocol, rows, [0], tmp_path, flags)
+    ]
+    assert len(mixers) == len(rows) == len({str(mixer) for mixer in mixers})
+    grid = fits.grid_of(protocol, [], rows, flags, share=0.1, seeds=[0])
+    assert [point.values[0][0] for point in grid.points] == ["model.lr"] * 3

@@ -14,7 +14,9 @@ from ..run import config as run_config
 from ..run.scalars import event_files, scalars
 from .curves import Series
 
-_EARLIER = "previous"  # a run's directory keeps there the runs that were in it before
+# Folders that are passed over, unless they are named: runs that were in a run's directory before, and those that only
+# chose what an ablation's rows are trained with, on a part of the images.
+_PASSED_OVER = ("previous", "tries")
 _SECTIONS = ("model", "data", "trainer")
 _EPOCH = "epoch"
 _SHOWN = 12
@@ -90,7 +92,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
             names.clear()
             continue
         seen.add(real)
-        names[:] = sorted(name for name in names if name != _EARLIER and not name.startswith("."))
+        names[:] = sorted(name for name in names if name not in _PASSED_OVER and not name.startswith("."))
         if event_files(Path(place)):
             yield Path(place)
 

@@ -19,6 +19,7 @@ def test_seeds_of_a_row_are_together_wherever_their_directories_are(tmp_path):
         write_run(tmp_path / "pooling" / f"seed-{seed}", [0.5], seed=seed)
         write_run(tmp_path / "attention" / f"seed-{seed}", [0.5], seed=seed, model=ATTENTION)
     write_run(tmp_path / "pooling" / "seed-0" / "previous" / "1", [0.1], seed=5)
+    write_run(tmp_path / "pooling" / "tries" / "model.lr=1e-3" / "seed-0", [0.1], seed=6)
     assert names(tmp_path) == {"attention": [0, 1], "pooling": [0, 1]}
     assert names(tmp_path / "pooling") == {"pooling": [0, 1]}
     assert names(tmp_path / "pooling" / "seed-0") == {"seed-0": [0]}

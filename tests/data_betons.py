@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from poolformer.data.beton import JPEG, RAW, BetonWriter, Stored
+from poolformer.data.beton import JPEG, RAW, Stored
+from poolformer.data.beton_stream import BetonWriter
 
 
 def write_beton(path: Path, labels: Sequence[int], *, sizes: Sequence[int] | None = None) -> Path:

@@ -36,7 +36,8 @@ from poolformer.classifier import ImageClassifier, load_classifier
 from poolformer.cli import dispatch as cli
 from poolformer.commands import verify
 from poolformer.configs import config_dir
-from poolformer.data.beton import FIELD, HEADER, JPEG, NOTES, RAW, Beton, BetonWriter, Stored
+from poolformer.data.beton import FIELD, HEADER, JPEG, NOTES, RAW, Beton, Stored
+from poolformer.data.beton_stream import BetonWriter
 from poolformer.data.pixels.jpeg import decode
 from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource

@@ -89,7 +89,7 @@ TESTED_AS_ONE = {
     "data/pixels/test_jpeg_warnings.py": ["data.pixels.jpeg_huffman"],
     "data/pixels/test_randaugment.py": ["data.pixels.affine", "data.pixels.colour"],  # an operation each, by its name
     "data/test_batches.py": ["data.preparation"],
-    "data/test_beton.py": ["data.open_file"],
+    "data/test_beton.py": ["data.beton_stream", "data.open_file"],
     "data/test_classes.py": ["data.class_folders"],
     "data/test_loader.py": ["data.ffcv", "data.images", "data.sources"],
     "commands/test_mixers.py": ["commands.names"],

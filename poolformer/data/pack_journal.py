@@ -18,7 +18,8 @@ from typing import IO, Any, NamedTuple
 
 from ..errors import DataError
 from ..files.atomic_write import beginning, unfinished_name
-from .beton import PAGE, BetonStream, Placed
+from .beton import PAGE
+from .beton_stream import BetonStream, Placed
 
 Working = Callable[[str, int, int, str], None]
 """Takes what is done beside packing, how much of it, of how much, and its unit."""

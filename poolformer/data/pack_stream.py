@@ -8,7 +8,8 @@ from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ..errors import DataError, printable
-from .beton import FIELD, HEADER, BetonStream, Placed, Stored
+from .beton import FIELD, HEADER, Stored
+from .beton_stream import BetonStream, Placed
 from .pack_journal import Journal, Working
 from .threads import in_order
 from .tiling import Tiling

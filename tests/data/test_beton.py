@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from data_images import encoded, photo
 
-from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, ROW, Beton, BetonWriter, Stored
+from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, ROW, Beton, Stored
+from poolformer.data.beton_stream import BetonWriter
 from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource
 from poolformer.errors import DataError

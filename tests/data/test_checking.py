@@ -6,7 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from poolformer.data.beton import RAW, Beton, BetonWriter, Stored
+from poolformer.data.beton import RAW, Beton, Stored
+from poolformer.data.beton_stream import BetonWriter
 from poolformer.data.checking import Sha256Behind, damage, sha256
 
 

@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
-from poolformer.data.beton import RAW, Beton, BetonWriter, Stored
+from poolformer.data.beton import RAW, Beton, Stored
+from poolformer.data.beton_stream import BetonWriter
 from poolformer.data.sources import BetonSource, FileSource
 from poolformer.run import trainer as run_trainer
 from poolformer.run.reproducibility import changes, image_set

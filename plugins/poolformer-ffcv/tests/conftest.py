@@ -7,7 +7,8 @@ import pytest
 from ffcv.pipeline.compiler import Compiler
 from PIL import Image
 
-from poolformer.data.beton import JPEG, BetonWriter, Stored
+from poolformer.data.beton import JPEG, Stored
+from poolformer.data.beton_stream import BetonWriter
 
 SAMPLES, CLASSES = 11, 3
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from data_images import encoded, photo
 
-from poolformer.data.beton import RAW, Beton, BetonWriter
+from poolformer.data.beton import RAW, Beton
+from poolformer.data.beton_stream import BetonWriter
 from poolformer.data.pack import Storage, stored_image
 from poolformer.data.pixels.reading import IS_POSSIBLE
 from poolformer.data.pixels.transforms import EvalTransform, TrainTransform

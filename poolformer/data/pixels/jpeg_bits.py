@@ -1,4 +1,6 @@
-"""The coded bits of a baseline JPEG: where they begin and end, and tables that read a Huffman code in one look.
+"""The coded bits of a sequential JPEG: where they begin and end, and tables that read a Huffman code in one look.
+
+A reader keeps the next bits at the top of a word, `ahead`, and says how many there are; `refilled` adds to them.
 
 A look-up takes the next LOOK bits. Nearly always they hold a whole code and the number behind it, and the entry says
 both; of longer ones it says the code alone, or nothing, and `long_code` finds that by its length.
@@ -19,6 +21,10 @@ LOOK = 10
 WHOLE = 32
 """Bit of an entry that has the number, too. Below it: bits to take. Above it, 8 bits of step and 16 of the number; in
 an entry of the code alone, those are the bits of the number."""
+
+DC, AC, CODES = range(3)
+"""What a look-up table is made for: numbers of DC coefficients, of the others, or the codes alone; an entry of these is
+5 bits of length, and the value from bit 6 on."""
 
 END_OF_BLOCK = 128
 """A step beyond all coefficients."""
@@ -102,12 +108,37 @@ def unstuffed(data, place, out):
 
 
 @kernel
-def make_look_up(table, is_ac, look, long, values):
+def refilled(data, place, ahead, count):
+    """Return (place, ahead, count) with 56 bits or more in `ahead`, of 64; 8 bytes from `place` on must be there.
+
+    Args:
+        data: uint8, unstuffed.
+        place: Of the first byte of which no bit is in `ahead`.
+        ahead: uint64, the next bits from its top.
+        count: How many there are.
+    """
+    return place + ((63 - count) >> 3), ahead | word_at(data, place) >> np.uint64(count), count | 56
+
+
+@kernel
+def codes_fit(counts):
+    """Return whether there are so many codes of 1 to 16 bits, none of ones alone: libjpeg refuses others."""
+    code = 0
+    for length in range(1, 17):
+        code += np.int64(counts[length - 1])
+        if code >= 1 << length:
+            return False
+        code <<= 1
+    return True
+
+
+@kernel
+def make_look_up(table, kind, look, long, values):
     """Fill the tables of one Huffman table, whose codes are known to fit.
 
     Args:
         table: uint8: 16 counts, then the values, as in a file.
-        is_ac: Whether its values are of AC coefficients: zeros before, then bits; else bits alone.
+        kind: DC, AC or CODES.
         look: int32 (2**LOOK,), written.
         long: int64 (17, 3), written: of each length the first code, the place of its value, and how many there are.
         values: uint8 (256,), written.
@@ -121,17 +152,19 @@ def make_look_up(table, is_ac, look, long, values):
             values[place] = table[16 + place]
             if length <= LOOK:
                 room = LOOK - length
-                _enter(look[code << room : (code + 1) << room], np.int64(values[place]), length, room, is_ac)
+                _enter(look[code << room : (code + 1) << room], np.int64(values[place]), length, room, kind)
             code, place = code + 1, place + 1
         code <<= 1
 
 
 @kernel
-def _enter(entries, value, length, room, is_ac):
+def _enter(entries, value, length, room, kind):
     """Fill the entries of one code, whose number may lie in the `room` bits behind it."""
-    bits = value & 15 if is_ac else value
-    step = step_of(value) if is_ac else 0
-    if bits == 0:
+    bits = value & 15 if kind == AC else value
+    step = step_of(value) if kind == AC else 0
+    if kind == CODES:
+        entries[:] = np.int32(length | value << 6)
+    elif bits == 0:
         entries[:] = np.int32(length | WHOLE | step << 6)
     elif bits <= room:
         for rest in range(1 << room):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import kernel
+from .jpeg_bits import codes_fit
 
 HEIGHT, WIDTH, COMPONENTS, ACROSS, DOWN, INTERVAL, SCAN, HAS_EXIF = range(8)
 """Places in `Frame.numbers`: size in pixels; luma samples a chroma sample, 1 or 2; MCUs between restarts; where the
@@ -130,15 +131,11 @@ def _find_huffmans(part, place, huffmans):
         kind = np.int64(part[start])
         if start + 17 > len(part) or kind >> 4 > 1 or kind & 15 > 3:
             return False
-        code = count = 0
-        for length in range(1, 17):
-            code, count = code + part[start + length], count + part[start + length]
-            if code >= 1 << length:  # more codes than there are, or one of ones alone, which libjpeg refuses
-                return False
-            code <<= 1
-        huffmans[4 * (kind >> 4) + (kind & 15)] = place + start + 1
-        if count > 256 or start + 17 + count > len(part):
+        counts = part[start + 1 : start + 17]
+        count = np.int64(counts.sum())
+        if not codes_fit(counts) or count > 256 or start + 17 + count > len(part):
             return False
+        huffmans[4 * (kind >> 4) + (kind & 15)] = place + start + 1
         for n in range(start + 17, start + 17 + count):
             if kind < 16 and part[n] > 15:  # more bits than a DC coefficient has
                 return False

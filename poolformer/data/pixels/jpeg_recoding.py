@@ -4,7 +4,7 @@ Codes are read once into tokens (table, symbol and the bits behind it). The coef
 DC is a difference to the block before, so it is coded anew, from 0 at the start of each interval.
 
 Nothing here trusts the bytes: a kernel has no bounds checks, so what is read is padded by more than a block can take,
-and places are checked after each block.
+and places are checked before each block.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,11 @@ import numpy as np
 
 from .jit import kernel
 from .jpeg_best_codes import LONGEST, best_table
+from .jpeg_bits import CODES, LOOK, codes_fit, extended, long_code, make_look_up, refilled, unstuffed
 
-_FAST = 10
-"""Bits that are looked up at once: nearly all codes are shorter."""
 _DC_BITS = 11
 """A difference of two DC coefficients has no more, with 8 bits a sample."""
-_LOOKED_UP = (1 << _FAST) - 1
+_INDEX, _LONG_INDEX = np.uint64(64 - LOOK), np.uint64(64 - LONGEST)
 _PADDING = 512
 """A block takes at most 64 x (16 + 15) bits."""
 _MOST_OF_A_BLOCK = 65
@@ -45,13 +44,13 @@ class Scan(NamedTuple):
 
 def recoded(scan: Scan, interval: int) -> tuple[dict[int, bytes], bytes] | None:
     """Return (best tables, coded pixels) with a restart marker every `interval` MCUs, None for a damaged scan."""
-    fast, slow = np.zeros((_TABLES, 1 << _FAST), np.uint16), np.zeros((_TABLES, LONGEST + 1, 3), np.int64)
+    look, long = np.zeros((_TABLES, 1 << LOOK), np.int32), np.zeros((_TABLES, LONGEST + 1, 3), np.int64)
     values = np.zeros((_TABLES, 256), np.uint8)
     for number, table in scan.tables.items():
-        row = _row(number)
-        values[row, : len(table) - LONGEST] = np.frombuffer(table, np.uint8, offset=LONGEST)
-        if not _prepare(np.frombuffer(table, np.uint8, LONGEST), values[row], fast[row], slow[row]):
+        row, counts_and_values = _row(number), np.frombuffer(table, np.uint8)
+        if not codes_fit(counts_and_values):
             return None
+        make_look_up(counts_and_values, CODES, look[row], long[row], values[row])
     coded = np.frombuffer(scan.data, np.uint8)
     if 2 * scan.mcus * len(scan.blocks) > 8 * len(coded):  # two codes a block: the size is a lie
         return None
@@ -62,8 +61,7 @@ def recoded(scan: Scan, interval: int) -> tuple[dict[int, bytes], bytes] | None:
     most = min(8 * int(starts[-1]), scan.mcus * len(scan.blocks) * 64) + _MOST_OF_A_BLOCK  # a token takes a bit or more
     tokens, counts = np.empty(most, np.uint32), np.zeros(_TABLES * 256, np.int64)
     ends, blocks = np.zeros(-(-scan.mcus // interval), np.int64), np.array(scan.blocks, np.int64)
-    tables = fast.reshape(-1), slow, values
-    if not _read(plain, starts, scan.every, scan.mcus, blocks, *tables, interval, tokens, ends, counts):
+    if not _read(plain, starts, scan.every, scan.mcus, blocks, look, long, values, interval, tokens, ends, counts):
         return None
     return _coded(tokens, ends, counts.reshape(_TABLES, 256), scan.tables)
 
@@ -89,24 +87,6 @@ def _coded(
 
 
 @kernel
-def _prepare(counts, values, fast, slow):
-    """Fill the look-up tables of a Huffman table; return whether it is one."""
-    code = place = 0
-    for length in range(1, LONGEST + 1):
-        count = np.int64(counts[length - 1])
-        if code + count > 1 << length or place + count > 256:
-            return False
-        slow[length, 0], slow[length, 1], slow[length, 2] = code, place, count
-        if length <= _FAST:
-            repeat = 1 << (_FAST - length)
-            for n in range(count):
-                for k in range(repeat):
-                    fast[(code + n) * repeat + k] = length << 8 | values[place + n]
-        code, place = (code + count) << 1, place + count
-    return True
-
-
-@kernel
 def _unstuff(coded, start, plain, starts):
     """Copy coded pixels without zeros behind 0xFF and without restart markers; return whether the image ends there.
 
@@ -116,57 +96,37 @@ def _unstuff(coded, start, plain, starts):
         starts: Filled with where each piece begins in `plain`, and where the last ends.
     """
     used, piece, place = 0, 1, start
-    while place < len(coded) - 1:
-        byte = coded[place]
-        place += 1
-        if byte == 0xFF:
-            following = coded[place]
-            place += 1
-            if following == 0xD9:
-                starts[len(starts) - 1] = used
-                plain[used : used + _PADDING] = 0
-                return piece == len(starts) - 1
-            if following != 0:
-                if following != 0xD0 + (piece - 1) % 8 or piece >= len(starts) - 1:
-                    return False
-                starts[piece] = used
-                piece += 1
-                continue
-        plain[used] = byte
-        used += 1
-    return False
+    while True:
+        place, size = unstuffed(coded, place, plain[used:])
+        used += size
+        if place < 0:
+            return False
+        marker = coded[place + 1]
+        if marker == 0xD9:
+            starts[len(starts) - 1] = used
+            plain[used : used + _PADDING] = 0
+            return piece == len(starts) - 1
+        if marker != 0xD0 + (piece - 1) % 8 or piece >= len(starts) - 1:
+            return False
+        starts[piece] = used
+        piece, place = piece + 1, place + 2
 
 
 @kernel
-def _long_code(bits, row, slow, values):
-    """Return length x 256 + symbol of a code that 16 bits begin with and that is not looked up; 0 for none."""
-    for length in range(_FAST + 1, LONGEST + 1):
-        offset = (bits >> (LONGEST - length)) - slow[row, length, 0]
-        if 0 <= offset < slow[row, length, 2]:
-            return length << 8 | np.int64(values[row, slow[row, length, 1] + offset])
-    return 0
-
-
-@kernel
-def _four_bytes(data, place):
-    high = np.int64(data[place]) << 24 | np.int64(data[place + 1]) << 16
-    return high | np.int64(data[place + 2]) << 8 | np.int64(data[place + 3])
-
-
-@kernel
-def _read(data, starts, every, mcus, blocks, fast, slow, values, interval, tokens, ends, counts):
+def _read(data, starts, every, mcus, blocks, look, long, values, interval, tokens, ends, counts):
     """Fill tokens, their end in each interval and how often each symbol occurs; return whether all was in order.
 
     A token has the symbol in its lowest 8 bits, then 3 of the table and up to 15 that follow the code.
     """
     before, written = np.zeros(4, np.int64), np.zeros(4, np.int64)
-    piece = place = held = buffer = used = end = 0
+    piece = used = end = 0
+    place, ahead, held = 0, np.uint64(0), 0  # see `refilled`
     room = len(tokens) - _MOST_OF_A_BLOCK
     for mcu in range(mcus):
         if mcu % every == 0:
             if mcu and not 0 <= end - (8 * place - held) < 8:
                 return False
-            place, end, held = starts[piece], 8 * starts[piece + 1], 0
+            place, ahead, held, end = starts[piece], np.uint64(0), 0, 8 * starts[piece + 1]
             piece += 1
             before[:] = 0
         if mcu % interval == 0:
@@ -178,20 +138,13 @@ def _read(data, starts, every, mcus, blocks, fast, slow, values, interval, token
             if used > room or 8 * place - held > end:
                 return False
             if held < 32:
-                buffer = buffer << 32 | _four_bytes(data, place)
-                place += 4
-                held += 32
-            code = np.int64(fast[row << _FAST | buffer >> (held - _FAST) & _LOOKED_UP])
-            if code == 0:
-                code = _long_code(buffer >> (held - LONGEST) & 0xFFFF, row, slow, values)
-            size = code & 255
-            if code == 0 or size > _DC_BITS:
+                place, ahead, held = refilled(data, place, ahead, held)
+            taken, size = _symbol(ahead, look[row], long[row], values[row])
+            if taken == 0 or size > _DC_BITS:
                 return False
-            held -= (code >> 8) + size
-            bits = buffer >> held & ((1 << size) - 1)
-            if size and bits >> (size - 1) == 0:
-                bits -= (1 << size) - 1
-            before[component] += bits
+            if size:
+                before[component] += extended(_bits(ahead, taken, size), size)
+            ahead, held = ahead << np.uint64(taken + size), held - taken - size
             difference = before[component] - written[component]
             written[component] = before[component]
             rest, size = abs(difference), 0
@@ -205,28 +158,39 @@ def _read(data, starts, every, mcus, blocks, fast, slow, values, interval, token
             tokens[used] = difference << 11 | row << 8 | size
             used += 1
             counts[row << 8 | size] += 1
-            k = 1
+            look_ac, k = look[ac], 1
             while k < 64:
                 if held < 32:
-                    buffer = buffer << 32 | _four_bytes(data, place)
-                    place += 4
-                    held += 32
-                code = np.int64(fast[ac << _FAST | buffer >> (held - _FAST) & _LOOKED_UP])
-                if code == 0:
-                    code = _long_code(buffer >> (held - LONGEST) & 0xFFFF, ac, slow, values)
-                symbol, size = code & 255, code & 15
+                    place, ahead, held = refilled(data, place, ahead, held)
+                taken, symbol = _symbol(ahead, look_ac, long[ac], values[ac])
+                size = symbol & 15
                 k += (symbol >> 4) + 1
-                if code == 0 or k > 64 or (size == 0 and symbol != 0 and symbol != 0xF0):
+                if taken == 0 or k > 64 or (size == 0 and symbol != 0 and symbol != 0xF0):
                     return False
-                held -= (code >> 8) + size
                 entry = ac << 8 | symbol
-                tokens[used] = (buffer >> held & ((1 << size) - 1)) << 11 | entry
+                tokens[used] = _bits(ahead, taken, size) << 11 | entry
+                ahead, held = ahead << np.uint64(taken + size), held - taken - size
                 used += 1
                 counts[entry] += 1
                 if symbol == 0:
                     break
     ends[len(ends) - 1] = used
     return 0 <= end - (8 * place - held) < 8
+
+
+@kernel
+def _symbol(ahead, look, long, values):
+    """Return (length, symbol) of the code that bits begin with; a length of 0 where there is none."""
+    entry = np.int64(look[ahead >> _INDEX])
+    if entry == 0:
+        return long_code(np.int64(ahead >> _LONG_INDEX), long, values)
+    return entry & 31, entry >> 6
+
+
+@kernel
+def _bits(ahead, taken, size):
+    """Return the `size` bits, 15 at most, behind the first `taken`."""
+    return np.int64((ahead << np.uint64(taken)) >> np.uint64(32) >> np.uint64(32 - size))
 
 
 @kernel

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import jpeg_bits
 from .idct import write_block
 from .jit import kernel
-from .jpeg_bits import LOOK, WHOLE, extended, long_code, make_look_up, next_marker, step_of, unstuffed, word_at
+from .jpeg_bits import LOOK, WHOLE, extended, long_code, make_look_up, next_marker, refilled, step_of, unstuffed
 from .jpeg_frame import AC, ACROSS, COMPONENTS, DC, DOWN, HEIGHT, INTERVAL, QUANT, SCAN, WIDTH, Frame, empty_frame
 
 _ZIGZAG = """
@@ -150,8 +151,9 @@ def decode_scan(data, tables, window, layout, planes, whole):
 def _make_tables(data, tables):
     numbers, huffmans = tables.frame.numbers, tables.frame.huffmans
     for component in range(numbers[COMPONENTS]):
-        for kind in (numbers[DC + component], numbers[AC + component]):
-            make_look_up(data[huffmans[kind] :], kind >= 4, tables.look[kind], tables.long[kind], tables.values[kind])
+        for n in (numbers[DC + component], numbers[AC + component]):
+            kind = jpeg_bits.AC if n >= 4 else jpeg_bits.DC
+            make_look_up(data[huffmans[n] :], kind, tables.look[n], tables.long[n], tables.values[n])
 
 
 @kernel
@@ -180,8 +182,7 @@ def _decode_piece(bits, size, first, last, per_row, tables, window, layout, plan
             dc, ac = numbers[DC + component], numbers[AC + component]
             look, quant = tables.look[ac], quants[numbers[QUANT + component]]
             if count < 48:
-                ahead |= word_at(bits, place) >> np.uint64(count)
-                place, count = place + ((63 - count) >> 3), count | 56
+                place, ahead, count = refilled(bits, place, ahead, count)
             entry = np.int64(tables.look[dc, ahead >> np.uint64(64 - LOOK)])
             taken, width = entry & 31, 0
             if not entry & WHOLE:
@@ -203,8 +204,7 @@ def _decode_piece(bits, size, first, last, per_row, tables, window, layout, plan
             k = 1  # of the next coefficient
             while k < 64:
                 if count < 32:
-                    ahead |= word_at(bits, place) >> np.uint64(count)
-                    place, count = place + ((63 - count) >> 3), count | 56
+                    place, ahead, count = refilled(bits, place, ahead, count)
                 entry = np.int64(look[ahead >> np.uint64(64 - LOOK)])
                 taken, width = entry & 31, 0
                 if entry & WHOLE:

@@ -203,13 +203,13 @@ def test_no_damage_gives_other_pixels_than_libjpegs():
 
 
 @pytest.mark.exhaustive
-def test_no_damage_makes_a_kernel_leave_its_arrays():
-    """In a process of its own: numba checks indices only where it is told to before it compiles."""
+def test_no_damage_makes_a_kernel_leave_its_arrays(tmp_path):
+    """In a process and a cache of its own: numba checks indices only where it is told to before it compiles."""
     code = "import test_jpeg_crop; print(test_jpeg_crop.attempt(range(1000, 6000)))"
     environment = {
         **os.environ,
         "NUMBA_BOUNDSCHECK": "1",
-        "NUMBA_CACHE_DIR": os.devnull,
+        "NUMBA_CACHE_DIR": str(tmp_path),
         "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

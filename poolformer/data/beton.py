@@ -1,4 +1,4 @@
-"""The .beton format of ffcv 1.0, version 2, without ffcv: images with integer labels, read here (beton_stream.py writes).
+"""The .beton format of ffcv 1.0, version 2, without ffcv: images with labels, read here (beton_stream.py writes).
 
     header | field descriptions | index (a row a sample) | pages of image bytes | notes | allocation table
 

@@ -27,20 +27,22 @@ from .data.batches import Batch, check_one_loader
 from .data.class_names import check_resumed
 from .data.labels import names_to_learn
 from .data.preparation import Preparation
+from .network import freezing
 from .network.frame_options import FRAME, built_options
 from .network.metaformer import Activation, Norm
 from .network.sides import check_sides
 from .network.stochastic_depth import StochasticDepth
-from .optimizers import ADAMW, described, name_of, resolve
+from .optimizers import ADAMW
 from .rebuilding import rebuild
-from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation, EpochScheduler, parameter_groups
+from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation
 from .run import resumed
 from .run.facts import RUN
 from .run.lightning_internals import current_batch_idx, trainer_of
 from .run.machine import compute_as_asked, fuses_adamw
 from .run.metrics import metrics_of
+from .run.optimizing import optimizer_of
 from .run.reproducibility import part_of_step, seed_draws
-from .run.schedule import check_end, schedule_of
+from .run.schedule import check_end
 from .run.training_curve import TrainingCurve
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -82,6 +84,10 @@ class ImageClassifier(pl.LightningModule):
             on one GPU. Each number and size of images is captured when it first comes. Not timed yet.
         optimizer: Name of an optimizer: adamw is the paper's, and timm has muon, lamb, sgd and many others; or {name:
             ..., option: value}. It takes lr and weight_decay, whose defaults are meant for AdamW.
+        layer_decay: Learning rate of a block as a share of that of the block after it, for fine-tuning; null for one
+            rate.
+        freeze: What is not trained: backbone for all but the layer that makes the logits, or patterns of names, such
+            as stages.0.*; statistics of frozen norms stay too.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
@@ -134,6 +140,8 @@ class ImageClassifier(pl.LightningModule):
         compile: bool = False,
         cuda_graphs: bool = False,
         optimizer: str | dict[str, Any] = ADAMW,
+        layer_decay: float | None = None,
+        freeze: str | list[str] | None = None,
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
@@ -163,6 +171,7 @@ class ImageClassifier(pl.LightningModule):
             pretrained=pretrained,
             pretrained_skip=pretrained_skip,
         )
+        self._frozen = freezing.freeze(self.backbone, freeze)
         # Tokens' channels side by side in memory: the faster layout, on CPUs and GPUs alike.
         self.to(memory_format=torch.channels_last)
         if pretrained is not None:
@@ -191,6 +200,7 @@ class ImageClassifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = self.on_after_batch_transfer(batch)
         assert targets is not None
+        freezing.hold(self._frozen)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
         values = {"train/loss": loss.detach()}
@@ -250,16 +260,7 @@ class ImageClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, without decay on 1-D parameters; warm-up and cosine by epoch."""
-        schedule, choice = schedule_of(self.trainer, self.hparams), resolve(self.hparams.optimizer)
-        groups = parameter_groups(self.backbone, self.hparams.weight_decay)
-        optimizer = choice.build(groups, lr=schedule.peak_lr, fused=fuses_adamw(self.trainer))
-        if self.hparams.optimizer != ADAMW:
-            rank_zero_info(described(optimizer, choice.name))
-        # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": EpochScheduler(optimizer, schedule), "name": "lr"},
-        }
+        return optimizer_of(self.trainer, self.backbone, self.hparams)
 
     def setup(self, stage: str) -> None:
         """Compare what the trainer and the data are with what the model was built for.
@@ -341,10 +342,9 @@ class ImageClassifier(pl.LightningModule):
             check_resumed(self.loaded.class_names, self._preparation.classes.names)
             self._before = resumed.before(checkpoint)
             self.seed = resumed.seed_of(checkpoint, asked=self.seed)
-            resumed.check_optimizer(checkpoint, self.hparams.optimizer)
-            resumed.set_weight_decay(checkpoint, self.hparams.weight_decay)
-            is_adamw = name_of(self.hparams.optimizer) == ADAMW
-            resumed.set_fused(checkpoint, fuses_adamw(trainer) if is_adamw else None)
+            resumed.adapt_optimizer(checkpoint, self.hparams, fused=fuses_adamw(trainer))
+        elif "averaging_state" in checkpoint:
+            rank_zero_info("The checkpoint's weights are averages (EMA) over its steps")
         self.class_names = self.loaded.class_names or self.class_names
 
 

@@ -42,6 +42,7 @@ MODEL = {
     "drop_path_rate": Range("a number from 0 to less than 1", 0, 1, below=True),
     "position_embedding": Range("a stage from 1 to 4", 1, 4),
     "image_size": SIDE,
+    "layer_decay": Range("a number above 0, at most 1", 0, 1, above=True),
     "lr": FROM_0,
     "lr_batch_size": COUNT,
     "weight_decay": FROM_0,

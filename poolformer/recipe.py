@@ -88,10 +88,11 @@ class EpochScheduler(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule):
         self.schedule = schedule
+        self._scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        return [self.schedule(self.last_epoch)] * len(self.optimizer.param_groups)
+        return [self.schedule(self.last_epoch) * scale for scale in self._scales]
 
     def state_dict(self) -> dict[str, int]:
         return {"last_epoch": self.last_epoch}

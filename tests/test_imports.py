@@ -108,6 +108,7 @@ TESTED_AS_ONE = {
     ],
     "plots/test_curves.py": ["plots.palette", "plots.paper"],
     "run/test_closing.py": ["run.ending"],
+    "run/test_optimizing.py": ["network.freezing"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],
     "run/test_spool.py": ["files.shown", "run.mirror"],

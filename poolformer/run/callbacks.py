@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
@@ -102,6 +102,9 @@ class RunSummary(Callback):
         built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
         size_of_it = f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
         rank_zero_info(f"{name}{f' ({built})' if built else ''}: {size_of_it}")
+        averages = [type(each).__name__ for each in trainer.callbacks if isinstance(each, WeightAveraging)]
+        if averages:
+            rank_zero_info(f"Validation, and the weights of checkpoints, are averages: {averages[0]}")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 _write_text(logger, classifier, complexity)

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..errors import ConfigError
-from ..optimizers import ADAMW, OptimizerSpec, name_of
+from ..optimizers import ADAMW, name_of
 from . import provenance
 from .facts import RUN, run_facts, use_new_options
 from .reproducibility import changes
@@ -33,18 +33,33 @@ def before(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, **checkpoint["hyper_parameters"], **data}
 
 
-def check_optimizer(checkpoint: Mapping[str, Any], asked: OptimizerSpec) -> None:
-    """Refuse to resume with another optimiser: its state is of the one that the run was trained with.
+def adapt_optimizer(checkpoint: Mapping[str, Any], options: Mapping[str, Any], *, fused: bool | None) -> None:
+    """Write what the optimiser of now is asked for into a checkpoint, whose state it takes over.
+
+    Args:
+        checkpoint: Changed in place.
+        options: Of the model, now.
+        fused: Whether AdamW runs in one kernel.
 
     Raises:
-        ConfigError: It is another one.
+        ConfigError: It is another optimiser, or has other parameters or groups of them, so that the state does not fit.
     """
-    trained, now = name_of(checkpoint["hyper_parameters"].get("optimizer", ADAMW)), name_of(asked)
+    before, adamw = checkpoint["hyper_parameters"], ADAMW
+    trained, now = name_of(before.get("optimizer", adamw)), name_of(options["optimizer"])
     if trained != now:
         raise ConfigError(
             f"the run was trained with optimizer {trained}, whose state {now} cannot take over: resume it without "
             "--model.optimizer, or begin another run from its weights with --model.pretrained FILE"
         )
+    for option in ("layer_decay", "freeze"):
+        if before.get(option) != options[option]:
+            raise ConfigError(
+                f"the run was trained with {option} {before.get(option)}, and its optimizer's state does not fit "
+                f"{options[option]}: resume it without --model.{option}, or begin another run from its weights with "
+                "--model.pretrained FILE"
+            )
+    set_weight_decay(checkpoint, options["weight_decay"])
+    set_fused(checkpoint, fused if now == adamw else None)
 
 
 def seed_of(checkpoint: Mapping[str, Any], *, asked: int) -> int:
@@ -58,7 +73,7 @@ def seed_of(checkpoint: Mapping[str, Any], *, asked: int) -> int:
 def set_weight_decay(checkpoint: Mapping[str, Any], weight_decay: float) -> None:
     """Write a weight decay into a checkpoint, whose optimiser would bring back its own; the rate is the schedule's."""
     for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
-        if group.get("name", "decay" if group["weight_decay"] else "no_decay") == "decay":
+        if group.get("name", "decay" if group["weight_decay"] else "no_decay").startswith("decay"):
             group["weight_decay"] = weight_decay
 
 

@@ -21,7 +21,7 @@ from torchmetrics import MetricCollection
 
 from . import option_ranges
 from .backbones import create_backbone
-from .checkpoint.record import METRICS, RECORD, Saved, differences, record, saved_in
+from .checkpoint.record import RECORD, Saved, differences, record, saved_in
 from .claims import misfit_of
 from .data.batches import Batch, check_one_loader
 from .data.class_names import check_resumed
@@ -36,10 +36,9 @@ from .optimizers import ADAMW
 from .rebuilding import rebuild
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation
 from .run import resumed
-from .run.facts import RUN
 from .run.lightning_internals import current_batch_idx, trainer_of
-from .run.machine import compute_as_asked, fuses_adamw
-from .run.metrics import metrics_of
+from .run.machine import compute_as_asked
+from .run.metrics import log_metrics, metrics_of
 from .run.optimizing import optimizer_of
 from .run.reproducibility import part_of_step, seed_draws
 from .run.schedule import check_end
@@ -203,11 +202,7 @@ class ImageClassifier(pl.LightningModule):
         freezing.hold(self._frozen)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
-        values = {"train/loss": loss.detach()}
-        if not self.augment.mixes:
-            values["train/top1"] = (logits.argmax(1) == targets.argmax(1)).float().mean()
-        if (trainer := trainer_of(self)) is not None:
-            self._curve.note(trainer, batch_idx, values)
+        self._curve.note_step(trainer_of(self), batch_idx, loss, None if self.augment.mixes else (logits, targets))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -223,11 +218,7 @@ class ImageClassifier(pl.LightningModule):
     def _evaluate(self, metrics: MetricCollection, batch: Batch) -> None:
         images, labels = self.on_after_batch_transfer(batch)
         assert labels is not None
-        logits = self(images)
-        metrics.update(preds=logits, target=labels, value=F.cross_entropy(logits, labels, reduction="none"))
-        for name, metric in metrics.items():
-            in_bar = name.endswith(("loss", "top1"))
-            self.log(name, metric, prog_bar=in_bar, on_step=False, on_epoch=True)
+        log_metrics(self, metrics, self(images), labels)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Batch:
         """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).
@@ -303,12 +294,9 @@ class ImageClassifier(pl.LightningModule):
         check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
 
     def _match_labels(self) -> None:
-        self._preparation.match_labels(
-            self.trainer.datamodule,
-            self.class_names,
-            has_published_weights=self._has_published_weights,
-            device=self.device,
-        )
+        data, published = self.trainer.datamodule, self._has_published_weights
+        names, device = self.class_names, self.device
+        self._preparation.match_labels(data, names, has_published_weights=published, device=device)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights.
@@ -323,15 +311,12 @@ class ImageClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights need: backbone, mixers with their packages, class names."""
+        options = self.hparams
         checkpoint[RECORD] = record(
-            backbone=self.hparams.backbone,
-            mixer=self.hparams.mixer,
-            class_names=self.class_names,
-            frame=self.frame,
+            backbone=options.backbone, mixer=options.mixer, class_names=self.class_names, frame=self.frame
         )
         if (trainer := trainer_of(self)) is not None:
-            checkpoint[RUN] = resumed.facts_of(trainer, seed=self.seed)
-            checkpoint[METRICS] = {name: value.item() for name, value in trainer.callback_metrics.items()}
+            resumed.write(checkpoint, trainer, seed=self.seed)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Warn where the weights were made with something else than what is installed or asked for."""
@@ -340,9 +325,7 @@ class ImageClassifier(pl.LightningModule):
         self.loaded = saved_in(checkpoint)
         if (trainer := trainer_of(self)) is not None and trainer.state.fn == "fit":
             check_resumed(self.loaded.class_names, self._preparation.classes.names)
-            self._before = resumed.before(checkpoint)
-            self.seed = resumed.seed_of(checkpoint, asked=self.seed)
-            resumed.adapt_optimizer(checkpoint, self.hparams, fused=fuses_adamw(trainer))
+            self._before, self.seed = resumed.take(checkpoint, trainer, self.hparams, seed=self.seed)
         elif "averaging_state" in checkpoint:
             rank_zero_info("The checkpoint's weights are averages (EMA) over its steps")
         self.class_names = self.loaded.class_names or self.class_names

@@ -61,7 +61,11 @@ def test_every_file_parses_reaches_the_configuration_and_its_model_builds(printe
 
 def _missing(part: Any, whole: Any, path: str = "") -> list[str]:
     if isinstance(part, dict) and isinstance(whole, dict):
-        return [found for key in part for found in _missing(part[key], whole.get(key), f"{path}.{key}")]
+        pairs = [(part[key], whole.get(key.removesuffix("+")), f"{path}.{key}") for key in part]
+        return [found for one, other, place in pairs for found in _missing(one, other, place)]
+    if isinstance(part, list) and isinstance(whole, list) and len(part) == len(whole):
+        pairs = [(one, other, f"{path}[]") for one, other in zip(part, whole, strict=True)]
+        return [found for one, other, place in pairs for found in _missing(one, other, place)]
     return [] if part == whole else [path]
 
 

@@ -13,7 +13,7 @@ from ..run import config as run_config
 from ..run import earlier_runs
 from ..run import files as run_files
 from ..run.places import Places
-from . import data_path, data_section, user_classes
+from . import callback_lists, data_path, data_section, user_classes
 from .model_section import without_foreign_mixers
 
 DIGITS = data_section.class_path("DigitsData")
@@ -43,6 +43,7 @@ class Asked:
         flags, self.files = _split_configs(arguments, self.places)
         self.flags = data_section.with_class_paths(flags)
         self.contents = without_foreign_mixers([self._read(file) for file in self.files], self.flags)
+        self.contents = callback_lists.settled(self.read_files, self.flags)
         self.data_named = data_section.named(self.contents, self.flags)
         data_path.refuse(verb, self.data_named)
         user_classes.check(self.read_files, self.flags)

@@ -126,10 +126,17 @@ class Parser(LightningArgumentParser):
         for file, content in reversed(self.files):
             value: Any = content
             for part in key.split("."):
-                value = value.get(part, value.get("init_args", {}).get(part)) if isinstance(value, dict) else None
+                value = _inside(value, part)
             if value is not None:
                 return f" in '{file}'"
         return ""
+
+
+def _inside(value: Any, part: str) -> Any:
+    """Return an option of a section, of a class in it, or one that is added to a list."""
+    if not isinstance(value, dict):
+        return None
+    return value.get(part, value.get("init_args", {}).get(part, value.get(f"{part}+")))
 
 
 def _data_options(class_path: str) -> list[str]:

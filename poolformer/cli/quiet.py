@@ -54,6 +54,7 @@ def quieten() -> None:
         r"Be aware that when using `ckpt_path`, callbacks used to create",  # evaluation keeps no checkpoints
         r"The dirpath has changed from",
         r".*does not have many workers.*",  # the digits load fastest in the training process
+        r"You requested to overfit but enabled",  # our loaders repeat the first epoch's batches then
         r"Couldn't infer the batch indices",  # our loader tells them itself
     ):
         warnings.filterwarnings("ignore", message)

@@ -232,10 +232,10 @@ def _is_nested(module_name: str) -> bool:
 def _values(key: str, files: Sequence[tuple[Path, dict[str, Any]]], flags: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield what files and flags say of an option, each with the file as part of a sentence."""
     for file, content in files:
-        value: Any = content
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        yield f" in '{file}'", value
+        section, _, option = key.rpartition(".")
+        holder = content.get(section) if section else content
+        for name in (option, f"{option}+"):  # with a plus it is added to a list
+            yield f" in '{file}'", holder.get(name) if isinstance(holder, dict) else None
     for index, word in enumerate(flags):
         option, equals, value = word.partition("=")
         if option.removesuffix("+") in (f"--{key}", f"--{key}.class_path"):

@@ -15,7 +15,11 @@ EVENTS_SUFFIX = ".poolformer"
 
 _EVENTS = "events.out.tfevents.*"
 _OF_OUR_SUMMARY = b"model/text_summary"
-_TABLES = {"predictions*.csv": rb"image,class_1,probability_1", "result.json": rb'\{\s*"top1":'}
+_TABLES = {
+    "predictions*.csv": rb"image,class_1,probability_1",
+    "result.json": rb'\{\s*"top1":',
+    "metrics.csv": rb"epoch,step,lr,",
+}
 
 _UNFINISHED = re.compile(r"\.(config\.yaml|hparams\.yaml|events\..*)\.\d+-[0-9a-f]+\.tmp")
 

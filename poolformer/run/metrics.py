@@ -1,6 +1,8 @@
 """What is measured of a classifier on the images of an epoch: how many, loss, top-1, top-5."""
 
+import lightning.pytorch as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -47,3 +49,18 @@ def metrics_of(num_classes: int, *, prefix: str) -> MetricCollection:
         "top5": accuracy(5),
     }
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)
+
+
+def log_metrics(module: pl.LightningModule, metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    """Update the metrics of a split by a batch, and have them logged at the end of the epoch.
+
+    Args:
+        module: That is evaluated.
+        metrics: As `metrics_of` makes them.
+        logits: Of the batch, (B, K).
+        labels: Of the batch, (B,).
+    """
+    metrics.update(preds=logits, target=labels, value=F.cross_entropy(logits, labels, reduction="none"))
+    for name, metric in metrics.items():
+        in_bar = name.endswith(("loss", "top1"))
+        module.log(name, metric, prog_bar=in_bar, on_step=False, on_epoch=True)

@@ -58,7 +58,8 @@ def _logged(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[str]
     if trainer.enable_validation:
         yield from (f"val/{name}" for name in _OF_A_SPLIT)
     if any(isinstance(callback, LearningRateMonitor) for callback in trainer.callbacks):
-        yield from ("lr/decay", "lr/no_decay")
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        yield from (f"lr/{group['name']}" for group in groups if "name" in group)
 
 
 def _may_log(callback: Callback) -> bool:

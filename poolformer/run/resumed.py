@@ -6,10 +6,12 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from ..checkpoint.record import METRICS
 from ..errors import ConfigError
 from ..optimizers import ADAMW, name_of
 from . import provenance
 from .facts import RUN, run_facts, use_new_options
+from .machine import fuses_adamw
 from .reproducibility import changes
 
 
@@ -24,6 +26,18 @@ def facts_of(trainer: pl.Trainer, *, seed: int) -> dict[str, Any]:
     return {"seed_everything": seed, **data_module, **run_facts(trainer)}
 
 
+def write(checkpoint: dict[str, Any], trainer: pl.Trainer, *, seed: int) -> None:
+    """Write into a checkpoint what its run is made of, and what was logged last.
+
+    Args:
+        checkpoint: Changed in place.
+        trainer: That trains it.
+        seed: Of what its batches draw.
+    """
+    checkpoint[RUN] = facts_of(trainer, seed=seed)
+    checkpoint[METRICS] = {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
 def before(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return facts and options of the run that a checkpoint is of."""
     data = checkpoint.get("datamodule_hyper_parameters", {})
@@ -31,6 +45,24 @@ def before(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if "optimizer" in facts:  # of before it was an option
         facts["optimizer_class"] = facts.pop("optimizer")
     return {**facts, **checkpoint["hyper_parameters"], **data}
+
+
+def take(
+    checkpoint: Mapping[str, Any], trainer: pl.Trainer, options: Mapping[str, Any], *, seed: int
+) -> tuple[dict[str, Any], int]:
+    """Return facts and options of the run that a checkpoint is of, with its seed, and have its optimiser as of now.
+
+    Args:
+        checkpoint: Its optimiser's state is changed in place.
+        trainer: That trains it.
+        options: Of the model, now.
+        seed: That is asked for.
+
+    Raises:
+        ConfigError: As `adapt_optimizer`.
+    """
+    adapt_optimizer(checkpoint, options, fused=fuses_adamw(trainer))
+    return before(checkpoint), seed_of(checkpoint, asked=seed)
 
 
 def adapt_optimizer(checkpoint: Mapping[str, Any], options: Mapping[str, Any], *, fused: bool | None) -> None:

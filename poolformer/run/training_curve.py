@@ -25,6 +25,25 @@ class TrainingCurve(Callback):
         self._noted: list[dict[str, Tensor]] = []
         self._logged: tuple[str, ...] = ()
 
+    def note_step(
+        self, trainer: pl.Trainer | None, batch_idx: int, loss: Tensor, predicted: tuple[Tensor, Tensor] | None
+    ) -> None:
+        """Keep the loss of a batch and, of images with one class each, the top-1.
+
+        Args:
+            trainer: Of the run; None where a step is called without one, which has no curve.
+            batch_idx: Number of the batch in its epoch.
+            loss: Of the batch.
+            predicted: Logits (B, K) with targets (B, K); None where images are mixed.
+        """
+        if trainer is None:
+            return
+        values = {"train/loss": loss.detach()}
+        if predicted is not None:
+            logits, targets = predicted
+            values["train/top1"] = (logits.argmax(1) == targets.argmax(1)).float().mean()
+        self.note(trainer, batch_idx, values)
+
     def note(self, trainer: pl.Trainer, batch_idx: int, values: dict[str, Tensor]) -> None:
         """Keep the values of a batch, on their device, until its step is whole.
 

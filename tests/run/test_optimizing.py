@@ -1,11 +1,13 @@
 """What extras make of a run: layers that learn slower, frozen parts, averaged weights, clipped gradients."""
 
+import csv
+
 import pytest
 import torch
-from runs import QUICK, assert_same_state, last
+from runs import QUICK, SHORT, assert_same_state, curves, last
 
 from poolformer.backbones import create_backbone
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
 from poolformer.cli.training import run
 from poolformer.errors import ConfigError
@@ -65,11 +67,8 @@ def test_a_run_with_an_extra_resumes_bitwise(extra, tmp_path, capfd):
         saved = last(parts)
         averages, current = saved["state_dict"], saved["current_model_state"]
         assert not torch.equal(averages["backbone.head.fc.weight"], current["backbone.head.fc.weight"])
-        loaded = load_classifier(parts / "checkpoints" / "last.ckpt").state_dict()
-        assert all(torch.equal(value, averages[name]) for name, value in loaded.items())
         said = capfd.readouterr().err
         assert "Validation, and the weights of checkpoints, are averages: EMAWeightAveraging" in said
-        assert "The checkpoint's weights are averages (EMA)" in said
 
 
 @pytest.mark.slow
@@ -87,3 +86,68 @@ def test_a_run_with_frozen_parts_trains_the_last_layer_alone(extra, tmp_path, ca
         "the run was trained with freeze backbone, and its optimizer's state does not fit None"
         in capsys.readouterr().err
     )
+
+
+def logits_of(weights, images):
+    model = ImageClassifier("poolformer_tiny", num_classes=10, image_size=8).eval()
+    model.load_state_dict(
+        {name: value for name, value in weights.items() if name.startswith("backbone.")}, strict=False
+    )
+    with torch.no_grad():
+        return model(images)
+
+
+@pytest.mark.slow
+def test_what_is_validated_kept_predicted_and_exported_are_the_averages(tmp_path, capfd):
+    run_dir, best = tmp_path / "run", tmp_path / "run" / "checkpoints" / "best.ckpt"
+    flags = ["--config", "digits", "--config", "extras/ema", "--trainer.callbacks.decay", "0.9"]
+    trained = fit(run_dir, *flags, "--trainer.max_epochs", "3", "--trainer.limit_val_batches", "1.0")
+    tops = [value for _, value in curves(run_dir)["val/top1"]]
+    assert max(tops) == pytest.approx(trained.trainer.checkpoint_callbacks[0].best_model_score.item())
+    # best.ckpt is the epoch of the highest averaged top-1, and gives that again: its weights are those averages.
+    saved, root = last(run_dir, "best"), ["--trainer.default_root_dir", str(tmp_path / "out"), *SHORT]
+    assert saved["epoch"] == tops.index(max(tops))
+    again = run("validate", ["--ckpt_path", str(best), *root])
+    assert again.trainer.callback_metrics["val/top1"].item() == max(tops)
+    averages, current = saved["state_dict"], saved["current_model_state"]
+    assert not torch.equal(averages["backbone.head.fc.weight"], current["backbone.head.fc.weight"])
+    capfd.readouterr()
+    run("predict", ["--ckpt_path", str(best), *root])
+    assert cli.main(["export", str(best), str(tmp_path / "net.safetensors")]) == 0
+    assert capfd.readouterr().err.count("The checkpoint's weights are averages (EMA) over its steps") == 2
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        first = next(csv.DictReader(file))
+    images = next(iter(again.trainer.val_dataloaders))[0]
+    normalised = (images - again.model.mean.cpu()) / again.model.std.cpu()
+    likeliest = logits_of(averages, normalised)[0].softmax(0)
+    assert float(first["probability_1"]) == pytest.approx(likeliest.max().item(), abs=1e-5)
+    from safetensors.torch import load_file
+
+    exported = load_file(tmp_path / "net.safetensors")
+    assert torch.equal(exported["head.fc.weight"], averages["backbone.head.fc.weight"])
+
+
+@pytest.mark.slow
+def test_four_batches_are_learnt_by_heart(tmp_path):
+    flags = ["--config", "digits", "--config", "extras/overfit", "--data.batch_size", "32", *SHORT]
+    trained = run("fit", [*flags, "--trainer.max_epochs", "50", "--trainer.default_root_dir", str(tmp_path)])
+    assert trained.trainer.callback_metrics["train/top1"] > 0.95
+    assert trained.trainer.global_step == 200
+
+
+@pytest.mark.slow
+def test_a_run_stops_where_the_accuracy_rises_no_more(tmp_path):
+    flags = ["--config", "digits", "--config", "extras/early-stopping", "--trainer.callbacks.patience", "1"]
+    flags += ["--trainer.max_epochs", "5"]
+    trained = fit(tmp_path, *flags, "--model.lr", "0", "--model.warmup_lr", "0", "--model.min_lr", "0")
+    assert trained.trainer.current_epoch == 2 < trained.trainer.max_epochs
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*number of training batches")
+def test_a_profile_lies_in_the_runs_directory(tmp_path):
+    quick = [*SHORT, "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "1"]
+    run(
+        "fit", ["--config", "digits", "--config", "extras/profile", *quick, "--trainer.default_root_dir", str(tmp_path)]
+    )
+    assert "run_training_batch" in (tmp_path / "fit-profile.txt").read_text()

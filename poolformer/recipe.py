@@ -121,6 +121,7 @@ class BatchAugmentation:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.erase_prob = erase_prob
+        self._mixup, self._cutmix = mixup, cutmix
         self._erase = _random_erasing() if erase_prob > 0 else None
         self._mix = _mixup(num_classes, mixup, cutmix, label_smoothing) if mixup > 0 or cutmix > 0 else None
 
@@ -132,11 +133,14 @@ class BatchAugmentation:
     def __call__(self, images: Tensor, labels: Tensor, part: StepPart | None = None) -> tuple[Tensor, Tensor]:
         """Augment images (B, 3, H, W), in place, with labels (B,); return them with targets (B, K).
 
+        Soft targets (B, K), as a teacher's, may stand for the labels: they are mixed in the shares that the images are,
+        and are not smoothed.
+
         It seeds the generators of NumPy and PyTorch, and with a part also Python's.
 
         Args:
             images: Of the batch.
-            labels: Of the batch.
+            labels: Of the batch, or soft targets.
             part: Which part of which step the batch is; None for draws of its own.
 
         Raises:
@@ -149,7 +153,8 @@ class BatchAugmentation:
             finally:
                 random.setstate(state)  # where it would repeat itself after as many calls as there are seeds
         if self._mix is None:
-            targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
+            is_soft = labels.ndim == 2
+            targets = labels if is_soft else smooth_targets(labels, self.num_classes, self.label_smoothing)
         else:
             self.check_batch_size(len(images))
             targets = torch.cat(
@@ -163,7 +168,12 @@ class BatchAugmentation:
         """Mix images in place and return their targets."""
         assert self._mix is not None
         np.random.seed(seed)
-        return self._mix(images, labels)[1]
+        if labels.ndim == 1:
+            return self._mix(images, labels)[1]
+        # timm mixes numbers of classes: with each image a class of its own, a target tells what it is mixed of.
+        numbers = torch.arange(len(images), device=labels.device)
+        own = _mixup(len(images), self._mixup, self._cutmix, 0.0)(images, numbers)[1].diagonal()[:, None]
+        return own * labels + (1 - own) * labels.flip(0)
 
     def _erase_some(self, images: Tensor, part: StepPart) -> None:
         assert self._erase is not None

@@ -200,6 +200,20 @@ def test_a_batch_is_mixed_and_erased_as_timm_does_it(options):
         torch.testing.assert_close(targets, expected_targets)
 
 
+@pytest.mark.parametrize("options", [AUTHORS_MIXING, AUTHORS_MIXING | {"mixup": 0.0}, OFF | {"label_smoothing": 0.1}])
+def test_soft_targets_are_mixed_in_the_shares_that_the_images_are(options):
+    """Those of the labels are mixed to what the labels are mixed to, and the images are the same."""
+    augment = BatchAugmentation(num_classes=5, **options)
+    for step in range(4):
+        part = StepPart(8, micro_batch=1, micro_batches=40, seed=1, step=step)
+        images, labels = a_batch()
+        soft = smooth_targets(labels, 5, 0.1)
+        expected_images, expected = augment(images, labels, part)
+        images, targets = augment(a_batch()[0], soft, part)
+        torch.testing.assert_close(images, expected_images, rtol=0, atol=0)
+        torch.testing.assert_close(targets, expected)
+
+
 def test_a_batch_of_any_place_in_a_step_draws_what_one_batch_of_the_whole_step_draws():
     augment = BatchAugmentation(num_classes=5, **AUTHORS_MIXING)
     images, labels = a_batch(512)

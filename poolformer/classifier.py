@@ -42,6 +42,7 @@ from .run.metrics import log_metrics, metrics_of
 from .run.optimizing import optimizer_of
 from .run.reproducibility import part_of_step, seed_draws
 from .run.schedule import check_end
+from .run.teacher import Teacher
 from .run.training_curve import TrainingCurve
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -99,6 +100,8 @@ class ImageClassifier(pl.LightningModule):
         cutmix: Alpha of CutMix; 0 turns it off.
         label_smoothing: Share of a target that is spread over all classes.
         erase_prob: Probability of random erasing.
+        teacher: File of soft labels for the training images of this run, which 'poolformer teach' writes.
+        teacher_weight: Share of a target that is the teacher's; the rest is the label's, smoothed.
         mean: Mean of the pixels in [0, 1], one for each channel.
         std: Standard deviation of the pixels, one for each channel.
 
@@ -152,6 +155,8 @@ class ImageClassifier(pl.LightningModule):
         cutmix: float = 1.0,
         label_smoothing: float = 0.1,
         erase_prob: float = 0.25,
+        teacher: str | None = None,
+        teacher_weight: float = 1.0,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ):
@@ -178,6 +183,7 @@ class ImageClassifier(pl.LightningModule):
         self.augment = BatchAugmentation(
             num_classes=num_classes, mixup=mixup, cutmix=cutmix, label_smoothing=label_smoothing, erase_prob=erase_prob
         )
+        self._teacher = Teacher(teacher, teacher_weight, self.augment)
         self._stochastic_depth = StochasticDepth(self.backbone, in_place=cuda_graphs)
         # Facts of the model, not state: a published state dict has no entries for them.
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
@@ -202,7 +208,8 @@ class ImageClassifier(pl.LightningModule):
         freezing.hold(self._frozen)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
-        self._curve.note_step(trainer_of(self), batch_idx, loss, None if self.augment.mixes else (logits, targets))
+        unclear = self.augment.mixes or self._teacher  # whose targets are no labels
+        self._curve.note_step(trainer_of(self), batch_idx, loss, None if unclear else (logits, targets))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -232,7 +239,7 @@ class ImageClassifier(pl.LightningModule):
         if labels is None or not self.trainer.training:
             return Batch(images, labels)
         part = part_of_step(self.trainer, len(images), seed=self.seed)
-        images, targets = self.augment(images, labels, part)
+        images, targets = self.augment(images, self._teacher.targets(labels, self.trainer), part)
         self._stochastic_depth.draw(part, images.device)
         # What else draws, as a mixer: on each device differently, and again when it is resumed.
         seed_draws(self.seed, self.trainer.current_epoch, current_batch_idx(self.trainer), self.global_rank)
@@ -260,13 +267,14 @@ class ImageClassifier(pl.LightningModule):
             ConfigError: The data has classes that the model does not know, its images grow and the
                 backbone takes one size only, the cosine has no end, nothing can be compiled here, or no CUDA graphs
                 captured.
-            DataError: The names of its classes are no list of names.
+            DataError: The names of its classes are no list of names, or the teacher's file cannot be read.
             OptionsError: The backbone cannot be recomputed.
         """
         data, options = self.trainer.datamodule, self.hparams
         if stage == "fit":
             check_end(self.trainer)
             self.augment.check_batch_size(getattr(data, "batch_size", 0))
+            self._teacher.open()
             growth = getattr(data, "hparams", {}).get("growth")
             check_sides(self.backbone, growth, name=options.backbone, image_size=options.image_size)
         self._preparation.begin(data)
@@ -277,7 +285,8 @@ class ImageClassifier(pl.LightningModule):
         compute_as_asked(self.backbone, options, self.trainer)
 
     def on_train_start(self) -> None:
-        """Say which options of a resumed run are others than it had before."""
+        """Compare the run with its teacher's, and say which options of a resumed one are others than it had before."""
+        self._teacher.begin(self.trainer)
         resumed.say_changes(self.trainer, self._before, self.hparams, seed=self.seed)
         self._before = {}
 

@@ -54,6 +54,7 @@ MODEL = {
     "cutmix": FROM_0,
     "label_smoothing": Range("a number from 0 to less than 1", 0, 1, below=True),
     "erase_prob": SHARE,
+    "teacher_weight": SHARE,
     "mean": Range("three numbers"),
     "std": Range("three numbers above 0", 0, above=True),
 }

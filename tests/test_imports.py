@@ -18,7 +18,7 @@ ROOT = Path(poolformer.__file__).parent
 # its own modules go in no circle.
 LAYERS = [
     ["__main__", "judging"],
-    ["ablation", "bench"],
+    ["ablation", "bench", "teaching"],
     ["cli", "commands"],
     ["classifier", "plots"],
     ["rebuilding"],
@@ -109,6 +109,7 @@ TESTED_AS_ONE = {
     "plots/test_curves.py": ["plots.palette", "plots.paper"],
     "run/test_closing.py": ["run.ending"],
     "run/test_optimizing.py": ["network.freezing"],
+    "teaching/test_command.py": ["run.teacher", "teaching.asking"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],
     "run/test_spool.py": ["files.shown", "run.mirror"],

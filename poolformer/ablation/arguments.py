@@ -3,6 +3,7 @@
 import argparse
 
 from ..commands.arguments import CommandParser, local_folder, number
+from ..commands.arguments import split_flags as split_flags
 from ..errors import ConfigError
 from . import rows as rows_of
 
@@ -20,12 +21,6 @@ _OURS = {
     "--help": "poolformer fit --help",
     "-h": "poolformer fit --help",
 }
-
-
-def split_flags(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return a command's own arguments, and those behind '--' that go to every fit."""
-    end = argv.index("--") if "--" in argv else len(argv)
-    return argv[:end], argv[end + 1 :]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

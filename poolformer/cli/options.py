@@ -76,8 +76,9 @@ def _expand_paths(options: Namespace) -> None:
     for name in ("trainer.default_root_dir", "ckpt_path"):
         if options.get(name) is not None:
             options[name] = paths.local(paths.without_scheme(os.fspath(options[name])), f"--{name}")
-    if options.model.pretrained is not None:
-        options.model.pretrained = paths.local(options.model.pretrained, "--model.pretrained")
+    for name in ("pretrained", "teacher"):
+        if options.model.get(name) is not None:
+            options.model[name] = paths.local(options.model[name], f"--model.{name}")
     data_options = options.data.get("init_args") if options.get("data") else None
     if data_options and options.data.class_path in provenance.class_paths():
         fetches = options.data.class_path == data_section.class_path("FFCVData")

@@ -66,6 +66,12 @@ def checkpoint_path(text: str) -> str:
     return text if is_url(text) else local_path(without_scheme(text))
 
 
+def split_flags(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return a command's own arguments, and those behind '--' that go to every fit."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[:end], argv[end + 1 :]
+
+
 threads = number(int, "an integer from 0 up", least=0)
 side = number(int, "pixels from 1 to 16384", least=1, most=16384)
 above_0 = number(float, "a number above 0", least=0, above=True)

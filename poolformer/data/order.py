@@ -75,6 +75,10 @@ class Order:
         """Choose the epoch of iterations whose first batch is not made yet."""
         self.epoch = epoch
 
+    def take_all(self) -> None:
+        """Have every epoch be of all samples, each once and by number, as they are in that epoch of training."""
+        self.shuffle = False
+
     def state_dict(self) -> dict[str, int]:
         """Return where the iteration is: its epoch, and what is handed out of it in batches and in samples of all."""
         origin = self._origin_of(self.epoch)

@@ -150,9 +150,10 @@ def _paths(content: Mapping[str, Any], base: Path) -> list[tuple[Any, str | int,
                 found.append((options, name, value))
             if isinstance(value, list) and known:
                 found += [(value, n, one) for n, one in enumerate(value) if isinstance(one, str) and one]
-    weights = model.get("pretrained") if isinstance(model, Mapping) else None
-    if isinstance(weights, str) and os.path.exists(base / weights):
-        found.append((model, "pretrained", weights))
+    for name in ("pretrained", "teacher"):
+        given = model.get(name) if isinstance(model, Mapping) else None
+        if isinstance(given, str) and os.path.exists(base / given):
+            found.append((model, name, given))
     return [one for one in found if not os.path.isabs(one[2]) and not is_url(one[2])]
 
 

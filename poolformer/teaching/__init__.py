@@ -1,0 +1,1 @@
+"""A trained network that teaches others: asked once for every view of a schedule."""

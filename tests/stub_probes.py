@@ -44,7 +44,7 @@ def run_cell(mixer: Any, task: str, side: int, seed: int, settings: ProbeSetting
     return Result(score, curve, 2.0, 1000, 5000 * side, 100.0 if name == "pooling" else 50.0)
 
 
-def check_mixer_works(mixer: Any, settings: ProbeSettings) -> dict[int, str]:
+def check_mixer_works(mixer: Any, settings: ProbeSettings, sides: set[int]) -> dict[int, str]:
     if mixer == "spatial_fc":
         raise PoolformerError("spatial_fc gives NaN")
     return {4: "wide fails on 4 x 4 tokens"} if mixer == {"name": "depthwise", "kernel_size": 9} else {}
@@ -54,7 +54,7 @@ def put_in_place(monkeypatch: Any) -> None:
     """Have the probes be these, and jobs run in this process."""
     probe = types.SimpleNamespace(ProbeSettings=ProbeSettings, run_cell=run_cell, check_mixer_works=check_mixer_works)
     monkeypatch.setitem(sys.modules, "poolformer.judging.probe", probe)
-    monkeypatch.setitem(sys.modules, "poolformer.judging.tasks", types.SimpleNamespace(TASKS=TASKS))
+    monkeypatch.setitem(sys.modules, "poolformer.judging.tasks", types.SimpleNamespace(TASKS=TASKS, LEAST_SIDE=3))
     monkeypatch.setattr("poolformer.ablation.launchers.warm_up", lambda modules: None)
     monkeypatch.setattr("poolformer.ablation.launchers.run_here", in_this_process)
 

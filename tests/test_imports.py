@@ -103,8 +103,8 @@ TESTED_AS_ONE = {
         *("kernels.pool_mix", "kernels.pool_mix_plain", "kernels.pool_mix_triton"),
     ],
     "judging/test_command.py": [
-        *("judging.blocks", "judging.cells", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
-        *("judging.speed", "judging.surroundings"),
+        *("judging.blocks", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
+        "judging.surroundings",
     ],
     "plots/test_curves.py": ["plots.palette", "plots.paper"],
     "run/test_closing.py": ["run.ending"],

@@ -1,6 +1,7 @@
 """The cells of probes: a row, a task, a side and a seed, each with a file that appears when it is trained."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from .probe import ProbeSettings
     from .tasks import Task
 
-_VERSION = 1
+_VERSION = 2
+_AT_LEAST_1 = ("steps", "batch_size", "dim", "depth", "test_maps", "evaluations")
+_ABOVE_0 = ("lr", "mlp_ratio")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def settings_of(protocol: Protocol) -> "ProbeSettings":
         is_number = type(value) in (int, float)
         if type(known[name]) in (int, float) and not (is_number and (type(known[name]) is float or type(value) is int)):
             raise ConfigError(f"'{protocol.file}': setting '{name}' is {value!r}, not {_kind(known[name])}")
+        if bound := _bound(name, value):
+            raise ConfigError(f"'{protocol.file}': setting '{name}' is {value!r}, and has to be {bound}")
     return ProbeSettings(**protocol.settings)
 
 
@@ -116,8 +121,10 @@ def tasks_of(protocol: Protocol) -> dict[str, tuple[int, ...]]:
     """Return the sides of each task that a protocol asks for.
 
     Raises:
-        ConfigError: It names a task that there is not.
+        ConfigError: It names a task that there is not, or a side that is too small for one.
     """
+    from .tasks import LEAST_SIDE
+
     tasks = all_tasks()
     if protocol.tasks is None:
         return {name: tuple(task.sides) for name, task in tasks.items()}
@@ -125,6 +132,8 @@ def tasks_of(protocol: Protocol) -> dict[str, tuple[int, ...]]:
         if name not in tasks:
             near = suggestion(name, list(tasks))
             raise ConfigError(f"'{protocol.file}': there is no task '{name}'.{near} Tasks: {', '.join(tasks)}.")
+        if min(protocol.tasks[name]) < LEAST_SIDE:
+            raise ConfigError(f"'{protocol.file}': a map of task '{name}' has at least {LEAST_SIDE} symbols a side")
     return dict(protocol.tasks)
 
 
@@ -163,6 +172,17 @@ def _changed(before: Any, now: Mapping[str, Any]) -> str:
         if then != today:
             return f"other settings ({name} {then}, now {today})"
     return "other settings"
+
+
+def _bound(name: str, value: float) -> str | None:
+    """Return which bound a setting does not keep, None if it keeps all."""
+    if not math.isfinite(value):
+        return "finite"
+    if name in _AT_LEAST_1:
+        return None if value >= 1 else "at least 1"
+    if name in _ABOVE_0:
+        return None if value > 0 else "above 0"
+    return None if value >= 0 else "0 or more"
 
 
 def _kind(value: Any) -> str:

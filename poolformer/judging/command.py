@@ -135,14 +135,15 @@ def _probes(protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], fo
     if any(cell.outcome() is None for cell in planned if cell.row == rows[0].name):
         from .probe import check_mixer_works
 
-        for side, reason in check_mixer_works(rows[0].mixer, cells.settings_of(protocol)).items():
+        sides = {side for each in cells.tasks_of(protocol).values() for side in each}
+        for side, reason in check_mixer_works(rows[0].mixer, cells.settings_of(protocol), sides).items():
             unfit[f"{rows[0].name}, {side}x{side}"] = reason
             _say(f"{reason}; it is judged without this side")
             planned = [cell for cell in planned if (cell.row, cell.side) != (rows[0].name, side)]
     failures = {**unfit, **finish(planned, cells.train, at_once=at_once, say=_say)}
     finished = [cell for cell in planned if cell.title not in failures]
     _say("measuring how fast the rows are, with nothing beside it")
-    return finished, failures, speed.of_cells(finished, folder), []
+    return finished, failures, speed.of_cells(finished, folder, say=_say), []
 
 
 def _fits(
@@ -172,7 +173,7 @@ def _fits(
     failures = {**untuned, **finish(planned, fits.train, at_once=at_once, say=_say)}
     finished = [fit for fit in planned if fit.title not in failures]
     _say("measuring how fast the rows are, with nothing beside it")
-    return finished, failures, speed.of_fits(finished, folder), list(choices.values())
+    return finished, failures, speed.of_fits(finished, folder, say=_say), list(choices.values())
 
 
 def _say(line: str) -> None:

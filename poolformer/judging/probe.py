@@ -9,7 +9,7 @@ side and the seed alone, so that rows are paired by seed. Shapes: B batch, C cha
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -107,11 +107,12 @@ class ProbeNetwork(nn.Module):
             residual=True,
             channel_mlp=True,
         )
-        # The head first: mixers take different numbers of draws, and the rest shall start alike in every row.
+        # Mixers take different numbers of draws, and the rest shall start alike in every row: so each has its own seed.
         self.head = Head(settings.dim, classes, options.norm)
         self.embedding = nn.Embedding(SYMBOLS, settings.dim)
         chosen = [mixers[place * len(mixers) // settings.depth] for place in range(settings.depth)]
-        built = (mixer.build(settings.dim, resolution=(side, side)) for mixer in chosen)
+        seeds = torch.randint(2**62, (settings.depth,)).tolist()
+        built = [_built(mixer, settings.dim, side, seed) for mixer, seed in zip(chosen, seeds, strict=True)]
         self.blocks = nn.Sequential(*[Block(settings.dim, mixer, options, 0.0) for mixer in built])
         asked = torch.tensor([float(symbol in asked_of or not asked_of) for symbol in range(SYMBOLS)])
         self.asked: Tensor
@@ -124,6 +125,12 @@ class ProbeNetwork(nn.Module):
         mean = (tokens * weights[:, None]).sum((2, 3)) / weights.sum((1, 2)).clamp(min=1)[:, None]
         logits: Tensor = self.head.fc(mean)
         return logits
+
+
+def _built(mixer: Mixer, dim: int, side: int, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return mixer.build(dim, resolution=(side, side))
 
 
 class _OfImages(nn.Module):
@@ -242,8 +249,15 @@ def _score(network: nn.Module, symbols: Tensor, labels: Tensor) -> float:
     return (found == labels).double().mean().item()
 
 
-def check_mixer_works(mixer: MixerSpec, settings: ProbeSettings | None = None) -> dict[int, str]:
-    """Build a mixer at every side of the tasks and take one step, so that a first failure is told in seconds.
+def check_mixer_works(
+    mixer: MixerSpec, settings: ProbeSettings | None = None, sides: Iterable[int] | None = None
+) -> dict[int, str]:
+    """Build a mixer at each side and take one step, so that a first failure is told in seconds.
+
+    Args:
+        mixer: As ``--model.mixer`` takes it.
+        settings: Of the network.
+        sides: Symbols a side; those of all tasks by default.
 
     Returns:
         Sides at which it does not work, each with why; at the others it does.
@@ -253,7 +267,7 @@ def check_mixer_works(mixer: MixerSpec, settings: ProbeSettings | None = None) -
             parameters without a gradient.
     """
     settings, mixers = settings or ProbeSettings(), resolve(mixer)
-    sides = sorted({side for task in TASKS.values() for side in task.sides})
+    sides = sorted(set(sides or (side for task in TASKS.values() for side in task.sides)))
     failures: dict[int, PoolformerError] = {}
     with torch.random.fork_rng(devices=[]):
         for side in sides:

@@ -163,7 +163,7 @@ def _tries(given: Any, file: Path) -> tuple[str, ...]:
 
 
 def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)  # YAML knows dates
 
 
 def _tasks(given: Any, file: Path) -> dict[str, tuple[int, ...]] | None:

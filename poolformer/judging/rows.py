@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import ConfigError, PoolformerError
 from ..files.paths import with_home
 from .protocols import Protocol
 
+_LONGEST = 100  # characters of a folder's name
 _CHOSEN = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -35,7 +37,8 @@ class Judged:
     @property
     def slug(self) -> str:
         """Its name as a folder's."""
-        return re.sub(r"[^\w.=+-]+", "-", self.name).strip("-.") or "row"
+        slug = re.sub(r"[^\w.=+-]+", "-", self.name).strip("-.") or "row"
+        return slug if len(slug) <= _LONGEST else f"{slug[:_LONGEST]}-{zlib.crc32(self.name.encode()):08x}"
 
     def for_ablation(self) -> ablation.Row:
         """Return it as a row of `ablate`, which trains it."""
@@ -98,7 +101,11 @@ def reference_rows(protocol: Protocol) -> list[Judged]:
 
 
 def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:
-    """Return the judged row first, then the others; a reference row that is the same as the judged one is that one."""
+    """Return the judged row first, then the others; a reference row that is the same as the judged one is that one.
+
+    Raises:
+        ConfigError: Two of them would be kept in one folder.
+    """
     others = [
         row for row in references if row.mixer is None or (row.mixer, row.others) != (judged.mixer, judged.others)
     ]
@@ -106,7 +113,13 @@ def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:
         judged = same
     if any(row.name == judged.name for row in others):
         judged = replace(judged, name=f"{judged.name} (judged)")
-    return [judged, *others]
+    rows: dict[str, Judged] = {}
+    for row in (judged, *others):
+        if (other := rows.setdefault(row.slug.casefold(), row)) is not row:
+            raise ConfigError(
+                f"the rows '{other.name}' and '{row.name}' would share the folder '{row.slug}': rename one"
+            )
+    return list(rows.values())
 
 
 def for_probes(row: Judged) -> Judged:

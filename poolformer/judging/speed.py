@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ _BATCH = 16
 _FILE = "speed.json"
 
 
-def of_cells(cells: Sequence[Cell], folder: Path) -> Speeds:
+def of_cells(cells: Sequence[Cell], folder: Path, *, say: Callable[[str], None]) -> Speeds:
     """Return the images a second of a probe's training, drawing and evaluation left out, for each row and measure.
 
-    A side costs the same in all tasks, so that one of them is measured: short trainings in turns, the median.
+    A side costs the same in all tasks, so that one of them is measured: short trainings in turns, the median. Where
+    that fails, as a short training may where a long one did not, the row has no speed, and it is said.
     """
     from .probe import ProbeSettings, run_cell
 
@@ -34,20 +35,31 @@ def of_cells(cells: Sequence[Cell], folder: Path) -> Speeds:
         first.setdefault((cell.row, cell.side), cell)
     key = {"rows": sorted({cell.row for cell in cells}), "asked": [cell.asked for cell in first.values()]}
     if (kept := _kept(folder, key)) is None:
-        times: dict[tuple[str, int], list[float]] = {}
+        times: dict[tuple[str, int], list[float]] = {place: [] for place in first}
         with one_thread():
             for _ in range(ROUNDS):
-                for place, cell in first.items():
+                for place in list(times):
+                    cell = first[place]
                     settings = ProbeSettings(**{**cell.settings, "steps": min(_STEPS, cell.settings["steps"])})
-                    result = run_cell(cell.mixer, cell.task, cell.side, cell.seed, settings)
-                    times.setdefault(place, []).append(result.images_per_s)
+                    try:
+                        result = run_cell(cell.mixer, cell.task, cell.side, cell.seed, settings)
+                    except Exception as error:  # whatever a mixer does: its cells are trained, and have their page
+                        del times[place]
+                        say(f"{cell.row}, {cell.side}x{cell.side} has no speed: {describe(error)}")
+                    else:
+                        times[place].append(result.images_per_s)
         kept = {f"{row}\n{side}": statistics.median(found) for (row, side), found in times.items()}
-        _keep(folder, key, kept)
-    return {(cell.row, of_cell(cell.task, cell.side)): kept[f"{cell.row}\n{cell.side}"] for cell in cells}
+        if len(kept) == len(first):
+            _keep(folder, key, kept)
+    measured = [(cell, f"{cell.row}\n{cell.side}") for cell in cells]
+    return {(cell.row, of_cell(cell.task, cell.side)): kept[name] for cell, name in measured if name in kept}
 
 
-def of_fits(fits: Sequence[Fit], folder: Path) -> Speeds:
-    """Return the images a second of a forward and a backward pass, for each row: the median of turns."""
+def of_fits(fits: Sequence[Fit], folder: Path, *, say: Callable[[str], None]) -> Speeds:
+    """Return the images a second of a forward and a backward pass, for each row: the median of turns.
+
+    A row whose passes fail on noise has no speed, and it is said.
+    """
     import torch
 
     from ..bench import measure
@@ -58,11 +70,20 @@ def of_fits(fits: Sequence[Fit], folder: Path) -> Speeds:
     key = {"rows": {row: list(fit.run.arguments) for row, fit in first.items()}}
     if (kept := _kept(folder, key)) is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        steps = {}
         with one_thread():
-            steps = [_step(fit, device) for fit in first.values()]
-            times = measure.interleaved(steps, rounds=ROUNDS, device=device)
-        kept = {row: _BATCH / statistics.median(found) for row, found in zip(first, times, strict=True)}
-        _keep(folder, key, kept)
+            for row, fit in first.items():
+                try:
+                    step = _step(fit, device)
+                    step()
+                except Exception as error:  # whatever a mixer does: its fits are trained, and have their page
+                    say(f"{row} has no speed: {describe(error)}")
+                else:
+                    steps[row] = step
+            times = measure.interleaved(list(steps.values()), rounds=ROUNDS, device=device)
+        kept = {row: _BATCH / statistics.median(found) for row, found in zip(steps, times, strict=True)}
+        if len(kept) == len(first):
+            _keep(folder, key, kept)
     return {(row, TOP1): speed for row, speed in kept.items()}
 
 

@@ -17,6 +17,8 @@ SYMBOLS = 10
 EMPTY, MARKER, WALL = 0, 8, 9
 LETTERS = 7
 """Symbols 1 to 7."""
+LEAST_SIDE = 3
+"""So that every letter, and 9 markers, have a place."""
 
 Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
 

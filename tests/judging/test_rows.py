@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from poolformer.errors import ConfigError
 from poolformer.judging.protocols import Protocol
-from poolformer.judging.rows import all_rows, find_judged, reference_rows
+from poolformer.judging.rows import Judged, all_rows, find_judged, reference_rows
 
 
 def test_a_mixer_that_is_a_reference_row_is_that_row_also_where_that_is_an_overlay():
@@ -25,3 +28,15 @@ def test_another_mixer_under_a_reference_row_s_name_is_told_apart(tmp_path):
     rows = all_rows(judged, reference_rows(Protocol("p", "probes", Path("p.yaml"), rows={"identity": "identity"})))
     assert [row.name for row in rows] == ["identity (judged)", "identity"]
     assert len({row.slug for row in rows}) == 2
+
+
+def test_rows_that_would_share_a_folder_are_told():
+    protocol = Protocol("p", "probes", Path("p.yaml"), rows={"a b": "identity", "a:B": "pooling"})
+    with pytest.raises(ConfigError, match="rows 'a b' and 'a:B' would share the folder 'a-B': rename one"):
+        all_rows(find_judged("depthwise"), reference_rows(protocol))
+
+
+def test_the_folder_of_a_long_name_is_short_and_its_own():
+    one, other = Judged("x" * 300 + "1"), Judged("x" * 300 + "2")
+    assert len(one.slug) < 120
+    assert one.slug != other.slug

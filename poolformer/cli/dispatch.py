@@ -202,6 +202,5 @@ def _help() -> str:
         "usage: poolformer COMMAND [options]\n"
         "MetaFormer backbones with any token mixer, trained with PyTorch Lightning.\n\n"
         f"commands:\n{listing}\n\n"
-        "'poolformer COMMAND --help' lists the options of a command.\n"
-        "'poolformer fit' trains at once; 'poolformer fit --config s12 --data.train DIR --data.val DIR' on images."
+        "'poolformer fit' trains at once; 'poolformer COMMAND --help' lists the options of a command."
     )

@@ -110,7 +110,8 @@ def test_later_configurations_win_and_leave_the_rest(call, work):
 def test_lists_of_later_configurations_replace_earlier_ones(call, work):
     for name, callback in (("a", "EarlyStopping\n      init_args: {monitor: val/loss}"), ("b", "RichProgressBar")):
         (work / f"{name}.yaml").write_text(f"trainer:\n  callbacks:\n    - class_path: {callback}\n")
-    config = printed(call("fit", "--config", "a.yaml", "--config", "b.yaml", "--print_config"))
+    with pytest.warns(UserWarning, match="of 'b.yaml' replaces EarlyStopping of a file before it"):
+        config = printed(call("fit", "--config", "a.yaml", "--config", "b.yaml", "--print_config"))
     (one,) = config["trainer"]["callbacks"]
     assert one["class_path"] == "lightning.pytorch.callbacks.RichProgressBar"
 

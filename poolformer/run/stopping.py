@@ -105,8 +105,10 @@ class StopOnSignal(Callback):
             self.save_and_leave(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._is_asked_now(trainer):
-            self._leave(trainer)  # the epoch's end has just been saved; before the first there is nothing to save
+        if self._is_asked_now(trainer):  # the epoch's end has just been saved; before the first there is nothing to save
+            if trainer.global_step and self.checkpoint is not None and self._may_save(trainer) and has_saved(trainer):
+                self._say_saved(trainer)
+            self._leave(trainer)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -177,10 +179,13 @@ class StopOnSignal(Callback):
         if self.checkpoint is not None and self._may_save(trainer):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
             if has_saved(trainer):
-                rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
+                self._say_saved(trainer)
             else:
                 rank_zero_warn(f"stopped after step {trainer.global_step}, which could not be saved")
         self._leave(trainer)
+
+    def _say_saved(self, trainer: pl.Trainer) -> None:
+        rank_zero_info(f"Stopped after step {trainer.global_step}; saved in '{self.checkpoint}'")
 
     def _may_save(self, trainer: pl.Trainer) -> bool:
         return trainer.state.fn == "fit" and not trainer.fast_dev_run

@@ -105,7 +105,7 @@ class StopOnSignal(Callback):
             self.save_and_leave(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._is_asked_now(trainer):  # the epoch's end has just been saved; before the first there is nothing to save
+        if self._is_asked_now(trainer):  # the end of the epoch before has just been saved, if there was one
             if trainer.global_step and self.checkpoint is not None and self._may_save(trainer) and has_saved(trainer):
                 self._say_saved(trainer)
             self._leave(trainer)

@@ -47,7 +47,8 @@ def decoded(data: bytes, top: int, left: int, height: int, width: int, *, whole:
     Raises:
         ValueError: The rectangle is not in the image.
     """
-    array, room = np.frombuffer(data, np.uint8), tables()
+    # Writable, as what a loader reads: numba compiles a kernel anew for what is not.
+    array, room = np.frombuffer(bytearray(data), np.uint8), tables()
     if not read_frame(array, room.frame):
         return None
     numbers = room.frame.numbers

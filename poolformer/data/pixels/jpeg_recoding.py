@@ -47,11 +47,11 @@ def recoded(scan: Scan, interval: int) -> tuple[dict[int, bytes], bytes] | None:
     look, long = np.zeros((_TABLES, 1 << LOOK), np.int32), np.zeros((_TABLES, LONGEST + 1, 3), np.int64)
     values = np.zeros((_TABLES, 256), np.uint8)
     for number, table in scan.tables.items():
-        row, counts_and_values = _row(number), np.frombuffer(table, np.uint8)
+        row, counts_and_values = _row(number), np.frombuffer(bytearray(table), np.uint8)
         if not codes_fit(counts_and_values):
             return None
         make_look_up(counts_and_values, CODES, look[row], long[row], values[row])
-    coded = np.frombuffer(scan.data, np.uint8)
+    coded = np.frombuffer(bytearray(scan.data), np.uint8)  # writable, as in jpeg_crop.py
     if 2 * scan.mcus * len(scan.blocks) > 8 * len(coded):  # two codes a block: the size is a lie
         return None
     plain = np.empty(len(coded) - scan.start + _PADDING, np.uint8)

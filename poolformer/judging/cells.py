@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .probe import ProbeSettings
     from .tasks import Task
 
-_VERSION = 2
+_VERSION = 1
 _AT_LEAST_1 = ("steps", "batch_size", "dim", "depth", "test_maps", "evaluations")
 _ABOVE_0 = ("lr", "mlp_ratio")
 

@@ -107,12 +107,11 @@ class ProbeNetwork(nn.Module):
             residual=True,
             channel_mlp=True,
         )
-        # Mixers take different numbers of draws, and the rest shall start alike in every row: so each has its own seed.
+        # The head first: mixers take different numbers of draws, and it shall start alike in every row.
         self.head = Head(settings.dim, classes, options.norm)
         self.embedding = nn.Embedding(SYMBOLS, settings.dim)
         chosen = [mixers[place * len(mixers) // settings.depth] for place in range(settings.depth)]
-        seeds = torch.randint(2**62, (settings.depth,)).tolist()
-        built = [_built(mixer, settings.dim, side, seed) for mixer, seed in zip(chosen, seeds, strict=True)]
+        built = (mixer.build(settings.dim, resolution=(side, side)) for mixer in chosen)
         self.blocks = nn.Sequential(*[Block(settings.dim, mixer, options, 0.0) for mixer in built])
         asked = torch.tensor([float(symbol in asked_of or not asked_of) for symbol in range(SYMBOLS)])
         self.asked: Tensor
@@ -125,12 +124,6 @@ class ProbeNetwork(nn.Module):
         mean = (tokens * weights[:, None]).sum((2, 3)) / weights.sum((1, 2)).clamp(min=1)[:, None]
         logits: Tensor = self.head.fc(mean)
         return logits
-
-
-def _built(mixer: Mixer, dim: int, side: int, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return mixer.build(dim, resolution=(side, side))
 
 
 class _OfImages(nn.Module):

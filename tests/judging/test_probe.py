@@ -96,17 +96,6 @@ def test_sides_that_are_not_asked_for_are_not_tried():
         check_mixer_works(sided, TINY, [8])
 
 
-def test_what_is_no_mixer_starts_alike_in_every_row():
-    networks = []
-    for mixer in ("identity", "depthwise"):
-        torch.manual_seed(3)
-        networks.append(ProbeNetwork(resolve(mixer), 6, 7, TINY))
-    first, second = ({k: v for k, v in each.state_dict().items() if "token_mixer" not in k} for each in networks)
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
-    kernels = [block.token_mixer.state_dict() for block in networks[1].blocks]
-    assert not torch.equal(*(next(iter(each.values())) for each in kernels))
-
-
 def test_a_factory_that_takes_another_dim_is_told_with_the_dim_it_got():
     with pytest.raises(PoolformerError, match=r"dim=8.*64 channels alone"):
         check_mixer_works(for_64_channels, TINY)

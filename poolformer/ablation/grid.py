@@ -79,7 +79,7 @@ class Grid:
         for (option, value), (_, values) in zip(point.values, self.options, strict=True):
             numbers = [number for number in map(_number, values) if number is not None]
             own = _number(value)
-            if own is not None and own in (min(numbers), max(numbers)):
+            if own is not None and len(numbers) > 1 and own in (min(numbers), max(numbers)):
                 end = "largest" if own == max(numbers) else "smallest"
                 found.append(f"{option}={value} is the {end} that was tried")
         return found

@@ -12,6 +12,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 ADDED = "callbacks+"
 _FLAG = "--trainer.callbacks"
+_SHORT = ("lightning.", "poolformer.")
+"""Packages whose callbacks may be written without their module."""
 
 
 def settled(files: Sequence[tuple[Path, dict[str, Any]]], flags: Sequence[str]) -> list[dict[str, Any]]:
@@ -61,9 +63,9 @@ def _is_within(one: Any, other: Any) -> bool:
 
 
 def _same_class(one: str, other: str) -> bool:
-    # What is in Lightning may be written without its module.
     shorter, longer = sorted((one, other), key=len)
-    return shorter != "" and (shorter == longer or ("." not in shorter and longer.rpartition(".")[2] == shorter))
+    is_short = "." not in shorter and longer.startswith(_SHORT) and longer.rpartition(".")[2] == shorter
+    return shorter != "" and (shorter == longer or is_short)
 
 
 def _path(entry: Any) -> str:

@@ -168,8 +168,8 @@ def pack(
                 checksum = sha256(journal.beton, lambda done: working("checksum of", done, size, "bytes"))
                 try:
                     _describe(journal.beton, description, files, labels, storage, journal.skipped, checksum, tiling)
-                    journal.remove()
                     publish_pair(journal.beton, description, path)
+                    journal.remove()  # not before: what could not be published is resumed
                 finally:
                     description.unlink(missing_ok=True)
     except OSError as error:

@@ -200,7 +200,7 @@ def kept(
         yield journal
     except BaseException:
         journal.close()
-        if journal.is_kept:
+        if journal.is_kept and journal.beton.exists():  # its description may be all that was not published
             say(f"what is packed is kept in '{journal.beton}': the same command with --resume continues")
         else:
             journal.beton.unlink(missing_ok=True)

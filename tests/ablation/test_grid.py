@@ -45,6 +45,7 @@ def test_folders_of_points_are_told_apart():
         ("2e-3,1e-3,4e-3", "1e-3", ["model.lr=1e-3 is the smallest that was tried"]),
         ("2e-3,1e-3,0.004", "0.004", ["model.lr=0.004 is the largest that was tried"]),
         ("null,1e-3,2e-3", "null", []),
+        ("null,0.75", "0.75", []),
         ("gelu,relu", "relu", []),
     ],
 )

@@ -1,9 +1,12 @@
 """Callbacks of several configuration files: what adds counts beside what was there, and what replaces says so."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from poolformer.cli import dispatch as cli
+from poolformer.cli.callback_lists import settled
 
 EMA, EARLY = "EMAWeightAveraging", "EarlyStopping"
 
@@ -49,6 +52,12 @@ def test_callbacks_that_files_add_count_together(listed, words, expected):
 
 def test_a_callback_that_is_there_already_is_not_added_again(listed):
     assert listed("digits", "extras/ema", "extras/ema", "short.yaml") == [EMA]
+
+
+def test_a_class_of_the_users_is_not_lightnings_of_the_same_name():
+    files = [(Path("a.yaml"), {"trainer": {"callbacks": ["mine.EarlyStopping"]}})]
+    files.append((Path("b.yaml"), {"trainer": {"callbacks+": ["EarlyStopping"]}}))
+    assert settled(files, [])[1] == files[1][1]
 
 
 @pytest.mark.parametrize("word", ["only.yaml", "--trainer.callbacks=DeviceStatsMonitor"])

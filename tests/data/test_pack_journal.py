@@ -201,6 +201,23 @@ def test_what_is_stopped_at_its_checksum_is_only_finished(source, target, kind):
     assert contents(target) == whole
 
 
+def test_what_cannot_be_published_is_kept_and_only_finished_later(source, target, capsys):
+    whole = packed_at_once(source, target)
+
+    def put_a_folder_in_the_way(work: str, *how_much: object) -> None:
+        if work == "checksum of":
+            (target / "in the way").mkdir(parents=True)
+
+    files = open_source(str(source), split=None, labels=None, on_error="fail", say=print)
+    with pytest.raises(DataError, match="cannot be written"):
+        pack(files, target, storage=Storage(), asked={"SRC": str(source)}, workers=1, working=put_a_folder_in_the_way)
+    (target / "in the way").rmdir()
+    target.rmdir()
+    assert target.with_name(f".{target.name}.unfinished").is_file()
+    assert command(source, target, "--resume") == 0
+    assert contents(target) == whole
+
+
 def test_a_disk_that_is_full_is_resumed_when_there_is_room(source, target, capsys):
     whole = packed_at_once(source, target)
     end = (1 << 23) + sum(path.stat().st_size for path in source.rglob("*.JPEG")) // 2

@@ -186,6 +186,20 @@ for group in (registry.BACKBONES, registry.MIXERS, registry.DATA):
 # What an installed package offers, and what pytest says of its own tests.
 RUNS = {
     "my-mixer-plugin": (["my_mixer"], "3 passed"),
+    "poolformer-extra-mixers": (
+        [
+            "axis_mlp",
+            "fourier",
+            "global_filter",
+            "large_kernel_attention",
+            "multi_granularity_pooling",
+            "shift",
+            "strip_pooling",
+            "summary_mixing",
+            "window_attention",
+        ],
+        " passed",
+    ),
     "poolformer-ffcv": (["ffcv"], " passed"),
     "poolformer-pvt": (["pvt_large", "pvt_medium", "pvt_small", "pvt_tiny", "spatial_reduction_attention"], " passed"),
 }
@@ -196,6 +210,7 @@ RUNS = {
     "folder",
     [
         "my-mixer-plugin",
+        "poolformer-extra-mixers",
         pytest.param("poolformer-ffcv", marks=pytest.mark.ffcv),
         pytest.param("poolformer-pvt", marks=pytest.mark.exhaustive),
     ],

@@ -1,0 +1,80 @@
+"""Attention within windows: tokens (B, C, H, W) to the same shape."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention within windows, with a bias for each relative place (Swin, arXiv 2103.14030).
+
+    Maps of any size: what a window lacks at the right and bottom is filled up with tokens that nobody attends
+    to. Swin shifts the windows in every other block; here ``shift`` is an option of a stage.
+
+    Args:
+        dim: Channels C; a multiple of ``head_dim`` unless it is smaller, then there is one head.
+        window_size: Side of the windows in tokens.
+        shift: Tokens by which windows are moved along both axes, less than ``window_size``. Tokens that only
+            meet around the border do not see each other.
+        head_dim: Channels of a head.
+    """
+
+    def __init__(self, dim: int, window_size: int = 7, shift: int = 0, head_dim: int = 32):
+        super().__init__()
+        if window_size < 1 or not 0 <= shift < window_size or head_dim < 1:
+            raise ValueError(
+                f"window_size={window_size} and head_dim={head_dim} are positive, 0 <= shift={shift} < window_size"
+            )
+        self.head_dim = min(head_dim, dim)
+        if dim % self.head_dim:
+            raise ValueError(f"dim={dim} is not a multiple of head_dim={head_dim}")
+        self.window_size, self.shift = window_size, shift
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        span = 2 * window_size - 1
+        self.relative_bias = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim // self.head_dim, span**2), std=0.02))
+        self.register_buffer("relative_index", _relative_index(window_size), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = self._shifted(F.pad(x, (0, -width % self.window_size, 0, -height % self.window_size)), -self.shift)
+        tokens = self._windows(x)  # (B, windows, N, C), N = window_size ** 2
+        qkv = self.qkv(tokens).unflatten(3, (3, -1, self.head_dim))
+        query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, windows, heads, N, C / heads)
+        bias = self.relative_bias[:, self.relative_index].to(query.dtype)  # (heads, N, N)
+        mask = self._apart(height, width, x)[:, None]  # (windows, 1, N, N)
+        bias = bias.masked_fill(mask, float("-inf"))
+        # One batch of all windows: PyTorch's fused kernels take four dimensions.
+        mixed = F.scaled_dot_product_attention(
+            query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), bias.repeat(x.shape[0], 1, 1, 1)
+        )
+        mixed = self.proj(mixed.transpose(1, 2).flatten(2))  # (B * windows, N, C)
+        rows, columns = (side // self.window_size for side in x.shape[2:])
+        mixed = mixed.unflatten(0, (-1, rows, columns)).unflatten(3, (self.window_size, self.window_size))
+        mixed = mixed.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        return self._shifted(mixed, self.shift)[..., :height, :width]
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """A map (B, C, H, W) to the tokens of its windows (B, windows, N, C)."""
+        x = x.unflatten(3, (-1, self.window_size)).unflatten(2, (-1, self.window_size))
+        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+
+    def _shifted(self, x: Tensor, by: int) -> Tensor:
+        return x.roll((by, by), (2, 3)) if by else x
+
+    def _apart(self, height: int, width: int, x: Tensor) -> Tensor:
+        """Whether two tokens of a window were no neighbours before the shift, or one of them is filling."""
+        regions = []
+        for size, padded in zip((height, width), x.shape[2:], strict=True):
+            places = (torch.arange(padded, device=x.device) + self.shift) % padded  # before the shift
+            regions.append((places < self.shift).long() + 2 * (places >= size))
+        region = regions[0][:, None] * 4 + regions[1]
+        region = self._windows(region[None, None])[0, ..., 0]  # (windows, N)
+        return region[:, :, None] != region[:, None, :]
+
+
+def _relative_index(window_size: int) -> Tensor:
+    """Where the bias of two tokens of a window stands (N, N): rows apart, then columns apart."""
+    places = torch.cartesian_prod(torch.arange(window_size), torch.arange(window_size))  # (N, 2)
+    apart = places[:, None] - places[None] + window_size - 1
+    return apart[..., 0] * (2 * window_size - 1) + apart[..., 1]

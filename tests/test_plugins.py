@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -60,6 +61,24 @@ def test_shipped_package_of_networks_depends_on_torch_alone(folder):
     assert 'dependencies = ["torch"]\n' in (PLUGINS / folder / "pyproject.toml").read_text()
     for file in (PLUGINS / folder / "src").rglob("*.py"):
         assert not re.search(r"^(import|from) poolformer\b", file.read_text(), flags=re.MULTILINE), file
+
+
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_gallery_says_how_long_each_package_is(folder):
+    sources = [file.read_text() for file in (PLUGINS / folder / "src").rglob("*.py")]
+    lines = sum(bool(line.strip()) for source in sources for line in source.splitlines())
+    assert re.search(rf"^\| \[`{folder}`\].*\| {lines} \|$", (PLUGINS / "README.md").read_text(), flags=re.MULTILINE)
+
+
+def test_extra_mixers_are_as_large_as_their_table_says(shipped_plugin):
+    shipped_plugin("poolformer-extra-mixers")
+    table = (PLUGINS / "poolformer-extra-mixers" / "README.md").read_text()
+    for name, entry in registry.listing(registry.MIXERS).items():
+        if not entry.builtin:
+            mixer = resolve(name)[0].build(64, resolution=(14, 14))
+            lines = sum(bool(line.strip()) for line in inspect.getsource(entry.load()).splitlines())
+            parameters = sum(parameter.numel() for parameter in mixer.parameters())
+            assert re.search(rf"^\| `{name}` .*\| {parameters:,} \| {lines} \|$", table, flags=re.MULTILINE), name
 
 
 def test_disabled_plugins_leave_the_built_in_ones(example, monkeypatch):

@@ -7,7 +7,10 @@ modules of `poolformer.data`, `poolformer.testing.check_mixer` tests a mixer of 
 import importlib
 from typing import Any
 
-__all__ = ["ImageClassifier", "MetaFormer", "PoolformerError", "create_backbone"]
+__all__ = ["ImageClassifier", "MetaFormer", "PoolformerError", "__version__", "create_backbone"]
+
+__version__ = "0.1.0"
+"""Version of this package, which `pip` knows as ``poolformer-lightning``."""
 
 # Loaded when used: `import poolformer` must cost nothing and must not import Lightning.
 _HOMES = {

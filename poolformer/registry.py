@@ -21,7 +21,10 @@ BACKBONES = "poolformer.backbones"
 DATA = "poolformer.data"
 _KINDS = {MIXERS: "token mixer", BACKBONES: "backbone", DATA: "data module"}
 _COMMANDS = {MIXERS: "poolformer mixers", BACKBONES: "poolformer models", DATA: "poolformer data"}
-_OURS = "poolformer"
+DISTRIBUTION = "poolformer-lightning"
+"""Name of our own package, as pip knows it."""
+# Its name before: in the records of checkpoints, and where an environment is older than the new name.
+_FORMER = "poolformer"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Entry:
     @property
     def builtin(self) -> bool:
         """Whether the name is one of ours."""
-        return self.distribution == _OURS
+        return self.distribution == DISTRIBUTION
 
     def load(self) -> Callable[..., Any]:
         """Import the factory.
@@ -189,7 +192,7 @@ def _unknown(group: str, name: str) -> str:
     if not any(entry.builtin for entry in entries(group)):
         return (
             f"no {_KINDS[group]} is called {name!r}: not even the built-in ones are registered, so the "
-            "package poolformer is not installed. Run 'pip install -e .' in its folder."
+            f"package {DISTRIBUTION} is not installed. Run 'pip install -e .' in its folder."
         )
     near = suggestion(name, known) or suggestion(name.rpartition("/")[2], known)
     if not near and group == BACKBONES and is_of_timm(name):
@@ -206,7 +209,31 @@ def _plugins_disabled() -> bool:
 
 
 def _canonical(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    name = re.sub(r"[-_.]+", "-", distribution).lower()
+    return DISTRIBUTION if name == _FORMER else name
+
+
+def install(extra: str) -> str:
+    """Return the command that installs what an extra of ours needs, for a message.
+
+    Where our package is installed, from a checkout or a wheel, pip takes that one and adds what is missing.
+
+    Example:
+        >>> install("plots")
+        "pip install 'poolformer-lightning[plots]'"
+    """
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def origin_today(origin: str) -> str:
+    """Return what `Entry.origin` writes today for a package and version that were recorded earlier.
+
+    Example:
+        >>> origin_today("poolformer 0.1.0")
+        'poolformer-lightning 0.1.0'
+    """
+    package, space, version = origin.partition(" ")
+    return f"{_canonical(package)}{space}{version}"
 
 
 def make_current_directory_importable() -> None:

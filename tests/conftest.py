@@ -263,7 +263,7 @@ def fit(tmp_path, monkeypatch):
 def s3_process():
     """A server for all tests of a process."""
     for package in ("moto", "s3fs"):
-        pytest.importorskip(package, reason="no S3 server here: pip install 'poolformer[test]'")
+        pytest.importorskip(package, reason="no S3 server here: pip install 'poolformer-lightning[test]'")
     from s3_server import Server
 
     server = Server()

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import normalize
 
+from poolformer import __version__
 from poolformer.checkpoint.record import RECORD
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data import DigitsData, FolderData
@@ -21,6 +22,7 @@ from poolformer.errors import ConfigError, OptionsError
 from poolformer.network.metaformer import Block
 from poolformer.network.recomputing import recompute
 from poolformer.recipe import Schedule
+from poolformer.registry import DISTRIBUTION
 from poolformer.run.machine import fuse_blocks
 
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "erase_prob": 0.0}
@@ -440,11 +442,9 @@ def edited(path: Path, folder: Path, **record: Any) -> Path:
 
 
 def test_a_checkpoint_says_what_its_weights_are(tmp_path):
-    from importlib.metadata import version
-
     mixers = ["pooling", {"name": "pooling", "pool_size": 5}, "identity", "attention"]
     trained(tmp_path / "a.ckpt", tiny(mixer=mixers))
-    here = f"poolformer {version('poolformer')}"
+    here = f"{DISTRIBUTION} {__version__}"
     found = torch.load(tmp_path / "a.ckpt", weights_only=True)[RECORD]
     assert found.pop("frame")["mixer"] == mixers
     assert found == {

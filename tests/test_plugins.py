@@ -102,7 +102,7 @@ def test_built_in_keeps_its_name_from_a_plugin(fake_plugin):
         entry_points={"poolformer.mixers": {"pooling": "my_mixer_plugin:MyMixer"}},
         modules={"my_mixer_plugin": SOURCE},
     )
-    assert resolve("pooling")[0].origin.startswith("poolformer ")
+    assert resolve("pooling")[0].origin.startswith(f"{registry.DISTRIBUTION} ")
     assert resolve("loud/pooling")[0].origin == "loud 1.0"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import poolformer
 from poolformer.errors import AmbiguousNameError, BrokenPluginError, UnknownNameError
-from poolformer.registry import BACKBONES, DATA, MIXERS, entries, find, listing
+from poolformer.registry import BACKBONES, DATA, DISTRIBUTION, MIXERS, entries, find, listing
 
 MIXER = """
 from torch import nn
@@ -62,6 +62,18 @@ def test_our_own_names_are_entry_points_like_any_others(group, names):
     for name in names:
         assert listed[name].builtin
         assert callable(listed[name].load())
+
+
+def test_an_environment_from_before_our_package_had_its_name_has_the_built_ins_once(fake_plugin):
+    value = "poolformer.network.mixers:Pooling"
+    fake_plugin(name="poolformer", version="0.1.0", entry_points={MIXERS: {"pooling": value}}, modules={})
+    assert [entry.builtin for entry in entries(MIXERS) if entry.name == "pooling"] == [True]
+    assert find(MIXERS, "poolformer/pooling") == find(MIXERS, "pooling")
+
+
+def test_the_distribution_is_the_one_that_pyproject_names():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nname = "{DISTRIBUTION}"\n' in project
 
 
 def test_a_plugin_is_listed_with_its_package_and_version(mixer_package):
@@ -148,7 +160,7 @@ def test_a_source_tree_that_is_not_installed_says_so(tmp_path):
         "except errors.UnknownNameError as error:\n    print(error)"
     )
     message = run_python(code, path=tmp_path, flags=("-S",))
-    assert "the package poolformer is not installed. Run 'pip install -e .'" in message
+    assert "the package poolformer-lightning is not installed. Run 'pip install -e .'" in message
 
 
 # ---- two packages, one name

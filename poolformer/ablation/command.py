@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
       poolformer ablate --config s12 -- --data.train train.beton --data.val val.beton
       poolformer ablate --config s12 --rows base my_mixer my_row.yaml --jobs 8 -- --trainer.max_epochs 30 ...
 
-    OUT gets table.md, table.csv, and (with matplotlib: pip install 'poolformer[plots]') the figures top1-macs,
-    top1-params and curves, each as .png, .svg and .pdf. The paper's column is PoolFormer-S12 on ImageNet-1k, whatever
-    the base is.
+    OUT gets table.md, table.csv, and (with matplotlib: pip install 'poolformer-lightning[plots]') the figures
+    top1-macs, top1-params and curves, each as .png, .svg and .pdf. The paper's column is PoolFormer-S12 on
+    ImageNet-1k, whatever the base is.
 
     --try model.lr=1e-3,2e-3,4e-3 tunes every row alike: it is trained with each value (of several --try with each
     combination) on the training images less a part, --try_share of them; the value that is best on this part is chosen
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     With --jobs N on a machine with several GPUs each job gets its share of them, and CUDA_VISIBLE_DEVICES says which
     there are; with one job at a time it gets all. On CPU cores give each job its threads: -- --num_threads 1.
 
-    --launcher submitit makes one SLURM array of all runs (pip install 'poolformer[submitit]'). --slurm takes
+    --launcher submitit makes one SLURM array of all runs (pip install 'poolformer-lightning[submitit]'). --slurm takes
     submitit's parameters and sbatch's, e.g. --slurm partition=gpu gpus_per_node=1 cpus_per_task=16 timeout_min=600;
     without a limit a run has 24 hours at a time. Runs that are preempted or out of time are resumed. With
     gpus_per_node=4 each run has four tasks, one a GPU, and with nodes=2 eight; tasks_per_node=N sets them on CPUs.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, describe
+from ..registry import install
 from ..signals import end_after
 
 Function = Callable[[Any], str | None]
@@ -199,7 +200,7 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
     try:
         import submitit
     except ImportError as error:
-        raise ConfigError("--launcher submitit needs another package: pip install 'poolformer[submitit]'") from error
+        raise ConfigError(f"--launcher submitit needs another package: {install('submitit')}") from error
 
     parameters = dict(parameters)
     cluster = parameters.pop("cluster", "slurm")

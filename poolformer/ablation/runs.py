@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..configs import read_config
 from ..errors import ConfigError, NotFiniteError, PoolformerError, describe, one_line
 from ..files.atomic_write import atomic_write
+from ..registry import DISTRIBUTION
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _of_other_packages(model: dict[str, Any]) -> dict[str, str]:
 
     mixer = built_options(model["backbone"], model).get("mixer")
     mixers = record(backbone=model["backbone"], mixer=mixer, class_names=None)["mixers"]
-    return {name: origin for name, origin in mixers.items() if origin and not origin.startswith("poolformer ")}
+    return {name: origin for name, origin in mixers.items() if origin and not origin.startswith(f"{DISTRIBUTION} ")}
 
 
 def cannot_start(run: Run) -> str | None:

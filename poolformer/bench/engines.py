@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..commands.export import in_a_line, to_onnx
 from ..errors import ConfigError
 from ..network.folding import fold
+from ..registry import install
 
 
 def check(engine: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -21,7 +22,7 @@ def check(engine: str, device: torch.device, dtype: torch.dtype) -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ConfigError(f"{engine} needs the extra bench: pip install 'poolformer[bench]' ({error})") from error
+            raise ConfigError(f"{engine} needs the extra bench: {install('bench')} ({error})") from error
     if device.type != "cpu":
         raise ConfigError(f"{engine} is measured on the CPU: --device cpu")
     if engine == "onnxruntime" and dtype != torch.float32:

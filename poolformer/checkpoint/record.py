@@ -129,7 +129,8 @@ def _record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(saved, dict) or not is_bounded(saved) or not _is_record(saved):
         raise CheckpointError("the checkpoint's record is not one that a run of poolformer writes")
-    return saved
+    mixers = {name: registry.origin_today(origin) for name, origin in saved["mixers"].items()}
+    return saved | {"backbone_origin": registry.origin_today(saved.get("backbone_origin") or ""), "mixers": mixers}
 
 
 def _is_record(saved: dict[str, Any]) -> bool:

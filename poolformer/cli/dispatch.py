@@ -12,7 +12,7 @@ import time
 from contextlib import AbstractContextManager
 from types import FrameType
 
-from .. import first_word
+from .. import __version__, first_word
 from ..configs import config_names
 from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
 from ..files import caches
@@ -117,9 +117,7 @@ def _dispatch(argv: list[str]) -> int:
         print(_help())
         return 0
     if argv[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"poolformer {version('poolformer')}")
+        print(f"poolformer {__version__}")
         return 0
     command, arguments = _split_command(argv)
     if command in COMMANDS:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import first_word
 from ..errors import ConfigError, DataError
 from ..files.atomic_write import replacing
+from ..registry import install
 from .arguments import CommandParser, add_checkpoint, checkpoint_path, local_path, share
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Show where trained networks look: Grad-CAM pictures (arXiv 1610.02391), as in the paper's figure 4.
 
     Writes one picture with a row for each IMAGE: the image as the network sees it, then the map of CKPT and of each
-    --beside, for the class that each finds likeliest, or for --class. It needs pip install 'poolformer[cam]'.
+    --beside, for the class that each finds likeliest, or for --class. It needs pip install 'poolformer-lightning[cam]'.
 
       poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg cat.jpg
       poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg --beside runs/deit/checkpoints/best.ckpt --class terrier
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
         import matplotlib.pyplot as plt
         import pytorch_grad_cam  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f"poolformer cam needs the extra cam: pip install 'poolformer[cam]' ({error})") from error
+        raise ConfigError(f"poolformer cam needs the extra cam: {install('cam')} ({error})") from error
     from ..classifier import load_classifier
     from ..run.places import Places
 

@@ -16,6 +16,7 @@ from .. import first_word
 from ..errors import ConfigError, PoolformerError, describe
 from ..files.atomic_write import beginning, publish
 from ..files.paths import is_url
+from ..registry import install
 from .arguments import CommandParser, above_0, add_checkpoint, local_path
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     FILE's ending says what it becomes:
 
-      .onnx         for ONNX Runtime and others; needs pip install 'poolformer[export]'
+      .onnx         for ONNX Runtime and others; needs pip install 'poolformer-lightning[export]'
       .pt2          for torch.export.load; with --compile a library for CPUs of this kind, for
                     torch._inductor.aoti_load_package
       .safetensors  the weights alone, named as in timm, as they were trained; for --model.pretrained
@@ -271,7 +272,7 @@ def _onnx(classifier: "ImageClassifier", path: Path, options: argparse.Namespace
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f"ONNX needs the extra export: pip install 'poolformer[export]' ({error})") from error
+        raise ConfigError(f"ONNX needs the extra export: {install('export')} ({error})") from error
     import torch
 
     exported = _export(classifier, options)

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     RUN is a run's directory, or a folder with runs somewhere below it, as that of an ablation. Runs of one
     configuration that differ in their seeds are one line, their mean, in a band from the lowest to the highest seed.
     Of metrics any that TensorBoard shows can be drawn, train/loss too; a wrong name lists them. It needs
-    pip install 'poolformer[plots]'.
+    pip install 'poolformer-lightning[plots]'.
 
       poolformer plot runs/digits
       poolformer plot runs/ablation/digits --out curves.pdf

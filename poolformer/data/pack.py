@@ -7,13 +7,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
+from .. import __version__
 from ..errors import ConfigError, DataError
 from ..files.atomic_write import unfinished_name
 from .beton import JPEG, RAW, Stored
@@ -193,7 +193,7 @@ def _identity(files: ImageFiles | ImageStream, storage: Storage, asked: Mapping[
         **source,
         "shard": shard,
         **asdict(storage),
-        "poolformer": version("poolformer"),
+        "poolformer": __version__,
         "images": digest.hexdigest(),
     }
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..files.atomic_write import replacing
+from ..registry import install
 from .palette import COLOURS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def new_figure(height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError("the figures need another package: pip install 'poolformer[plots]'") from error
+        raise ConfigError(f"the figures need another package: {install('plots')}") from error
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 

@@ -3,7 +3,9 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("poolformer", "torch", "lightning", "timm", "numpy")
+from .. import __version__
+
+_PACKAGES = ("torch", "lightning", "timm", "numpy")
 
 
 def versions() -> str:
@@ -13,11 +15,11 @@ def versions() -> str:
         >>> versions().startswith("Python ")
         True
     """
-    return ", ".join([f"Python {platform.python_version()}", *map(_version, _PACKAGES)])
+    return ", ".join([f"Python {platform.python_version()}", f"poolformer {__version__}", *map(_version, _PACKAGES)])
 
 
 def _version(package: str) -> str:
     try:
         return f"{package} {version(package)}"
-    except PackageNotFoundError:  # of a checkout that is not installed
+    except PackageNotFoundError:
         return f"{package} of unknown version"

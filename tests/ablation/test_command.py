@@ -171,7 +171,7 @@ def test_figures_are_drawn_or_how_to_get_them_is_said(call, finished, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, out, _ = call(*ROWS)
     assert code == 0
-    assert "the figures need another package: pip install 'poolformer[plots]'" in out
+    assert "the figures need another package: pip install 'poolformer-lightning[plots]'" in out
     assert not (finished / "top1-macs.png").exists()
 
 

@@ -195,5 +195,5 @@ def test_a_job_has_a_task_for_each_gpu_and_what_sbatch_refuses_is_said_in_a_line
 
 def test_without_submitit_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ConfigError, match=r"pip install 'poolformer\[submitit\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'poolformer-lightning\[submitit\]'"):
         on_cluster(jobs.write, [], tmp_path)

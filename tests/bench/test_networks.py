@@ -140,7 +140,7 @@ def test_a_compiled_network_computes_the_same(measured):
 def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert main(["bench", "model", "poolformer_tiny:openvino", *SHORT]) == 2
-    assert "openvino needs the extra bench: pip install 'poolformer[bench]'" in capsys.readouterr().err
+    assert "openvino needs the extra bench: pip install 'poolformer-lightning[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from checkpoints import saved
 
+from poolformer import __version__
 from poolformer.checkpoint.reading import read
 from poolformer.checkpoint.record import RECORD, RENAMED, differences, hyper_parameters, import_references, record
 from poolformer.classifier import ImageClassifier
 from poolformer.errors import CheckpointError, OptionsError, UnknownNameError
+from poolformer.registry import DISTRIBUTION
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
 
@@ -45,7 +47,7 @@ def test_the_record_names_the_packages_of_the_mixers(plugin):
         "stages": [{"name": name} for name in ("pooling", "leaky", "leaky", "identity")],
         "class_names": ["a"],
     }
-    assert ours.startswith("poolformer ")
+    assert ours == f"{DISTRIBUTION} {__version__}"
 
 
 def test_the_record_of_a_timm_model_names_timm_and_no_mixer():
@@ -75,7 +77,7 @@ def test_another_version_of_our_own_is_said_once():
         }
     }
     (said,) = differences(older, backbone="poolformer_s12", mixer=["pooling", "pooling", "attention", "identity"])
-    assert "of poolformer 0.0.1; here is poolformer " in said
+    assert f"of {DISTRIBUTION} 0.0.1; here is {DISTRIBUTION} " in said
 
 
 def test_a_record_from_before_backbones_had_an_origin_is_read(plugin):
@@ -98,7 +100,7 @@ def test_a_model_writes_its_record_into_its_checkpoints(plugin):
     assert written == {
         RECORD: {
             "backbone": "poolformer_tiny",
-            "backbone_origin": f"poolformer {version('poolformer')}",
+            "backbone_origin": f"{DISTRIBUTION} {__version__}",
             "mixers": {"leaky": "my-dist 1.0"},
             "stages": [{"name": "leaky", "slope": 0.2}] * 4,
             "class_names": ["cat", "dog"],
@@ -119,6 +121,19 @@ def test_a_model_writes_its_record_into_its_checkpoints(plugin):
 def test_equal_records_do_not_differ():
     made = {RECORD: record(backbone="poolformer_s12", mixer="pooling", class_names=None)}
     assert differences(made, backbone="poolformer_s12", mixer=["pooling", {"name": "pooling"}] * 2) == []
+
+
+def test_a_record_under_the_former_name_of_our_package_is_of_the_same():
+    made = record(backbone="poolformer_s12", mixer="pooling", class_names=None)
+    of_before = made | {
+        "backbone_origin": f"poolformer {__version__}",
+        "mixers": {"pooling": f"poolformer {__version__}"},
+    }
+    assert differences({RECORD: of_before}, backbone="poolformer_s12", mixer="pooling") == []
+    assert hyper_parameters({RECORD: of_before}) == {}
+    of_before["mixers"] = {"gone": "poolformer 9.0"}
+    with pytest.raises(CheckpointError, match="pip install poolformer-lightning==9.0"):
+        hyper_parameters({RECORD: of_before})
 
 
 def test_differences_are_said_one_by_one(plugin):

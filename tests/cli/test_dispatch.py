@@ -7,11 +7,11 @@ import sys
 import sysconfig
 import threading
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import poolformer
 from poolformer.cli import dispatch as cli
 from poolformer.errors import DataError
 
@@ -52,7 +52,7 @@ def test_help_fits_a_terminal(call):
 
 
 def test_version_is_that_of_the_package(call):
-    assert call("--version") == (0, f"poolformer {version('poolformer')}\n", "")
+    assert call("--version") == (0, f"poolformer {poolformer.__version__}\n", "")
 
 
 def test_commands_that_compile_nothing_are_commands():
@@ -135,6 +135,7 @@ def test_the_process_s_own_arguments_are_the_default(call, monkeypatch, capsys):
 LISTINGS = [["--help"], ["--version"], ["mixers"], ["mixers", "--json"], ["configs"], ["fitt"], ["mixers", "poling"]]
 ASK = """
 import sys
+import poolformer
 from poolformer.cli import main
 code = main(sys.argv[2:])
 print(code, *sorted(set(sys.argv[1].split(",")) & set(sys.modules)), file=sys.stderr)

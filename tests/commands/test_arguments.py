@@ -1,11 +1,13 @@
 """What is wrong with the arguments of a command is said in a line or two."""
 
 import warnings
-from importlib.metadata import version
 
 import pytest
 
-OURS = f"poolformer {version('poolformer')}"
+from poolformer import __version__
+from poolformer.registry import DISTRIBUTION
+
+OURS = f"{DISTRIBUTION} {__version__}"
 
 
 @pytest.mark.parametrize(

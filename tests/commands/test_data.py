@@ -2,9 +2,11 @@
 
 import json
 import sys
-from importlib.metadata import version
 
-OURS = f"poolformer {version('poolformer')}"
+from poolformer import __version__
+from poolformer.registry import DISTRIBUTION
+
+OURS = f"{DISTRIBUTION} {__version__}"
 
 DATA = '''
 from lightning.pytorch import LightningDataModule
@@ -28,8 +30,8 @@ def test_data_lists_names_with_package_version_and_class(listing, ours_alone):
     rows = json.loads(listing("data", "--json")[1])
     assert rows[2] == {
         "name": "FolderData",
-        "package": "poolformer",
-        "version": version("poolformer"),
+        "package": DISTRIBUTION,
+        "version": __version__,
         "factory": "poolformer.data:FolderData",
     }
 

@@ -2,11 +2,13 @@
 
 import json
 import sys
-from importlib.metadata import version
 
 import pytest
 
-OURS = f"poolformer {version('poolformer')}"
+from poolformer import __version__
+from poolformer.registry import DISTRIBUTION
+
+OURS = f"{DISTRIBUTION} {__version__}"
 
 
 MIXER = '''
@@ -44,8 +46,8 @@ def test_mixers_as_json_is_the_same_table(listing, ours_alone):
     assert [row["name"] for row in rows] == built_in
     assert rows[3] == {
         "name": "pooling",
-        "package": "poolformer",
-        "version": version("poolformer"),
+        "package": DISTRIBUTION,
+        "version": __version__,
         "factory": "poolformer.network.mixers:Pooling",
     }
 
@@ -113,7 +115,7 @@ def test_mixers_gives_a_shared_name_to_neither_package(listing, fake_plugin):
     names = {line.split()[0]: line.split()[1] for line in out.splitlines()[:-2]}
     assert names["one/conv1"] == "one"
     assert names["two/conv1"] == "two"
-    assert names["pooling"] == "poolformer"
+    assert names["pooling"] == DISTRIBUTION
     assert names["loud/pooling"] == "loud"
     assert "conv1" not in names
 

@@ -3,14 +3,15 @@
 import contextlib
 import io
 import json
-from importlib.metadata import version
 
 import pytest
 
+from poolformer import __version__
 from poolformer.backbones import PAPER_TOP1
 from poolformer.cli import dispatch as cli
+from poolformer.registry import DISTRIBUTION
 
-OURS = f"poolformer {version('poolformer')}"
+OURS = f"{DISTRIBUTION} {__version__}"
 
 
 # arXiv 2111.11418, table 1: parameters in millions and MACs in G of the second version of the paper.

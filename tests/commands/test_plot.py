@@ -63,5 +63,5 @@ def test_without_matplotlib_the_package_to_install_is_named(listing, runs, monke
     assert listing("plot", "runs") == (
         2,
         "",
-        "poolformer: error: the figures need another package: pip install 'poolformer[plots]'\n",
+        "poolformer: error: the figures need another package: pip install 'poolformer-lightning[plots]'\n",
     )

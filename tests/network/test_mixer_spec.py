@@ -11,7 +11,7 @@ from poolformer.backbones import create_backbone
 from poolformer.errors import AmbiguousNameError, BrokenPluginError, OptionsError, UnknownNameError
 from poolformer.network.metaformer import MetaFormer
 from poolformer.network.mixer_spec import resolve
-from poolformer.registry import MIXERS
+from poolformer.registry import DISTRIBUTION, MIXERS
 
 # ---- a plugin with everything that can be right or wrong about a mixer
 
@@ -128,7 +128,7 @@ def test_a_resolved_mixer_says_where_it_comes_from(plugin):
     ours, theirs, bare, factory = resolve(
         ["pooling", {"name": "my-dist/works"}, "poolformer.network.mixers:Identity", Shift]
     )
-    assert (ours.name, ours.origin.split()[0]) == ("pooling", "poolformer")
+    assert (ours.name, ours.origin.split()[0]) == ("pooling", DISTRIBUTION)
     assert (theirs.name, theirs.origin) == ("my-dist/works", "my-dist 1.2")
     assert (bare.name, bare.origin) == ("poolformer.network.mixers:Identity", "")
     assert (factory.name, factory.origin) == ("Shift", "")

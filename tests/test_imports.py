@@ -18,7 +18,7 @@ ROOT = Path(poolformer.__file__).parent
 # its own modules go in no circle.
 LAYERS = [
     ["__main__", "judging"],
-    ["ablation", "bench", "teaching"],
+    ["ablation", "bench", "doctor", "teaching"],
     ["cli", "commands"],
     ["classifier", "plots"],
     ["rebuilding"],
@@ -63,6 +63,12 @@ LIGHT = [
     "commands.data",
     "commands.mixers",
     "commands.names",
+    "doctor.check",
+    "doctor.command",
+    "doctor.imports",
+    "doctor.job",
+    "doctor.machine",
+    "doctor.packages",
     "configs",
     "signals",
 ]
@@ -75,6 +81,7 @@ TESTED_AS_ONE = {
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_parser.py": ["cli.unknown_options"],
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
+    "doctor/test_command.py": ["doctor.check"],
     "data/test_page_order.py": ["data.pages"],
     "data/pixels/test_jpeg_crop.py": [
         "data.pixels.idct",

@@ -22,7 +22,7 @@ from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
-_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin")
+_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor")
 
 VERBS = {
     "fit": "Train; with no --config, on the digits that come with scikit-learn.",
@@ -46,6 +46,7 @@ COMMANDS = {
     "export": ("commands.export", "Write a trained network as ONNX, torch.export or safetensors."),
     "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),
+    "doctor": ("doctor.command", "Look at all that a run needs: what is wrong here, and how to mend it."),
 }
 
 
@@ -196,9 +197,9 @@ def _help() -> str:
     rows = {**VERBS, **{name: text for name, (_, text) in COMMANDS.items()}}
     width = max(map(len, rows))
     listing = "\n".join(f"  {name:{width}}  {text}" for name, text in rows.items())
+    # Without blank lines, as all of it is to fit a terminal of 24.
     return (
         "usage: poolformer COMMAND [options]\n"
-        "MetaFormer backbones with any token mixer, trained with PyTorch Lightning.\n\n"
-        f"commands:\n{listing}\n\n"
+        f"MetaFormer backbones with any token mixer, trained with PyTorch Lightning. Commands:\n{listing}\n"
         "'poolformer fit' trains at once; 'poolformer COMMAND --help' lists the options of a command."
     )

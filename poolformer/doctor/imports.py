@@ -1,0 +1,109 @@
+"""Imports tried in another process, which may crash or hang there: of PyTorch, of our requirements, of plugins."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from ..errors import describe
+
+LIMIT_S = 180
+"""Seconds after which a process that imports is taken to hang: on a slow network disk PyTorch takes a minute."""
+
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from poolformer.doctor.imports import child; child(sys.argv[2:])"
+)
+
+
+class Imported(TypedDict):
+    """What came of an import.
+
+    Attributes:
+        error: Why it failed, in a line; None where it did not.
+        facts: What was found of PyTorch by `facts_of_torch`; empty for others.
+    """
+
+    error: str | None
+    facts: dict[str, Any]
+
+
+def imported(targets: Sequence[str], *, limit_s: float = LIMIT_S) -> dict[str, Imported]:
+    """Import each in a process that may end with it; what comes after one that crashes is tried in another.
+
+    Args:
+        targets: Modules, or import references ``package.module:name``.
+        limit_s: Seconds for a process.
+
+    Returns:
+        What came of it, by target.
+    """
+    found: dict[str, Imported] = {}
+    todo = list(targets)
+    while todo:
+        said, end = _of_a_process(todo, limit_s)
+        for target in todo[: len(said)]:
+            found[target] = said.pop(0)
+        todo = [target for target in todo if target not in found]
+        if todo and end is not None:
+            ended_by = todo.pop(0)
+            found[ended_by] = {"error": end, "facts": {}}
+            if ended_by == "torch":  # as would each of the others that import it
+                found.update({target: {"error": end, "facts": {}} for target in todo})
+                break
+    return found
+
+
+def _of_a_process(targets: Sequence[str], limit_s: float) -> tuple[list[Imported], str | None]:
+    """Return what a process has said of the first targets, and how it ended where it did not get to the last."""
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), *targets]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        out, end = done.stdout, f"it ends its process, with code {done.returncode}{_last(done.stderr)}"
+    except subprocess.TimeoutExpired as error:
+        out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        end = f"its import does not end within {limit_s:.0f} s"
+    said = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
+    return said, end if len(said) < len(targets) else None
+
+
+def _last(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return f": {lines[-1][:200]}" if lines else ""
+
+
+def child(targets: Sequence[str]) -> None:
+    """Import each target and print a line of JSON for it; what the modules print goes nowhere."""
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        for target in targets:
+            print(json.dumps(_try(target)), file=out, flush=True)
+    os._exit(0)  # threads and exit handlers of what was imported are of no interest
+
+
+def _try(target: str) -> Imported:
+    module, _, names = target.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+        for name in filter(None, names.split(".")):
+            value = getattr(value, name)
+        return {"error": None, "facts": facts_of_torch(value) if target == "torch" else {}}
+    except BaseException as error:  # a module may do anything when imported, even exit
+        return {"error": describe(error)[:300], "facts": {}}
+
+
+def facts_of_torch(torch: Any) -> dict[str, Any]:
+    """Return version, threads, the version of CUDA that PyTorch was built for, and the GPUs that it sees."""
+    cuda = torch.cuda
+    gpus = [cuda.get_device_properties(number) for number in range(cuda.device_count() if cuda.is_available() else 0)]
+    return {
+        "version": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "built_for": torch.version.cuda or torch.version.hip,
+        "available": cuda.is_available(),
+        "runs_on": cuda.get_arch_list(),
+        "gpus": [{"name": each.name, "bytes": each.total_memory, "is": f"{each.major}{each.minor}"} for each in gpus],
+    }

@@ -1,0 +1,49 @@
+"""Imports in a process that may end with them."""
+
+import sys
+
+import pytest
+
+from poolformer.doctor.imports import imported
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "fine.py").write_text("print('a word on stdout'); import sys; name = 'x'")
+    (tmp_path / "broken.py").write_text("raise ImportError('libx.so: cannot open')")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)")
+    (tmp_path / "crashes.py").write_text("import os; os.kill(os.getpid(), 9)")
+    (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
+
+
+def test_a_module_that_raises_leaves_or_crashes_harms_only_itself(modules):
+    found = imported(["broken", "leaves", "fine:nothing", "crashes", "fine:name", "not_there"])
+    errors = {target: each["error"] for target, each in found.items()}
+    assert errors.pop("fine:name") is None
+    assert errors.pop("crashes").startswith("it ends its process, with code ")
+    assert errors == {
+        "broken": "ImportError: libx.so: cannot open",
+        "leaves": "SystemExit: 3",
+        "fine:nothing": "AttributeError: module 'fine' has no attribute 'nothing'",
+        "not_there": "ModuleNotFoundError: No module named 'not_there'",
+    }
+
+
+def test_an_import_that_hangs_is_given_up(modules):
+    found = imported(["fine", "hangs"], limit_s=3)
+    assert found["fine"]["error"] is None
+    assert found["hangs"]["error"] == "its import does not end within 3 s"
+
+
+def test_where_pytorch_crashes_nothing_else_is_tried(modules, tmp_path):
+    (tmp_path / "torch.py").write_text("import os; os._exit(7)")
+    found = imported(["torch", "fine"])
+    assert found["torch"]["error"] == found["fine"]["error"] == "it ends its process, with code 7"
+
+
+def test_facts_of_pytorch_are_those_of_this_one():
+    torch = sys.modules["torch"]
+    facts = imported(["torch"])["torch"]["facts"]
+    assert facts["version"] == torch.__version__
+    assert len(facts["gpus"]) == torch.cuda.device_count()

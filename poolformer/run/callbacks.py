@@ -1,4 +1,4 @@
-"""What Lightning lacks for a run: throughput, the run's summary in TensorBoard, predictions as a file."""
+"""What Lightning lacks for a run: throughput, predictions as a file."""
 
 import csv
 import time
@@ -9,14 +9,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback, WeightAveraging
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ..files.atomic_write import atomic_write
-from ..network.complexity import Complexity, count
-from .directory import HEADLINE
 from .lightning_internals import is_logging_point
 
 
@@ -83,68 +80,6 @@ class Throughput(Callback):
     def _restart(self) -> None:
         self._window = 0
         self._window_s = self._last_s = time.perf_counter()
-
-
-class RunSummary(Callback):
-    """Says what is trained, in the log and in TensorBoard: size, cost, hyper-parameters."""
-
-    @rank_zero_only
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # Counting runs the network, here on one rank alone: it must not be sharded over several yet.
-        classifier: Any = pl_module  # `ImageClassifier`, which stands above
-        self._complexity = count(classifier.backbone, image_size=classifier.hparams.image_size)
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        classifier: Any = pl_module
-        size, complexity = classifier.hparams.image_size, self._complexity
-        name, frame = classifier.hparams.backbone, classifier.frame
-        built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
-        size_of_it = f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
-        rank_zero_info(f"{name}{f' ({built})' if built else ''}: {size_of_it}")
-        averages = [type(each).__name__ for each in trainer.callbacks if isinstance(each, WeightAveraging)]
-        if averages:
-            rank_zero_info(f"Validation, and the weights of checkpoints, are averages: {averages[0]}")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                _write_text(logger, classifier, complexity)
-                _write_hyper_parameters(logger, {**classifier.hparams, **getattr(trainer.datamodule, "hparams", {})})
-
-
-def _write_text(logger: TensorBoardLogger, classifier: Any, complexity: Complexity) -> None:
-    hparams = classifier.hparams
-    facts = [
-        ("backbone", hparams.backbone),
-        *((option, str(value)) for option, value in classifier.frame.items()),
-        ("parameters", f"{complexity.parameters:,}"),
-        ("MACs", f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}"),
-        ("optimizer", str(hparams.optimizer)),
-    ]
-    layers = [
-        (f"`{name}`", type(layer).__name__, f"{sum(parameter.numel() for parameter in layer.parameters()):,}")
-        for name, layer in classifier.backbone.named_modules()
-        if name and name.count(".") < 4
-    ]
-    text = _table(("", ""), facts) + "\n\n" + _table(("layer", "type", "parameters"), layers)
-    logger.experiment.add_text("model", text)
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _write_hyper_parameters(logger: TensorBoardLogger, hyper_parameters: dict[str, Any]) -> None:
-    # Not through the logger: it would also write a made-up first point into the curve of the metric.
-    from torch.utils.tensorboard.summary import hparams
-
-    plain = {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in hyper_parameters.items()
-        if not name.startswith("_")
-    }
-    for summary in hparams(plain, {HEADLINE: 0.0}):
-        logger.experiment.file_writer.add_summary(summary)
 
 
 class PredictionWriter(BasePredictionWriter):

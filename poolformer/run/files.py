@@ -19,9 +19,12 @@ _TABLES = {
     "predictions*.csv": rb"image,class_1,probability_1",
     "result.json": rb'\{\s*"top1":',
     "metrics.csv": rb"epoch,step,lr,",
+    "summary.json": rb'\{\s*"verb": "fit"',
+    "validate-*.json": rb'\{\s*"verb": "validate"',
+    "test-*.json": rb'\{\s*"verb": "test"',
 }
 
-_UNFINISHED = re.compile(r"\.(config\.yaml|hparams\.yaml|events\..*)\.\d+-[0-9a-f]+\.tmp")
+_UNFINISHED = re.compile(r"\.(config\.yaml|hparams\.yaml|summary\.json|events\..*)\.\d+-[0-9a-f]+\.tmp")
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,11 @@ def is_logging_point(trainer: pl.Trainer) -> bool:
     return trainer._logger_connector.should_update_logs or bool(trainer.fast_dev_run)
 
 
+def logging_step(trainer: pl.Trainer) -> int:
+    """Return the step at which a validation's points are written to the log."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
 def forget_logged(trainer: pl.Trainer, hook: str, names: Iterable[str]) -> None:
     """Have values that a hook of training logged not be looked at again before it logs them again.
 

@@ -22,7 +22,10 @@ _LAUNCH = [
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"),
     *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"),
 ]
-_AT_THE_TOP = (CONFIG, "hparams.yaml", "events.out.tfevents.", "predictions", "result.json")
+_AT_THE_TOP = (
+    *(CONFIG, "hparams.yaml", "events.out.tfevents.", "predictions", "result.json"),
+    *("metrics.csv", "summary.json"),
+)
 
 
 class Spool:

@@ -16,7 +16,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
 from ..errors import ConfigError
 from . import callback_rules, directory, sharding
-from .callbacks import PredictionWriter, RunSummary, Throughput
+from .callbacks import PredictionWriter, Throughput
 from .dry_save import DrySave
 from .epoch_lines import EpochLines, has_bar
 from .evaluated_data import EvaluatedData
@@ -28,8 +28,10 @@ from .lightning_internals import Bar
 from .monitors import WatchedMetrics
 from .profiling import NoProfiler
 from .resume import Resume
+from .run_summary import RunSummary
 from .same_run import SameRun
 from .stopping import StopAfterSteps, StopOnSignal, WholeSteps
+from .summary_file import EvaluationFile, SummaryFile
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
         EvaluatedData(),
         EvaluationLines(),
         *([PredictionWriter()] if run.verb == "predict" else []),
+        *([EvaluationFile()] if run.verb in ("validate", "test") else []),
     ]
     options["plugins"] = plugins(options["plugins"], run.if_saving_fails if run.keeps_a_run else None, launch)
     if run.keeps_a_run:
@@ -151,7 +154,7 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
         extra += directory.checkpoints(run.run_dir, run.save_every_n_steps)
     throughput = Throughput()
     extra += [throughput, EpochLines(throughput, run.options["max_steps"])]
-    extra += [RunSummary(), StopOnSignal(folder / "last.ckpt" if saves else None)]
+    extra += [RunSummary(), SummaryFile(), StopOnSignal(folder / "last.ckpt" if saves else None)]
     return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
 

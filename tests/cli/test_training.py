@@ -215,7 +215,8 @@ def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, traine
 def test_a_run_lies_in_one_directory(call, work):
     done = call("fit", *ONE_EPOCH)
     assert done.code == 0
-    assert files(work) == {f"runs/digits/{name}" for name in ("config.yaml", "hparams.yaml", "events", LAST, BEST)}
+    written = ("config.yaml", "hparams.yaml", "summary.json", "events", LAST, BEST)
+    assert files(work) == {f"runs/digits/{name}" for name in written}
     for said in (
         "run          runs/digits ",
         "tensorboard --logdir runs\n",

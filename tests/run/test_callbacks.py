@@ -1,7 +1,6 @@
 """What the callbacks leave on disk and in TensorBoard, read as TensorBoard reads it."""
 
 import csv
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,16 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, DataError
-from poolformer.run.callbacks import PredictionWriter, RunSummary, Throughput
+from poolformer.run.callbacks import PredictionWriter, Throughput
 from poolformer.run.config import as_text
 from poolformer.run.directory import RunDirectory, checkpoints
 from poolformer.run.stopping import Stopped
@@ -140,60 +138,6 @@ def test_throughput_leaves_evaluation_out(tmp_path):
     rates, _ = throughput(tmp_path, train=Slow(16, 0), val=Slow(4, 0.15), val_check_interval=2)
     assert len(rates) == 2
     assert rates[1] > 8 / 0.6
-
-
-# ---- summary
-
-
-@pytest.fixture(scope="module")
-def summarised(tmp_path_factory) -> Path:
-    """The folder of a run of two epochs with a summary."""
-    folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
-    model = tiny(mixer={"name": "pooling", "pool_size": 5}, lr=1e-3)
-    trainer = run(folder, logger=board(folder), max_epochs=2, log_every_n_steps=1, callbacks=[RunSummary()])
-    trainer.limit_train_batches = trainer.limit_val_batches = 1
-    trainer.fit(model, datamodule=DigitsData(batch_size=6))
-    return folder
-
-
-@pytest.mark.slow
-def test_the_summary_says_what_is_trained(summarised):
-    (event,) = events(summarised).Tensors("model/text_summary")
-    text = event.tensor_proto.string_val[0].decode()
-    parameters = sum(parameter.numel() for parameter in tiny().parameters())
-    assert "| backbone | poolformer_tiny |" in text
-    assert "| mixer | {'name': 'pooling', 'pool_size': 5} |" in text
-    assert f"| parameters | {parameters:,} |" in text
-    assert re.search(r"\| MACs \| [\d,]{7,} at 8 x 8 \|", text)
-    assert "stages.0" in text  # the layers
-
-
-def test_the_hyper_parameters_have_the_accuracy_as_their_metric(summarised):
-    content = {
-        tag: HParamsPluginData.FromString(metadata)
-        for tag, metadata in events(summarised).PluginTagToContent("hparams").items()
-    }
-    experiment = content["_hparams_/experiment"].experiment
-    assert [metric.name.tag for metric in experiment.metric_infos] == ["val/top1"]
-    values = content["_hparams_/session_start_info"].session_start_info.hparams
-    assert values["lr"].number_value == pytest.approx(1e-3)
-    assert values["backbone"].string_value == "poolformer_tiny"
-    assert values["layer_scale_init"].number_value == 1  # the backbone's own
-    assert values["mixer"].string_value == "{'name': 'pooling', 'pool_size': 5}"
-    assert values["batch_size"].number_value == 6  # the data module's
-    assert not [name for name in values if name.startswith("_")]
-
-
-def test_the_summary_adds_no_point_to_the_curve_of_the_accuracy(summarised):
-    assert [event.step for event in events(summarised).Scalars("val/top1")] == [0, 1]
-
-
-def test_the_summary_is_content_with_other_loggers(tmp_path):
-    trainer = run(tmp_path, logger=CSVLogger(tmp_path), log_every_n_steps=1, callbacks=[RunSummary()])
-    trainer.limit_train_batches = trainer.limit_val_batches = 1
-    trainer.fit(tiny(), datamodule=DigitsData(batch_size=6))
-    assert not list(tmp_path.rglob("events.out*"))
 
 
 # ---- an earlier run in the same directory

@@ -28,6 +28,7 @@ from .data.class_names import check_resumed
 from .data.labels import names_to_learn
 from .data.preparation import Preparation
 from .network import freezing
+from .network.example import own_example
 from .network.frame_options import FRAME, built_options
 from .network.metaformer import Activation, Norm
 from .network.sides import check_sides
@@ -188,7 +189,7 @@ class ImageClassifier(pl.LightningModule):
         # Facts of the model, not state: a published state dict has no entries for them.
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
-        self._preparation = Preparation(num_classes)
+        self._preparation = Preparation(num_classes, own_example(self.backbone))
         self.class_names: list[str] | None = getattr(self.backbone, "class_names", None) if pretrained else None
         self._has_published_weights = pretrained is not None
         self.loaded = Saved()
@@ -274,6 +275,7 @@ class ImageClassifier(pl.LightningModule):
         if stage == "fit":
             check_end(self.trainer)
             self.augment.check_batch_size(getattr(data, "batch_size", 0))
+            self.augment.check_example(self._preparation.example)
             self._teacher.open()
             growth = getattr(data, "hparams", {}).get("growth")
             check_sides(self.backbone, growth, name=options.backbone, image_size=options.image_size)

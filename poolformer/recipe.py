@@ -187,6 +187,14 @@ class BatchAugmentation:
             seed_torch(seed)
             self._erase(images[row])
 
+    def check_example(self, example: Tensor | None) -> None:
+        """Raise `ConfigError` where the network takes, in place of images, what cannot be blended."""
+        if example is not None and not example.is_floating_point() and (self.mixes or self.erase_prob):
+            raise ConfigError(
+                "this network takes numbers of tokens, which cannot be blended: turn off what is for pixels, "
+                "--model.mixup 0 --model.cutmix 0 --model.erase_prob 0"
+            )
+
     def check_batch_size(self, images: int) -> None:
         """Raise `ConfigError` for a batch that cannot be mixed."""
         if self.mixes and images % 2:

@@ -41,11 +41,22 @@ class BatchCheck:
         classes: Labels are below it.
         normalised: Whether float images are normalised already, as `NORMALISED` says.
         labelled: Whether labels are needed; to predict they are not.
+        example: One sample of what the network takes in place of images, of its type, axes and channels; None where
+            it takes images.
     """
 
-    def __init__(self, source: str, *, channels: int, classes: int, normalised: bool, labelled: bool):
+    def __init__(
+        self,
+        source: str,
+        *,
+        channels: int,
+        classes: int,
+        normalised: bool,
+        labelled: bool,
+        example: Tensor | None = None,
+    ):
         self.source, self.channels, self.classes = source, channels, classes
-        self.normalised, self.labelled = normalised, labelled
+        self.normalised, self.labelled, self.example = normalised, labelled, example
         self._seen: set[int] = set()
 
     def __call__(self, batch: Any, loader: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -60,7 +71,10 @@ class BatchCheck:
         """
         images, labels = self._parts(batch)
         first = loader not in self._seen
-        self._check_images(images, look=first)
+        if self.example is None:
+            self._check_images(images, look=first)
+        else:
+            self._check_like(images, self.example)
         if labels is not None:
             self._check_labels(labels, len(images))
             labels = labels.long()
@@ -107,6 +121,15 @@ class BatchCheck:
             raise self._error(
                 f"{NORMALISED} is True and images are {_kind(images)}{_range(images)}",
                 "normalised ones, around 0: normalise them, or yield uint8 and leave it to the model",
+            )
+
+    def _check_like(self, inputs: Tensor, example: Tensor) -> None:
+        alike = inputs.ndim == example.ndim and inputs.shape[1] == example.shape[1]
+        if not alike or inputs.dtype != example.dtype:
+            shape = ", ".join(str(side) for side in example.shape[1:])
+            raise self._error(
+                f"inputs are {_kind(inputs)}",
+                f"{str(example.dtype).removeprefix('torch.')} (B, {shape}), as the network's example_input()",
             )
 
     def _remedy_of_shape(self, images: Tensor) -> str:

@@ -15,13 +15,14 @@ class Preparation:
 
     Args:
         logits: Logits K of the network.
+        example: One sample of what it takes in place of images; None where it takes images.
 
     Attributes:
         classes: Those of the data; of none before `begin`.
     """
 
-    def __init__(self, logits: int):
-        self.logits = logits
+    def __init__(self, logits: int, example: Tensor | None = None):
+        self.logits, self.example = logits, example
         self.classes = Classes(None, None)
         self._logit_of_label: Tensor | None = None
         self._checks: dict[Any, BatchCheck] = {}
@@ -58,6 +59,8 @@ class Preparation:
     ) -> tuple[Tensor, Tensor | None]:
         """Return normalised images (B, C, H, W), and labels (B,) where there are any.
 
+        What a network takes in place of images is not normalised.
+
         Args:
             batch: What a data module yielded.
             loader: Number of the loader that it is from.
@@ -69,7 +72,9 @@ class Preparation:
             DataError: It is not uint8 images (B, C, H, W) with int64 labels (B,).
         """
         images, labels = self._check_of(trainer, channels=len(mean))(batch, loader)
-        if images.dtype == torch.uint8:
+        if self.example is not None:
+            images = images.clone()
+        elif images.dtype == torch.uint8:
             images = (images.contiguous(memory_format=torch.channels_last) - mean) / std
         else:  # as a copy: mixing and erasing happen in place
             images = images.to(mean.dtype, copy=True, memory_format=torch.channels_last)
@@ -101,5 +106,6 @@ class Preparation:
                 classes=self.classes.count or self.logits,
                 normalised=getattr(module, NORMALISED, False) is True,
                 labelled=not trainer.predicting,
+                example=self.example,
             )
         return self._checks[stage]

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_c
 
 from ..kernels import channel_mix, pool_mix  # noqa: F401 (they register their operators)
 from .evaluating import evaluating
+from .example import example_input
 
 # What fvcore, the counter behind the published numbers, charges for a value of an affine norm, not
 # halved. FlopCounterMode counts 2 a MAC, hence the factor. A batch norm in evaluation only scales.
@@ -60,14 +61,13 @@ class Complexity(NamedTuple):
 
 
 def count(model: nn.Module, *, image_size: int) -> Complexity:
-    """Count the parameters of a model and the MACs of one image (1, 3, image_size, image_size).
+    """Count the parameters of a model and the MACs of one image (1, 3, image_size, image_size), or of its own example.
 
     Convolutions, linear layers, attention and norms count; pooling, activations and
     additions do not, as in the paper. A fused operator counts as what it is made of. Runs the model
     once, in evaluation mode, where its parameters are; on the ``meta`` device nothing is computed.
     """
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    image = torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+    image = example_input(model, image_size=image_size)
     counter = FlopCounterMode(
         display=False,
         custom_mapping={

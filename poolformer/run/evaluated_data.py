@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ..data.batches import Batch
+from ..network.example import own_example
 from .provenance import class_path_of
 
 
@@ -61,7 +62,7 @@ class EvaluatedData(Callback):
         if self._seen is None:
             self._seen = torch.zeros(pl_module.hparams.num_classes, dtype=torch.bool, device=labels.device)
             side, sides = pl_module.hparams.image_size, tuple(images.shape[-2:])
-            if sides != (side, side):
+            if sides != (side, side) and own_example(pl_module.get_submodule("backbone")) is None:
                 rank_zero_info(
                     f"The images are {sides[0]} x {sides[1]} pixels, and the network was built for {side} x {side} "
                     "(--model.image_size)"

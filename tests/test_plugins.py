@@ -56,7 +56,7 @@ def test_example_mixes_in_a_backbone(example):
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("folder", [name for name in SHIPPED if name != "poolformer-ffcv"])
+@pytest.mark.parametrize("folder", [name for name in SHIPPED if name not in ("poolformer-ffcv", "poolformer-text")])
 def test_shipped_package_of_networks_depends_on_torch_alone(folder):
     assert 'dependencies = ["torch"]\n' in (PLUGINS / folder / "pyproject.toml").read_text()
     for file in (PLUGINS / folder / "src").rglob("*.py"):
@@ -220,6 +220,7 @@ RUNS = {
         " passed",
     ),
     "poolformer-ffcv": (["ffcv"], " passed"),
+    "poolformer-text": (["byte_former", "languages", "listops", "texts"], " passed"),
     "poolformer-pvt": (["pvt_large", "pvt_medium", "pvt_small", "pvt_tiny", "spatial_reduction_attention"], " passed"),
 }
 
@@ -231,6 +232,7 @@ RUNS = {
         "my-mixer-plugin",
         "poolformer-extra-mixers",
         pytest.param("poolformer-ffcv", marks=pytest.mark.ffcv),
+        "poolformer-text",
         pytest.param("poolformer-pvt", marks=pytest.mark.exhaustive),
     ],
 )

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from ..network.complexity import Complexity, count
+from ..network.example import example_input
 from .directory import HEADLINE
 from .hyper_parameters import hyper_parameters
 from .lightning_internals import logging_step
@@ -66,11 +67,13 @@ class RunSummary(Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         classifier: Any = pl_module
-        size, complexity = classifier.hparams.image_size, self.complexity
+        complexity = self.complexity
         assert complexity is not None
         name, frame = classifier.hparams.backbone, classifier.frame
         built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
-        size_of_it = f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {size} x {size}"
+        size_of_it = (
+            f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {_sides(classifier)}"
+        )
         rank_zero_info(f"{name}{f' ({built})' if built else ''}: {size_of_it}")
         averages = [type(each).__name__ for each in trainer.callbacks if isinstance(each, WeightAveraging)]
         if averages:
@@ -103,13 +106,19 @@ def _boards(trainer: pl.Trainer) -> Iterable[TensorBoardLogger]:
     return (logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
 
 
+def _sides(classifier: Any) -> str:
+    """Return the sides of an input, as 224 x 224."""
+    example = example_input(classifier.backbone, image_size=classifier.hparams.image_size)
+    return " x ".join(str(side) for side in example.shape[2:])
+
+
 def _write_text(logger: TensorBoardLogger, classifier: Any, complexity: Complexity) -> None:
     hparams = classifier.hparams
     facts = {
         "backbone": hparams.backbone,
         **{option: str(value) for option, value in classifier.frame.items()},
         "parameters": f"{complexity.parameters:,}",
-        "MACs": f"{complexity.macs:,} at {hparams.image_size} x {hparams.image_size}",
+        "MACs": f"{complexity.macs:,} at {_sides(classifier)}",
         "optimizer": str(hparams.optimizer),
     }
     layers = [

@@ -88,7 +88,7 @@ class Job:
     def own_class(self, imported: Mapping[str, Imported]) -> list[Check]:
         """Look at whether a data module of somebody's own can be imported."""
         named = self.data_module
-        error = imported[named]["error"] if named in imported else None
+        error = imported[named]["error"] if named is not None and named in imported else None
         return [Check("data", "wrong", f"{named} cannot be imported: {error}")] if error else []
 
     def data(self) -> list[Check]:

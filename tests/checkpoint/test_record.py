@@ -132,7 +132,7 @@ def test_a_record_under_the_former_name_of_our_package_is_of_the_same():
     assert differences({RECORD: of_before}, backbone="poolformer_s12", mixer="pooling") == []
     assert hyper_parameters({RECORD: of_before}) == {}
     of_before["mixers"] = {"gone": "poolformer 9.0"}
-    with pytest.raises(CheckpointError, match="pip install poolformer-lightning==9.0"):
+    with pytest.raises(CheckpointError, match=r"pip install poolformer-lightning==9\.0"):
         hyper_parameters({RECORD: of_before})
 
 

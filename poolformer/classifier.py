@@ -30,7 +30,8 @@ from .data.preparation import Preparation
 from .network import freezing
 from .network.example import own_example
 from .network.frame_options import FRAME, built_options
-from .network.metaformer import Activation, Norm
+from .network.layers import Activation
+from .network.metaformer import Norm
 from .network.sides import check_sides
 from .network.stochastic_depth import StochasticDepth
 from .optimizers import ADAMW

@@ -18,7 +18,7 @@ from poolformer.cli import dispatch as cli
 from poolformer.configs import config_dir, config_names, find_config
 from poolformer.errors import ConfigError
 from poolformer.network.complexity import count
-from poolformer.network.frame_options import with_built
+from poolformer.network.frame_options import built_options, own_options, with_built
 
 NAMES = config_names()
 TEXTS = {name: (config_dir() / f"{name}.yaml").read_text(encoding="utf-8") for name in NAMES}
@@ -122,6 +122,47 @@ def test_a_size_is_trained_by_the_papers_recipe(printed, name):
         blocks = [block for stage in ImageClassifier(**config["model"]).backbone.stages for block in stage.blocks]
     assert blocks[-1].drop_path1.rate == pytest.approx(drop_path)
     assert ImageClassifier(**config["model"]).backbone.stages[0].blocks[0].layer_scale1.scale.unique() == layer_scale
+
+
+# The scripts of sail-sg/metaformer@64c534a: stochastic depth and dropout of the head.
+FOLLOW_UP = {
+    "convformer_s18": (0.2, 0.0),
+    "convformer_s36": (0.3, 0.0),
+    "convformer_m36": (0.4, 0.0),
+    "convformer_b36": (0.6, 0.0),
+    "caformer_s18": (0.15, 0.0),
+    "caformer_s36": (0.3, 0.4),
+    "caformer_m36": (0.4, 0.4),
+    "caformer_b36": (0.6, 0.5),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOLLOW_UP)
+def test_a_network_of_the_follow_up_is_trained_by_its_recipe(printed, name):
+    config = printed("--config", name)
+    model, lamb = config["model"], name.startswith("caformer")
+    differing = {"mixer", "norm", "act", "lr", "warmup_epochs"}
+    options = {"model": with_built(model), "data": config["data"]["init_args"], "trainer": config["trainer"]}
+    same = {key: value for key, value in RECIPE.items() if key.partition(".")[2] not in differing}
+    assert {key: options[key.partition(".")[0]][key.partition(".")[2]] for key in same} == same
+    assert (model["optimizer"], model["lr"]) == (({"name": "lamb"}, 2e-3) if lamb else ("adamw", 1e-3))
+    assert (model["warmup_epochs"], options["data"]["crop_pct"]) == (20, 1.0)
+    with torch.device("meta"):
+        network = ImageClassifier(**model).backbone
+    drop_path, dropout = FOLLOW_UP[name]
+    assert network.stages[-1].blocks[-1].drop_path1.rate == pytest.approx(drop_path)
+    assert network.head.fc.dropout.p == dropout
+
+
+@pytest.mark.parametrize("overlay", [name for name in NAMES if name.startswith("ablation/")])
+def test_every_ablation_lies_over_convformer_and_caformer_too(overlay):
+    options = yaml.safe_load(TEXTS[overlay])["model"]
+    for name in ("convformer_s18", "caformer_s18"):
+        with torch.device("meta"):
+            network = create_backbone(name, num_classes=10, image_size=64, **options)
+            assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
+        assert built_options(name, options) == {**own_options(name), **built_options(name, {}), **options}
 
 
 # arXiv 2111.11418, table 5, row by row: what differs from PoolFormer-S12, and the top-1.

@@ -1,14 +1,13 @@
 """Published weights: from a file or from timm's hub into a backbone, whoever named them.
 
-Files are read as data and fit exactly or not at all; only the head may stay fresh. Known are the names
-of the authors (sail-sg/poolformer), of timm, mmpretrain and Hugging Face's transformers, and the
-checkpoints of our own runs.
+Files are read as data and fit exactly or not at all; only the head may stay fresh. Known are the names in
+`poolformer.checkpoint.spellings`, and the checkpoints of our own runs.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,8 @@ from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
 from .reading import read
 from .record import RECORD, differences
 from .skipping import MIXERS, hint, patterns_of, skip_tensors, summary
+from .spellings import as_convolutions, in_our_names, without_prefixes
 
-# What stands before every name: DDP's, torch.compile's, and a LightningModule's of ours or mmpretrain's.
-_PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.)+")
-# Names of others to ours; those inside a block's mixer stay as they are. `_entry_of_network` has the rest.
-_BLOCK = r"stages\.\d+\.blocks\.\d+"
-_TRANSLATIONS = (
-    # sail-sg/poolformer; mmpretrain differs in norm6 and head.fc
-    (r"^patch_embed\.proj\.", "stem.conv."),
-    (r"^norm6?\.", "head.norm."),
-    (r"^head\.(?=weight$|bias$)", "head.fc."),
-    # transformers
-    (r"^(?:poolformer\.)?encoder\.patch_embeddings\.0\.projection\.", "stem.conv."),
-    (r"^(?:poolformer\.)?encoder\.patch_embeddings\.(\d)\.projection\.", r"stages.\1.downsample.conv."),
-    (r"^(?:poolformer\.)?encoder\.block\.(\d)\.", r"stages.\1.blocks."),
-    (rf"^({_BLOCK})\.before_norm\.", r"\1.norm1."),
-    (rf"^({_BLOCK})\.after_norm\.", r"\1.norm2."),
-    (rf"^({_BLOCK})\.output\.conv([12])\.", r"\1.mlp.fc\2."),
-    (r"^classifier\.", "head.fc."),
-    # all of them
-    (rf"^({_BLOCK})\.layer_scale_([12])$", r"\1.layer_scale\2.scale"),
-)
 # A word in the name of a file or of its tensors, and the mixer of the stages whose mixer has no weights.
 _MIXER_HINTS = (
     ("identity", "identity"),
@@ -85,11 +65,13 @@ def load_pretrained(
     if RECORD in content:  # of a run: one prefix, and the network's own names
         found = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
     elif found.keys() != network.keys():
-        found = _renamed(found, lambda key: _PREFIXES.sub("", key), source)
+        found = without_prefixes(found, source)
     weights = dict(found)
-    if isinstance(backbone, MetaFormer) and RECORD not in content and found.keys() != network.keys():
-        weights, more = _in_our_names(found, source)
-        notes += more
+    if isinstance(backbone, MetaFormer) and RECORD not in content:
+        if found.keys() != network.keys():
+            weights, more = in_our_names(found, source)
+            notes += more
+        weights = as_convolutions(weights, network)
 
     classifier, patterns, has_mixers = _classifier(backbone), patterns_of(skip), isinstance(backbone, MetaFormer)
     given = set(weights)
@@ -195,41 +177,6 @@ def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tens
 
 def _short(key: Any) -> str:
     return repr(key[:40]) if isinstance(key, str) else type(key).__name__
-
-
-def _renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str], source: str) -> dict[str, Tensor]:
-    renamed = {rename(key): value for key, value in weights.items()}
-    if len(renamed) < len(weights):
-        raise CheckpointError(f"'{source}' has two tensors of one name, once under another's: it is a mixture")
-    return renamed
-
-
-def _in_our_names(weights: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Translate the names, and say what is left out."""
-    notes = []
-    if any(re.match(r"norm[024]\.", key) for key in weights):
-        weights = {key: value for key, value in weights.items() if not re.match(r"norm[0246]\.", key)}
-        notes.append("it is a detection backbone; its norms after the stages are left out")
-    embeddings = [int(match[1]) for key in weights if (match := re.match(r"network\.(\d)\.pos_embed$", key))]
-
-    def translate(key: str) -> str:
-        if match := re.match(r"network\.(\d)\.(.+)$", key):
-            key = _entry_of_network(int(match[1]), match[2], embeddings)
-        for theirs, ours in _TRANSLATIONS:
-            key = re.sub(theirs, ours, key)
-        return key
-
-    return _renamed(weights, translate, source), notes
-
-
-def _entry_of_network(index: int, rest: str, embeddings: list[int]) -> str:
-    """Translate an entry of the authors' `network`: stages, downsamplings, a hybrid's position embedding."""
-    if rest == "pos_embed":
-        return f"stages.{index // 2}.pos_embed"
-    index -= sum(embedding < index for embedding in embeddings)
-    if index % 2:
-        return f"stages.{(index + 1) // 2}.downsample.{rest.replace('proj.', 'conv.')}"
-    return f"stages.{index // 2}.blocks.{rest}"
 
 
 def _drop_other_head(

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from ..errors import BrokenPluginError, OptionsError, PoolformerError, describe, suggestion
 from ..network.block import Block, BlockOptions
 from ..network.complexity import count
+from ..network.head import Head
 from ..network.layers import ACTIVATIONS, choose, make_norm
-from ..network.metaformer import Head
 from ..network.mixer_spec import Mixer, MixerSpec, resolve
 from .tasks import SYMBOLS, TASKS
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ..errors import OptionsError
 from .block import Block
+from .head import Head
 from .layers import LayerNormChannel, Scale
-from .metaformer import Head, MetaFormer
+from .metaformer import MetaFormer
 
 
 def fold(network: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import OptionsError, ResolutionError
 
 T = TypeVar("T")
+Activation = Literal["gelu", "relu", "silu", "star_relu"]
 
 
 class LayerNormChannel(nn.Module):

@@ -7,7 +7,7 @@ images, tokens after the stem), K classes. Parameter names are timm's, so its we
 is the authors': norm on the map, then the mean, then the linear layer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ..errors import OptionsError
 from .block import Block, BlockOptions
 from .execution import execution_of
-from .layers import ACTIVATIONS, PatchEmbedding, check_resolution, choose, init_linear, make_norm
+from .head import Head
+from .layers import ACTIVATIONS, Activation, PatchEmbedding, check_resolution, choose, make_norm
 from .mixer_spec import NUM_STAGES, Mixer, MixerSpec, resolve
 
 Norm = Literal["group", "layer", "batch", "none"]
-Activation = Literal["gelu", "relu", "silu", "star_relu"]
 
 
 class Patch(NamedTuple):
@@ -67,45 +67,6 @@ class Stage(nn.Module):
         return x
 
 
-class Head(nn.Module):
-    """Classifier in the authors' order: norm on the map, mean over H and W, linear.
-
-    timm >= 0.9 takes the mean first; its features are equal to these, its logits are not.
-
-    Args:
-        dim: Channels C.
-        num_classes: Classes K.
-        norm: From C to the norm; of (B, C) with ``mean_first``, else of (B, C, H, W).
-        mean_first: Take the mean before the norm, as in the follow-up paper.
-    """
-
-    def __init__(self, dim: int, num_classes: int, norm: Callable[[int], nn.Module], *, mean_first: bool = False):
-        super().__init__()
-        self.mean_first = mean_first
-        self.norm = norm(dim)
-        self.fc = _classifier(dim, num_classes)
-
-    def norm_map(self, x: Tensor) -> Tensor:
-        """Put a map (B, C, H, W) through the norm."""
-        x = self.norm(x.movedim(1, -1)).movedim(-1, 1) if self.mean_first else self.norm(x)
-        return x
-
-    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled: Tensor = self.norm(x.mean((2, 3))) if self.mean_first else self.norm(x).mean((2, 3))  # (B, C)
-        if pre_logits:
-            return pooled
-        logits: Tensor = self.fc(pooled)
-        return logits
-
-
-def _classifier(dim: int, num_classes: int) -> nn.Module:
-    if num_classes == 0:
-        return nn.Identity()
-    layer = nn.Linear(dim, num_classes)
-    init_linear(layer)
-    return layer
-
-
 class MetaFormer(nn.Module):
     """Images (B, 3, H, W) to logits (B, K), with any token mixer.
 
@@ -128,6 +89,8 @@ class MetaFormer(nn.Module):
         follow_up: Build the frame of the follow-up paper (arXiv 2210.13452): layer norms beside the patch
             embeddings, no biases in norms and channel MLPs, eps 1e-6, learned scales on the residuals of
             the last two stages, and the head's mean before its norm.
+        head_mlp: Make the logits by two layers, as ConvFormer and CAFormer do.
+        head_dropout: Probability of a value between these two to be zero in training.
 
     Attributes:
         num_classes: K.
@@ -161,12 +124,15 @@ class MetaFormer(nn.Module):
         position_embedding: int | None = None,
         stem: Patch = STEM,
         follow_up: bool = False,
+        head_mlp: bool = False,
+        head_dropout: float = 0.0,
     ):
         super().__init__()
         if len(depths) != NUM_STAGES or len(dims) != NUM_STAGES:
             raise OptionsError(f"a MetaFormer has {NUM_STAGES} stages; got depths {depths} and dims {dims}")
-        if not 0 <= drop_path_rate < 1:
-            raise OptionsError(f"drop_path_rate is a probability in [0, 1), got {drop_path_rate}")
+        for option, rate in {"drop_path_rate": drop_path_rate, "head_dropout": head_dropout}.items():
+            if not 0 <= rate < 1:
+                raise OptionsError(f"{option} is a probability in [0, 1), got {rate}")
         if num_classes < 0 or (layer_scale_init or 0) < 0:
             raise OptionsError(
                 f"neither num_classes={num_classes} nor layer_scale_init={layer_scale_init} may be below 0"
@@ -205,7 +171,7 @@ class MetaFormer(nn.Module):
             stages.append(Stage(downsample, blocks, (dim, side, side) if position_embedding == index + 1 else None))
         self.stages = nn.Sequential(*stages)
         head_norm = partial(nn.LayerNorm, eps=eps) if follow_up else options.norm
-        self.head = Head(dims[-1], num_classes, head_norm, mean_first=follow_up)
+        self.head = Head(dims[-1], num_classes, head_norm, mean_first=follow_up, mlp=head_mlp, dropout=head_dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(images))
@@ -263,13 +229,14 @@ class MetaFormer(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer that makes the logits."""
-        return self.head.fc
+        return self.head.last_layer()
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the linear layer by a fresh one for another number of classes; 0 removes it."""
         like = next(self.parameters())
         self.num_classes = num_classes
-        self.head.fc = _classifier(self.num_features, num_classes).to(like).train(self.training)
+        self.head.reset(num_classes)
+        self.head.to(like)
 
 
 def _blocks(dim: int, side: int, mixer: Mixer, options: BlockOptions, rates: Sequence[float]) -> list[Block]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import check_resolution, init_linear
+from .layers import ACTIVATIONS, Activation, check_resolution, choose, init_linear
 
 
 class Pooling(nn.Module):
@@ -75,6 +75,43 @@ class DepthwiseConv(nn.Module):
         return mixed
 
 
+class SeparableConv(nn.Module):
+    """Inverted separable convolution: wider, depthwise, narrower; the mixer of ConvFormer (arXiv 2210.13452, eq. 9).
+
+    Args:
+        dim: Channels C.
+        expansion_ratio: The depthwise convolution has ``expansion_ratio * dim`` channels.
+        kernel_size: Side of its filters in tokens; odd.
+        act: Activation before it.
+        bias: Whether the three convolutions have biases.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        expansion_ratio: float = 2.0,
+        kernel_size: int = 7,
+        act: Activation = "star_relu",
+        bias: bool = False,
+    ):
+        super().__init__()
+        wide = int(expansion_ratio * dim)
+        if wide < 1:
+            raise ValueError(f"expansion_ratio must leave a channel, got {expansion_ratio} of {dim}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and positive, so that the map keeps its size; got {kernel_size}")
+        self.pwconv1 = nn.Conv2d(dim, wide, 1, bias=bias)
+        self.act1 = choose("act", act, ACTIVATIONS)()
+        self.dwconv = nn.Conv2d(wide, wide, kernel_size, padding=kernel_size // 2, groups=wide, bias=bias)
+        self.pwconv2 = nn.Conv2d(wide, dim, 1, bias=bias)
+        for layer in (self.pwconv1, self.dwconv, self.pwconv2):
+            init_linear(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.pwconv2(self.dwconv(self.act1(self.pwconv1(x))))
+        return mixed
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens (arXiv 1706.03762), as in the paper's hybrids.
 
@@ -82,15 +119,16 @@ class Attention(nn.Module):
         dim: Channels C; a multiple of ``head_dim`` unless it is smaller, then there is one head.
         head_dim: Channels of a head.
         qkv_bias: Whether queries, keys and values have a bias.
+        proj_bias: Whether the projection behind them has one; in CAFormer it has none.
     """
 
-    def __init__(self, dim: int, head_dim: int = 32, qkv_bias: bool = False):
+    def __init__(self, dim: int, head_dim: int = 32, qkv_bias: bool = False, proj_bias: bool = True):
         super().__init__()
         self.head_dim = min(head_dim, dim)
         if dim % self.head_dim:
             raise ValueError(f"dim={dim} is not a multiple of head_dim={head_dim}")
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
         init_linear(self.qkv)
         init_linear(self.proj)
 

@@ -5,6 +5,8 @@ import pytest
 from poolformer.cli.model_section import without_foreign_mixers
 
 S12 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling"}, "lr": 0.1}}
+POOL_5 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling", "pool_size": 5}}}
+IDENTITY = {"model": {"mixer": {"name": "identity"}}}
 BARE = {"model": {"backbone": "poolformer_s12", "lr": 0.1}}
 
 
@@ -14,6 +16,9 @@ BARE = {"model": {"backbone": "poolformer_s12", "lr": 0.1}}
         ([S12], [], [S12]),
         ([S12], ["--model.backbone", "poolformerv2_s12"], [S12]),  # which takes any mixer
         ([S12], ["--model.backbone", "identityformer_s12"], [BARE]),
+        ([S12], ["--model.backbone", "convformer_s18"], [BARE]),  # which would take it, but has its own
+        ([POOL_5], ["--model.backbone", "convformer_s18"], [POOL_5]),  # which is not that of poolformer_s12 alone
+        ([S12, IDENTITY], ["--model.backbone", "convformer_s18"], [BARE, IDENTITY]),
         ([S12], ["--model.backbone=timm/resnet18"], [BARE]),
         ([S12, {"model": {"backbone": "timm/resnet18"}}], [], [BARE, {"model": {"backbone": "timm/resnet18"}}]),
         ([S12], ["--model.backbone", "no_such_backbone"], [S12]),

@@ -42,7 +42,7 @@ def test_mixers_lists_names_with_package_version_and_factory(listing, ours_alone
 def test_mixers_as_json_is_the_same_table(listing, ours_alone):
     _, out, _ = listing("mixers", "--json")
     rows = json.loads(out)
-    built_in = ["attention", "depthwise", "identity", "pooling", "random_matrix", "spatial_fc"]
+    built_in = ["attention", "depthwise", "identity", "pooling", "random_matrix", "separable_conv", "spatial_fc"]
     assert [row["name"] for row in rows] == built_in
     assert rows[3] == {
         "name": "pooling",
@@ -58,7 +58,7 @@ def test_mixers_as_json_is_the_same_table(listing, ours_alone):
         ("pooling", ["pool_size: int = 3"]),
         ("identity", ["none"]),
         ("depthwise", ["kernel_size: int = 3", "bias: bool = True"]),
-        ("attention", ["head_dim: int = 32", "qkv_bias: bool = False"]),
+        ("attention", ["head_dim: int = 32", "qkv_bias: bool = False", "proj_bias: bool = True"]),
     ],
 )
 def test_mixers_shows_what_one_takes(listing, name, options):

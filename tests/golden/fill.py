@@ -79,7 +79,7 @@ def fill_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _value(name: str, shape: torch.Size, index: int) -> Tensor:
-    u = _cosines(math.prod(shape), index).reshape(shape)
+    u = cosines(math.prod(shape), index).reshape(shape)
     if "layer_scale" in name:
         return 0.5 + 0.25 * u
     if name.endswith(".bias"):
@@ -92,7 +92,8 @@ def _value(name: str, shape: torch.Size, index: int) -> Tensor:
     return math.sqrt(2 / fan_in) * u
 
 
-def _cosines(length: int, index: int) -> Tensor:
+def cosines(length: int, index: int) -> Tensor:
+    """Return the sequence of the parameter whose name is number ``index``."""
     # k^3 + (i + 1) k^2 + 104729 (i + 1) modulo the prime; reduced on the way to stay inside int64.
     k = torch.arange(length) % PRIME
     square = k * k % PRIME

@@ -30,7 +30,9 @@ def largest_difference(found, expected) -> float:
 
 
 @pytest.mark.parametrize("norm", ["group", "layer", "batch", "none"])
-@pytest.mark.parametrize("mixer", ["pooling", "identity", "depthwise", "attention", "random_matrix", "spatial_fc"])
+@pytest.mark.parametrize(
+    "mixer", ["pooling", "identity", "depthwise", "attention", "random_matrix", "spatial_fc", "separable_conv"]
+)
 @torch.no_grad()
 def test_outputs_stay_the_same(mixer, norm):
     network, images = drawn(mixer=mixer, norm=norm).double(), torch.randn(2, 3, 32, 32).double()
@@ -47,6 +49,7 @@ def test_outputs_stay_the_same(mixer, norm):
         {"layer_scale_init": 0.0},
         {"act": "silu"},
         {"name": "poolformerv2_s12"},
+        {"name": "caformer_s18"},
         {"name": "identityformer_s12"},
         {"name": "poolformerv2_s12", "norm": "batch"},
         {"name": "poolformerv2_s12", "norm": "group"},

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from poolformer.backbones import create_backbone
-from poolformer.errors import ResolutionError
+from poolformer.errors import OptionsError, ResolutionError
 from poolformer.network.mixer_spec import resolve
 from poolformer.recipe import parameter_groups
 
@@ -51,3 +51,22 @@ def test_a_mixer_of_one_size_says_so(name):
     message = f"{name} is built for 3x5 tokens and got 5x3: images must have the size .* --data.image_size"
     with pytest.raises(ResolutionError, match=message):
         build(name)(torch.zeros(1, 4, 5, 3))
+
+
+def test_separable_conv_widens_filters_each_channel_and_narrows():
+    mixer, x = build({"name": "separable_conv", "kernel_size": 3}), torch.randn(2, 4, 3, 5)
+    wide = torch.einsum("oi,bihw->bohw", mixer.pwconv1.weight[:, :, 0, 0], x)
+    wide = mixer.act1.scale * wide.clamp(min=0) ** 2 + mixer.act1.bias
+    padded, filters = F.pad(wide, (1, 1, 1, 1)), mixer.dwconv.weight[:, 0]
+    filtered = sum(
+        filters[:, i, j, None, None] * padded[:, :, i : i + 3, j : j + 5] for i in range(3) for j in range(3)
+    )
+    expected = torch.einsum("oi,bihw->bohw", mixer.pwconv2.weight[:, :, 0, 0], filtered)
+    torch.testing.assert_close(mixer(x), expected)
+    assert not any(name.endswith("bias") for name in mixer.state_dict() if "act1" not in name)
+
+
+@pytest.mark.parametrize("option", [{"expansion_ratio": 0.1}, {"kernel_size": 4}, {"act": "tanh"}], ids=str)
+def test_separable_conv_refuses_what_makes_no_mixer(option):
+    with pytest.raises(OptionsError, match=next(iter(option))):
+        build({"name": "separable_conv", **option})

@@ -60,9 +60,8 @@ def drawn(name: str) -> nn.Module:
 def as_timm(model: nn.Module, name: str) -> nn.Module:
     """Return timm's network of this name with the weights of one of ours."""
     theirs = on_meta(timm.create_model, name)
-    shapes = {
-        key: value.shape for key, value in theirs.state_dict().items()
-    }  # linear layers beside CAFormer's attention
+    # Beside attention timm has linear layers.
+    shapes = {key: value.shape for key, value in theirs.state_dict().items()}
     weights = {key: value.reshape(shapes[key]) for key, value in model.state_dict().items()}
     theirs.load_state_dict(weights, strict=True, assign=True)
     return theirs.eval()

@@ -17,7 +17,7 @@ ROOT = Path(poolformer.__file__).parent
 # From top to bottom: folders, and the modules that stand outside of them. A room knows the rows below it alone, and
 # its own modules go in no circle.
 LAYERS = [
-    ["__main__", "judging"],
+    ["__main__", "completion", "judging"],
     ["ablation", "bench", "doctor", "teaching"],
     ["cli", "commands"],
     ["classifier", "plots"],
@@ -63,6 +63,9 @@ LIGHT = [
     "commands.data",
     "commands.mixers",
     "commands.names",
+    "completion.command",
+    "completion.shells",
+    "completion.words",
     "doctor.check",
     "doctor.command",
     "doctor.imports",

@@ -22,7 +22,7 @@ from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
-_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor")
+_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion")
 
 VERBS = {
     "fit": "Train; with no --config, on the digits that come with scikit-learn.",
@@ -47,6 +47,7 @@ COMMANDS = {
     "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),
     "doctor": ("doctor.command", "Look at all that a run needs: what is wrong here, and how to mend it."),
+    "completion": ("completion.command", "Have bash, zsh or fish complete commands, options and names."),
 }
 
 

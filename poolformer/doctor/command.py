@@ -10,7 +10,7 @@ from ..commands.arguments import CommandParser, threads
 from . import machine, packages
 from .check import Check
 from .imports import imported
-from .job import SPLITS, Job
+from .job import Job
 
 
 def main(argv: list[str]) -> int:
@@ -61,8 +61,10 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
         "--config", metavar="NAME", action="append", default=[], help="look at what a run by it needs; as for fit"
     )
     parser.add_argument("--data", metavar="NAME", help="data module, as for fit")
-    for split in SPLITS:
-        parser.add_argument(f"--data.{split}", metavar="PATH", help="data of a run, as for fit")
+    parser.add_argument("--data.train", metavar="PATH", help="data of a run, as for fit")
+    parser.add_argument("--data.val", metavar="PATH", help="data of a run, as for fit")
+    parser.add_argument("--data.test", metavar="PATH", help="data of a run, as for fit")
+    parser.add_argument("--data.predict", metavar="PATH", help="data of a run, as for fit")
     parser.add_argument("--data.num_workers", metavar="N", type=threads, help="workers of a run, as for fit")
     parser.add_argument("--trainer.default_root_dir", metavar="DIR", help="folder or URL of a run, as for fit")
     return parser.parse_args(argv)

@@ -1,13 +1,22 @@
 """MetaFormer backbones with any token mixer, trained with PyTorch Lightning.
 
 Contents: `create_backbone` and `MetaFormer` build networks, `ImageClassifier` trains them on the
-modules of `poolformer.data`, `poolformer.testing.check_mixer` tests a mixer of your own.
+modules of `poolformer.data`, `load_classifier` and `predict` use what was trained, and
+`poolformer.testing.check_mixer` tests a mixer of your own.
 """
 
 import importlib
 from typing import Any
 
-__all__ = ["ImageClassifier", "MetaFormer", "PoolformerError", "__version__", "create_backbone"]
+__all__ = [
+    "ImageClassifier",
+    "MetaFormer",
+    "PoolformerError",
+    "__version__",
+    "create_backbone",
+    "load_classifier",
+    "predict",
+]
 
 __version__ = "0.1.0"
 """Version of this package, which `pip` knows as ``poolformer-lightning``."""
@@ -18,6 +27,8 @@ _HOMES = {
     "MetaFormer": "network.metaformer",
     "PoolformerError": "errors",
     "create_backbone": "backbones",
+    "load_classifier": "trained",
+    "predict": "trained",
 }
 
 

@@ -5,8 +5,7 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 """
 
 import os
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -35,7 +34,6 @@ from .network.metaformer import Norm
 from .network.sides import check_sides
 from .network.stochastic_depth import StochasticDepth
 from .optimizers import ADAMW
-from .rebuilding import rebuild
 from .recipe import REFERENCE_BATCH_SIZE, BatchAugmentation
 from .run import resumed
 from .run.lightning_internals import current_batch_idx, trainer_of
@@ -341,21 +339,3 @@ class ImageClassifier(pl.LightningModule):
         elif "averaging_state" in checkpoint:
             rank_zero_info("The checkpoint's weights are averages (EMA) over its steps")
         self.class_names = self.loaded.class_names or self.class_names
-
-
-def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> ImageClassifier:
-    """Rebuild the classifier of a run from its checkpoint, on the CPU and in evaluation mode.
-
-    Args:
-        path: A checkpoint that a run wrote.
-        trusted: Mixers or backbones outside the registry, ``module:name``, that the checkpoint may have
-            imported; it is data and cannot choose that itself.
-
-    Raises:
-        CheckpointError: It cannot be read, or its weights do not fit what is installed here.
-        RegistryError: Its backbone or mixer is not available.
-    """
-    classifier, saved = rebuild(ImageClassifier, path, trusted=trusted)
-    classifier.load_state_dict(saved["state_dict"])
-    classifier.on_load_checkpoint(saved)
-    return classifier.eval()

@@ -10,9 +10,10 @@ from bounds import little_memory_and_time
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.checkpoint.record import RECORD, record
 from poolformer.claims import Outline, check_claims
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, MisfitError
+from poolformer.trained import load_classifier
 
 TINY = {"backbone": "poolformer_tiny", "num_classes": 10, "image_size": 8}
 

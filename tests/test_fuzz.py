@@ -32,7 +32,7 @@ from poolformer.backbones import create_backbone
 from poolformer.checkpoint.pretrained import load_pretrained
 from poolformer.checkpoint.reading import read, read_run
 from poolformer.checkpoint.record import RECORD, hyper_parameters, record
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
 from poolformer.commands import verify
 from poolformer.configs import config_dir
@@ -43,6 +43,7 @@ from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource
 from poolformer.errors import DataError, PoolformerError, one_line
 from poolformer.registry import BACKBONES, MIXERS, find, listing
+from poolformer.trained import load_classifier
 
 HANG_S = 300
 MEMORY = 3 << 30

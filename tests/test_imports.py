@@ -20,6 +20,7 @@ LAYERS = [
     ["__main__", "completion", "judging"],
     ["ablation", "bench", "doctor", "teaching"],
     ["cli", "commands"],
+    ["trained"],
     ["classifier", "plots"],
     ["rebuilding"],
     ["claims"],

@@ -41,11 +41,13 @@ class Saved:
         record: Its record; None where it has none.
         metrics: What had been logged last when it was saved.
         crop_pct: Share of the resized image that its run evaluated; None where its data has no such option.
+        orient: Whether its data turned images as EXIF says.
     """
 
     record: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     crop_pct: float | None = None
+    orient: bool = False
 
     @property
     def class_names(self) -> list[str] | None:
@@ -54,11 +56,13 @@ class Saved:
 
 def saved_in(checkpoint: Mapping[str, Any]) -> Saved:
     """Return what a checkpoint says beside its weights and options."""
-    crop_pct = (checkpoint.get("datamodule_hyper_parameters") or {}).get("crop_pct")
+    options = checkpoint.get("datamodule_hyper_parameters") or {}
+    crop_pct = options.get("crop_pct")
     return Saved(
         record=checkpoint.get(RECORD),
         metrics=checkpoint.get(METRICS, {}),
         crop_pct=crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None,
+        orient=options.get("orient") is True,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import first_word
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..files.atomic_write import replacing
 from ..registry import install
 from .arguments import CommandParser, add_checkpoint, checkpoint_path, local_path, share
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..classifier import ImageClassifier
-
-_CROP_PCT = 0.9  # the paper's, for a run whose data has no such option
 
 
 def main(argv: list[str]) -> int:
@@ -39,8 +37,8 @@ def main(argv: list[str]) -> int:
         import pytorch_grad_cam  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"poolformer cam needs the extra cam: {install('cam')} ({error})") from error
-    from ..classifier import load_classifier
     from ..run.places import Places
+    from ..trained import evaluation_pixels, load_classifier
 
     paths = [options.checkpoint, *options.beside]
     with Places() as places:
@@ -58,13 +56,13 @@ def main(argv: list[str]) -> int:
         for axis in row:
             axis.set_axis_off()
         for axis, path, classifier in zip(row[1:], paths, classifiers, strict=True):
-            pixels = _evaluation_pixels(name, classifier, options.crop_pct)
+            pixels = evaluation_pixels(name, classifier, options.crop_pct)
             label, probability, heat = class_activation_map(
                 classifier, pixels, label=_label(classifier, options.label), layer=options.layer
             )
             axis.imshow(heat)
             axis.set_title(f"{_run_name(path)}\n{classifier.class_name(label)} {probability:.0%}", fontsize=8)
-        pixels = _evaluation_pixels(name, classifiers[0], options.crop_pct)
+        pixels = evaluation_pixels(name, classifiers[0], options.crop_pct)
         row[0].imshow(pixels.permute(1, 2, 0).numpy())
         row[0].set_title(Path(name).name, fontsize=8)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
@@ -208,22 +206,6 @@ def _label(classifier: "ImageClassifier", given: str | None) -> int | None:
         f"--class {given}: there is no such class.{suggestion(given, names)} It is a name that the run was trained "
         f"with, or a number below {classifier.hparams.num_classes}."
     )
-
-
-def _evaluation_pixels(name: str, classifier: "ImageClassifier", crop_pct: float | None) -> "Tensor":
-    """Load an image as evaluation does, uint8 (3, S, S)."""
-    import numpy as np
-    import torch
-
-    from ..data.pixels.transforms import EvalTransform
-    from ..data.sources import FileSource
-
-    if not Path(name).is_file():
-        raise DataError(f"no image at '{name}'")
-    image_size, crop_pct = classifier.hparams.image_size, crop_pct or classifier.loaded.crop_pct or _CROP_PCT
-    out = np.empty((3, image_size, image_size), np.uint8)
-    FileSource([name], [0]).load(0, EvalTransform(image_size=image_size, crop_pct=crop_pct), 0, out)
-    return torch.from_numpy(out)
 
 
 def _run_name(checkpoint: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import first_word
+from ..data.target import sidecar
 from ..errors import ConfigError, PoolformerError, describe
 from ..files.atomic_write import beginning, publish
 from ..files.paths import is_url
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..classifier import ImageClassifier
 
 _OPSET = 20  # the first with GELU
+_IMAGES = {"image_size", "mean", "std"}
 
 
 def main(argv: list[str]) -> int:
@@ -42,8 +44,11 @@ def main(argv: list[str]) -> int:
     beside them. They take images as the network does, float32 (B, 3, H, W) with the mean taken off and divided by the
     standard deviation, and give logits (B, K). B is free, and so are H and W where the network allows it, above the
     size that leaves one token. Images of another type or size are refused; how they lie in memory does not matter (a
-    compiled file has PyTorch's index_reduce see to that, whose first call says that it is in beta). What images they
-    want and the classes' names stand in the file ('poolformer' in the metadata, as JSON).
+    compiled file has PyTorch's index_reduce see to that, whose first call says that it is in beta).
+
+    How to feed them stands in the file ('poolformer' in the metadata, as JSON) and in FILE.json beside it: how images
+    are resized, cropped and normalised, and the classes' names. docs/deploying.md has the lines that run a file with
+    ONNX Runtime and Pillow alone.
 
     A written network is loaded again and run beside the original on random images; the largest difference, as a share
     of the largest logit, is printed. The file appears only if that is at most --tolerance.
@@ -68,11 +73,12 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"'{target}' cannot be written: there is no such folder, or it is not yours, or this is no regular file"
         )
+    _check_description(sidecar(place))
     first_word.say(f"export {options.checkpoint}", "PyTorch and Lightning", "lightning")
     import torch
 
-    from ..classifier import load_classifier
     from ..run.places import Places
+    from ..trained import load_classifier
 
     with Places() as places:
         classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust)
@@ -82,9 +88,22 @@ def main(argv: list[str]) -> int:
             print(line, flush=True)
         if list(folder.iterdir()) != [unfinished]:
             raise PoolformerError("ONNX cannot hold so many weights in one file: write a .pt2 file")
+        description = sidecar(unfinished)
+        description.write_text(_facts(classifier, indent=2) + "\n", encoding="utf-8")
         publish(unfinished, place)
+        publish(description, sidecar(place))
     print(target)
     return 0
+
+
+def _check_description(path: Path) -> None:
+    """Refuse to replace what stands in the place of the description and is none."""
+    try:
+        if not path.exists() or json.loads(path.read_bytes()).keys() >= _IMAGES:
+            return
+    except (OSError, ValueError, AttributeError, RecursionError):
+        pass
+    raise ConfigError(f"'{path}' is already there and describes no exported network: move it, or choose another FILE")
 
 
 @contextlib.contextmanager
@@ -227,15 +246,21 @@ def _largest(error: float) -> str:
 
 
 def _metadata(classifier: "ImageClassifier") -> dict[str, str]:
-    """What one has to know of the weights, as in a checkpoint's record, and of the images."""
-    from ..checkpoint.record import RECORD, record
+    from ..checkpoint.record import RECORD
+
+    return {RECORD: _facts(classifier)}
+
+
+def _facts(classifier: "ImageClassifier", *, indent: int | None = None) -> str:
+    """What one has to know of the weights, as in a checkpoint's record, and of the images: JSON."""
+    from ..checkpoint.record import record
+    from ..trained import feeding
 
     options = classifier.hparams
     facts = classifier.loaded.record or record(
         backbone=options.backbone, mixer=options.mixer, class_names=classifier.class_names
     )
-    images = {"image_size": options.image_size, "mean": options.mean, "std": options.std}
-    return {RECORD: json.dumps({**facts, **images})}
+    return json.dumps({**facts, **feeding(classifier)}, indent=indent)
 
 
 # ---- formats: each writes a file, and yields what is to be said of it

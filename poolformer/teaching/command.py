@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
         raise DataError(f"--out '{target}' is a folder, or in none: give the file to write")
     if target.exists() and not options.overwrite:
         raise DataError(f"'{target}' is already there: --overwrite replaces it")
-    from ..classifier import load_classifier
     from ..run.places import Places
+    from ..trained import load_classifier
 
     with Places() as places:
         classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust)

@@ -14,8 +14,8 @@ from poolformer.backbones import create_backbone
 from poolformer.checkpoint.archive import _number_is_known
 from poolformer.checkpoint.pretrained import load_pretrained
 from poolformer.checkpoint.reading import read, read_run
-from poolformer.classifier import load_classifier
 from poolformer.errors import CheckpointError
+from poolformer.trained import load_classifier
 
 WEIGHTS = {"a": torch.rand(3000), "b": torch.rand(40), "c": torch.rand(40)}
 CONTENT = {"state_dict": WEIGHTS, "epoch": 3, "pytorch-lightning_version": "2.6.6"}

@@ -20,8 +20,9 @@ from bounds import little_memory_and_time
 
 from poolformer.checkpoint.reading import read_run
 from poolformer.checkpoint.record import RECORD, record
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.errors import PoolformerError
+from poolformer.trained import load_classifier
 
 CASES = int(os.environ.get("POOLFORMER_MUTATIONS", 40))
 OPTIONS = {"backbone": "poolformer_tiny", "num_classes": 10, "image_size": 8}

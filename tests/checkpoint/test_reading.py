@@ -19,9 +19,10 @@ from checkpoints import a_checkpoint, saved
 from poolformer.checkpoint import reading as checkpoint
 from poolformer.checkpoint.reading import read, read_run
 from poolformer.checkpoint.record import RECORD, differences, hyper_parameters, record
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, PoolformerError
+from poolformer.trained import load_classifier
 
 
 def archive(content: Any) -> bytes:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from PIL import Image
 
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.cli.dispatch import main
-from poolformer.commands import cam
 from poolformer.commands.cam import class_activation_map
 from poolformer.errors import CheckpointError, ConfigError
+from poolformer.trained import evaluation_pixels, load_classifier
 
 SIDE = 32
 NAMES = ["left", "right", "neither"]
@@ -74,12 +74,10 @@ def test_an_image_is_cropped_as_the_run_evaluated(classifier, tmp_path):
     pixels, edge = {}, str(tmp_path / "edge.png")
     for crop_pct in (1.0, 0.5, None, "no share"):
         torch.save({**content, "datamodule_hyper_parameters": {"crop_pct": crop_pct}}, tmp_path / "b.ckpt")
-        pixels[crop_pct] = cam._evaluation_pixels(
-            str(tmp_path / "edge.png"), load_classifier(tmp_path / "b.ckpt"), None
-        )
+        pixels[crop_pct] = evaluation_pixels(edge, load_classifier(tmp_path / "b.ckpt"))
     whole, half = (pixels[crop_pct].float().mean() for crop_pct in (1.0, 0.5))
     assert whole > 50 > 10 > half  # a white quarter, which half of the image leaves out
-    assert torch.equal(pixels[None], cam._evaluation_pixels(edge, classifier, 0.9))
+    assert torch.equal(pixels[None], evaluation_pixels(edge, classifier, 0.9))
     assert torch.equal(pixels[None], pixels["no share"])
 
 

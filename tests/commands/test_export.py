@@ -4,18 +4,24 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from poolformer.backbones import create_backbone
-from poolformer.classifier import ImageClassifier, load_classifier
+from poolformer.classifier import ImageClassifier
 from poolformer.cli.dispatch import main
 from poolformer.commands import export
+from poolformer.data.pixels.orientation import as_exif
 from poolformer.errors import CheckpointError, ConfigError, PoolformerError
 from poolformer.network.mixers import Identity
+from poolformer.trained import load_classifier, predict
 
 SIDE = 64
 
@@ -59,7 +65,41 @@ def test_onnx(checkpoint, tmp_path, capsys):
     facts = json.loads(session.get_modelmeta().custom_metadata_map["poolformer"])
     assert facts["class_names"] == ["cat", "dog", "newt"]
     assert facts["mean"] == [0.485, 0.456, 0.406]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "best.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "best.onnx", "best.onnx.json"]
+
+
+def the_document_s_lines() -> str:
+    """The lines of docs/deploying.md that run an exported file without this package."""
+    text = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (lines,) = [block for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) if "onnxruntime" in block]
+    return lines
+
+
+def test_the_document_s_lines_need_no_package_but_those_they_name():
+    imported = {line.split()[1].partition(".")[0] for line in the_document_s_lines().splitlines() if "import " in line}
+    assert imported == {"json", "numpy", "onnxruntime", "PIL"}
+
+
+@pytest.mark.slow
+def test_the_document_s_lines_give_the_numbers_of_predict(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(saved(tmp_path), weights_only=True)
+    torch.nn.init.normal_(content["state_dict"]["backbone.head.fc.weight"], generator=torch.Generator().manual_seed(0))
+    torch.save({**content, "datamodule_hyper_parameters": {"crop_pct": 0.8, "orient": True}}, "best.ckpt")
+    assert main(["export", "best.ckpt", "s12.onnx"]) == 0
+    classifier = load_classifier("best.ckpt")
+    for (width, height), turned in (((97, 71), 1), ((71, 130), 1), ((97, 71), 6)):
+        pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save("dog.jpg", exif=as_exif(turned))
+        names: dict = {}
+        exec(the_document_s_lines(), names)
+        found = dict(zip(names["facts"]["class_names"], names["probabilities"].tolist(), strict=True))
+        [guesses] = predict(classifier, "dog.jpg")
+        assert found == pytest.approx(dict(guesses), abs=1e-4)
+        assert max(found.values()) - min(found.values()) > 0.01  # a network that tells classes apart
+    assert json.loads(Path("s12.onnx.json").read_text()) == names["facts"]
 
 
 @pytest.mark.slow
@@ -70,7 +110,9 @@ def test_torch_export(checkpoint, tmp_path):
     for shape in ((1, 3, SIDE, SIDE), (5, 3, 96, 160)):
         images = torch.randn(shape)
         torch.testing.assert_close(program(images), logits(checkpoint, images), rtol=0, atol=1e-5)
-    assert json.loads(extra["poolformer"])["backbone"] == "poolformer_tiny"
+    facts = json.loads(extra["poolformer"])
+    assert (facts["backbone"], facts["resize"], facts["crop_pct"]) == ("poolformer_tiny", 71, 0.9)
+    assert json.loads((tmp_path / "net.pt2.json").read_text()) == facts
 
 
 @pytest.mark.parametrize("values", [[0.0, float("nan")], [float("nan"), 0.0]])
@@ -302,6 +344,30 @@ def test_safetensors_start_another_run(checkpoint, tmp_path):
     other = ImageClassifier("poolformer_tiny", num_classes=3, image_size=SIDE, pretrained=f"{tmp_path}/net.safetensors")
     images = torch.randn(2, 3, SIDE, SIDE)
     assert torch.equal(other.eval()(images), logits(checkpoint, images))
+    with safetensors.safe_open(tmp_path / "net.safetensors", "pt") as file:
+        facts = json.loads(file.metadata()["poolformer"])
+    assert (facts["image_size"], facts["interpolation"], facts["class_names"]) == (
+        SIDE,
+        "bicubic",
+        ["cat", "dog", "newt"],
+    )
+    assert json.loads((tmp_path / "net.safetensors.json").read_text()) == facts
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"mean": 3}'])
+def test_a_foreign_file_in_the_place_of_the_description_is_kept(tmp_path, content):
+    (tmp_path / "net.safetensors.json").write_text(content)
+    with pytest.raises(
+        ConfigError, match=r"net\.safetensors\.json' is already there and describes no exported network"
+    ):
+        export.main(["missing.ckpt", str(tmp_path / "net.safetensors")])
+    assert [path.read_text() for path in tmp_path.iterdir()] == [content]
+
+
+def test_an_export_is_written_again_with_its_description(checkpoint, tmp_path):
+    for _ in range(2):
+        assert main(["export", checkpoint, str(tmp_path / "net.safetensors")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "net.safetensors", "net.safetensors.json"}
 
 
 @pytest.mark.slow

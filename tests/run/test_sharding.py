@@ -14,10 +14,10 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from runs import QUICK, QUICK_STEPS, assert_same_state, curves, last
 
 from poolformer.checkpoint.record import METRICS
-from poolformer.classifier import load_classifier
 from poolformer.cli import training as training_cli
 from poolformer.errors import ConfigError
 from poolformer.run.sharding import ShardedStrategy, strategy_of
+from poolformer.trained import load_classifier
 
 TWO = [*QUICK, "--trainer.devices", "2", "--trainer.limit_val_batches", "1.0", "--num_threads", "1"]
 

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from runs import Die, Died, assert_same_run
 
 from poolformer import cli
-from poolformer.classifier import load_classifier
 from poolformer.data.soft_labels import SoftLabels, expanded, likeliest
+from poolformer.trained import load_classifier
 
 EPOCHS = 3
 FLAT = ["--model.warmup_epochs", "0", "--model.cooldown_epochs", "0"]

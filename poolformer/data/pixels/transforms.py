@@ -78,15 +78,18 @@ class EvalTransform:
     Args:
         image_size: Side of the result, pixels.
         crop_pct: Image_size over the short side before the crop, in (0, 1].
+
+    Attributes:
+        short: Short side before the crop, pixels.
     """
 
     def __init__(self, *, image_size: int, crop_pct: float) -> None:
         if not 0 < crop_pct <= 1:
             raise ConfigError(f"crop_pct={crop_pct}: a share of the short side is in (0, 1]")
         self.image_size = image_size
-        short = math.floor(image_size / crop_pct)
+        self.short = math.floor(image_size / crop_pct)
         crop = Crop(1.0, 1.0, 1.0, 1.0, 0.0, BICUBIC)  # none is drawn
-        self.recipe = Recipe(image_size, short, word(0), crop, parse_policy(None), False)
+        self.recipe = Recipe(image_size, self.short, word(0), crop, parse_policy(None), False)
 
     def __call__(self, pixels: np.ndarray, out: np.ndarray, *, epoch: int = 0, sample: int = 0) -> None:
         """Transform pixels, uint32 (H, W), into out, uint8 (3, S, S); the same for every epoch and sample."""

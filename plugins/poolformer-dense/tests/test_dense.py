@@ -1,14 +1,11 @@
 """Sizes as in the paper's tables, the networks' shapes, their data, and a training."""
 
-import csv
-
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from poolformer_dense.command import main
-from poolformer_dense.data import FolderMasks, Shapes, ShapesData, VOCData
+from poolformer_dense.data import FolderMasks, Shapes, VOCData
 from poolformer_dense.networks import SemanticFPN, retinanet
 from poolformer_dense.pyramid import Pyramid
 from poolformer_dense.segmenter import IGNORED, Segmenter
@@ -196,15 +193,3 @@ def test_a_mistake_is_a_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["poolformer-segment", *words.split()])
     assert main() == 2
     assert "poolformer_tiny" in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.exhaustive
-def test_it_learns_to_segment_shapes(tmp_path):
-    pl.seed_everything(0)
-    segmenter = Segmenter("poolformer_tiny", num_classes=4, mixer="pooling", image_size=64, lr=2e-3)
-    logger = pl.loggers.CSVLogger(tmp_path)
-    trainer = pl.Trainer(max_epochs=8, accelerator="cpu", logger=logger, enable_progress_bar=False)
-    trainer.fit(segmenter, ShapesData(train=1000, val=200))
-    with (tmp_path / "lightning_logs/version_0/metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert float([row["val/miou"] for row in rows if row["val/miou"]][-1]) > 0.8

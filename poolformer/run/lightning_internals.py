@@ -178,6 +178,19 @@ def leave_buffers_alone(strategy: DDPStrategy) -> None:
         strategy._ddp_kwargs.setdefault(option, False)
 
 
+def find_unused(strategy: DDPStrategy) -> bool:
+    """Have DDP look for parameters without a gradient at each step; return False where it was asked to already."""
+    if strategy._ddp_kwargs.get("find_unused_parameters"):
+        return False
+    strategy._ddp_kwargs["find_unused_parameters"] = True
+    return True
+
+
+def synchronises_batch_norms(strategy: DDPStrategy) -> bool:
+    """Return whether ``--trainer.sync_batchnorm`` is on."""
+    return strategy._layer_sync is not None
+
+
 def around_fetches(loop: Any, begin: Callable[..., None], end: Callable[..., None]) -> None:
     """Have a loop call functions in place of its hooks around the fetch of a batch.
 

@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import ConfigError, describe
 from ..network.fused import fuse, fusing_pays
 from ..network.recomputing import recompute
+from .distributed import suit_processes
 from .lightning_internals import leave_buffers_alone
 
 
@@ -24,10 +25,12 @@ def compute_as_asked(backbone: nn.Module, options: Any, trainer: pl.Trainer) -> 
         trainer: That runs it.
 
     Raises:
-        ConfigError: Nothing can be compiled here, or no CUDA graphs captured.
+        ConfigError: Nothing can be compiled here, no CUDA graphs captured, or no batch norms synchronised.
         OptionsError: The backbone cannot be recomputed.
     """
     device = trainer.strategy.root_device
+    if trainer.state.fn == "fit":
+        suit_processes(trainer.strategy, backbone, image_size=options.image_size)
     if options.cuda_graphs:
         check_graphs(trainer)
     if options.fused:

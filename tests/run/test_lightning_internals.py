@@ -88,6 +88,7 @@ def test_private_attributes_are_there(tmp_path):
     assert loop.epoch_loop._results.metrics(on_step=False)["pbar"] == {}
     assert isinstance(type(trainer._logger_connector).should_update_logs, property)
     assert DDPStrategy(static_graph=True)._ddp_kwargs == {"static_graph": True}
+    assert DDPStrategy()._layer_sync is None
     assert pl.LightningModule()._trainer is None
     logger = TensorBoardLogger(tmp_path, purge_step=3)
     assert (logger._experiment, logger._kwargs) == (None, {"purge_step": 3})

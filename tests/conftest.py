@@ -45,6 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # As in an environment that is active: what is printed to be pasted says `poolformer`, and a test finds uv.
+    scripts = str(Path(sys.executable).parent)
+    if scripts not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([scripts, os.environ["PATH"]])
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         # Hand files out in the order of collection, not those with most tests first: the longest has one test.
         config.option.loadscopereorder = False

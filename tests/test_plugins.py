@@ -254,15 +254,6 @@ def test_shipped_package_is_built_installed_and_run(folder, tmp_path):
     assert passed in _run(tests, cwd=tmp_path, env=installed)
 
 
-@pytest.mark.slow
-def test_installed_wheel_of_poolformer_can_write_a_plugin(tmp_path):
-    installed = _install(PLUGINS.parent, tmp_path)
-    write = "from poolformer.commands import new_plugin as it; print(it.__file__); it.main(['my_mixer_two', 'new'])"
-    printed = _run([sys.executable, "-c", write], cwd=tmp_path, env=installed)
-    assert printed.startswith(installed["PYTHONPATH"])
-    assert (tmp_path / "new" / "src" / "my_mixer_two_plugin" / "__init__.py").is_file()
-
-
 def _install(project: Path, folder: Path) -> dict[str, str]:
     """Build a project's wheel, install it below a folder, and return the environment that sees it first."""
     site = folder / "site-packages"

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 from ..checkpoint.reading import read
 from ..checkpoint.record import METRICS
 from ..errors import CheckpointError
-from ..files.shell import quoted
+from ..files.shell import program, quoted
 from .directory import HEADLINE, BestCheckpoint
 
 _EVENTS = "events.out.tfevents*"
@@ -59,18 +59,19 @@ def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None) -> st
     lines = [_headline(folder, trainer), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
     lines += [f"also         {place}" for place in _elsewhere(run_dir, trainer)]
     if events := _events(run_dir, trainer):
-        lines.append(f"look at it   tensorboard --logdir {quoted(events)}")
+        lines.append(f"look at it   {program('tensorboard')} --logdir {quoted(events)}")
     if not config.is_file():
         return "\n".join(lines)
-    start = f"--config {quoted(config)}"
+    start, poolformer = f"--config {quoted(config)}", program("poolformer")
     if kept:
-        lines.append(f"evaluate     poolformer validate {start} --ckpt_path {kept[0]}")
+        lines.append(f"evaluate     {poolformer} validate {start} --ckpt_path {kept[0]}")
     if "last" in kept:
-        lines.append(f"train on     poolformer fit {start} --ckpt_path last --trainer.max_epochs N")
+        epochs = 2 * max(trainer.max_epochs or 0, trainer.current_epoch, 1)
+        lines.append(f"train on     {poolformer} fit {start} --ckpt_path last --trainer.max_epochs {epochs}")
     if other_mixer:
         beside = quoted(run_dir.with_name(f"{run_dir.name}-{other_mixer}") if run_dir.name else Path(other_mixer))
         lines.append(
-            f"another mix  poolformer fit {start} --model.mixer {other_mixer} --trainer.default_root_dir {beside}"
+            f"another mix  {poolformer} fit {start} --model.mixer {other_mixer} --trainer.default_root_dir {beside}"
         )
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..errors import RunError
-from ..files.shell import quoted
+from ..files.shell import program, quoted
 from ..network.frame_options import takes_mixer
 from ..network.mixer_spec import resolve
 from . import closing
@@ -42,7 +42,7 @@ class Ending:
             print(f"stopped by {signal.Signals(code - 128).name} {step}{'' if saved else ', which could not be saved'}")
         if _has_started(trainer) and (run_dir / "checkpoints" / "last.ckpt").is_file():
             config = quoted(run_dir / "config.yaml")
-            print(f"run     {quoted(run_dir)}\nresume  poolformer fit --config {config} --ckpt_path last")
+            print(f"run     {quoted(run_dir)}\nresume  {program('poolformer')} fit --config {config} --ckpt_path last")
 
     @rank_zero_only
     def say_over(self, trainer: pl.Trainer, options: Any) -> None:

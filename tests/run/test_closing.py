@@ -99,6 +99,8 @@ def test_the_printed_commands_can_be_pasted(call, work, name):
     assert (program, done.code) == ("poolformer", 0)
     assert shlex.split(said["look at it"])[-1] == str(Path(name).parent)
     assert shlex.split(said["another mix"])[-1] == f"{name}-identity"
+    more = call(*shlex.split(said["train on"])[1:])
+    assert "after 2 epochs" in more.out
 
 
 @pytest.mark.slow

@@ -6,8 +6,10 @@ a job that fails does not stop the others.
 
 import multiprocessing
 import os
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -40,7 +42,8 @@ def warm_up(modules: Sequence[str]) -> None:
         from multiprocessing.forkserver import ensure_running
 
         context.set_forkserver_preload(list(modules))
-        ensure_running()
+        with _ctrl_c_is_ours():
+            ensure_running()
 
 
 def run_here(function: Function, jobs: Sequence[Any], *, at_once: int, report: Report) -> None:
@@ -67,7 +70,8 @@ def run_here(function: Function, jobs: Sequence[Any], *, at_once: int, report: R
                 process: BaseProcess = context.Process(  # type: ignore[attr-defined]
                     target=_do, args=(function, job, there, devices[slot])
                 )
-                process.start()
+                with _ctrl_c_is_ours():
+                    process.start()
                 there.close()
                 running[process.sentinel] = (process, here, index, slot)
             for sentinel in wait(list(running)):
@@ -77,6 +81,26 @@ def run_here(function: Function, jobs: Sequence[Any], *, at_once: int, report: R
                 report(index, _outcome(process, here))
     finally:
         _end([process for process, *_ in running.values()])
+
+
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """Keep a Ctrl-C, which a terminal sends to all processes, from what is started here until a job begins.
+
+    In its first seconds a process of `multiprocessing` imports, and would answer with a traceback of that.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # It unblocks SIGINT once it has started; a forkserver starts it where nobody has.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _context() -> BaseContext:
@@ -106,6 +130,8 @@ def _do(function: Function, job: Any, outcome: Connection, devices: str | None) 
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     try:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         outcome.send(function(job))
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves by the second
         outcome.send("interrupted")

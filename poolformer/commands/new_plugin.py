@@ -112,5 +112,6 @@ def _next_steps(name: str, directory: Path) -> str:
             f"  pip install -e {shlex.quote(f'{directory}[test]')}",
             f"  pytest {shlex.quote(str(directory))}",
             f"  poolformer fit --model.mixer {name} --trainer.default_root_dir runs/{name}",
+            f"  poolformer judge {name}",
         ]
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 GIB = 2**30
+_TELLING = 10  # things done: fewer took the time of a start, and say nothing of the rest
 
 
 class Progress:
@@ -66,8 +67,10 @@ class Progress:
         """Return what is said of so much that is done."""
         rate = (done - self._begun) / max(1e-9, self._clock() - self._start)
         is_known = done <= self._total  # of a stream it is an estimate, or nothing
-        left = f", {duration((self._total - done) / rate)} left" if rate and is_known else ""
         amounts = f"{self._amount(done)}{f' of {self._amount(self._total)}' if is_known else ''} {self._unit}"
+        if not self._is_bytes and done - self._begun < _TELLING:
+            return f"{self._work} {amounts}"
+        left = f", {duration((self._total - done) / rate)} left" if rate and is_known else ""
         return f"{self._work} {amounts}, {self._amount(rate)} {self._unit}/s{left}"
 
     def _amount(self, count: float) -> str:

@@ -77,6 +77,30 @@ def test_jobs_end_with_the_process_that_started_them(tmp_path, sign):
     wait_until(lambda: not job.is_running())
 
 
+def test_a_ctrl_c_while_the_jobs_process_still_imports_leaves_no_traceback(tmp_path):
+    (tmp_path / "imports_slowly.py").write_text(
+        "import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(2)\npathlib.Path('imported').touch()\n"
+    )
+    start = (
+        "from poolformer.ablation.launchers import run_here, warm_up\n"
+        "warm_up(['imports_slowly'])\n"
+        "run_here(print, ['job'], at_once=1, report=print)\n"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", start],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    wait_until((tmp_path / "importing").exists)
+    os.killpg(starter.pid, signal.SIGINT)  # as a terminal does: to all of them
+    assert starter.communicate(timeout=20)[1].count("Traceback") == 1  # the starter's own
+    wait_until((tmp_path / "imported").exists)
+
+
 @pytest.mark.parametrize(
     ("visible", "count", "at_once", "expected"),
     [

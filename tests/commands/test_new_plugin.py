@@ -75,6 +75,7 @@ def test_next_commands_are_printed(tmp_path, capsys):
         f"  pip install -e '{folder}[test]'",
         f"  pytest '{folder}'",
         "  poolformer fit --model.mixer gated_conv --trainer.default_root_dir runs/gated_conv",
+        "  poolformer judge gated_conv",
     ]
 
 

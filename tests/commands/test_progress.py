@@ -38,6 +38,23 @@ def test_other_work_begins_anew_and_what_is_quick_says_nothing(capsys):
     assert capsys.readouterr().err.splitlines() == ["checksum of 1.00 of 47.00 GiB, 0.20 GiB/s, 4 min left"]
 
 
+def test_the_first_few_foretell_nothing(capsys):
+    clock = Clock()
+    with Progress("packed", 334, clock=clock) as progress:
+        clock.now = 36
+        progress(1)
+        clock.now = 66
+        progress(10)
+        progress.turn_to("checksum of", 2**30, unit="bytes")
+        clock.now = 100
+        progress(0)
+    assert capsys.readouterr().err.splitlines() == [
+        "packed 1 of 334 images",
+        "packed 10 of 334 images, 0 images/s, 36 min left",
+        "checksum of 0.00 of 1.00 GiB, 0.00 GiB/s",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.2, "0 s"), (89, "89 s"), (120, "2 min"), (3599, "1 h 0 min"), (11100, "3 h 5 min")]
 )

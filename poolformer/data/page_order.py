@@ -20,7 +20,8 @@ def page_wise(pages: Pages, *, seed: int, epoch: int) -> np.ndarray:
     numbers, page = np.unique(pages.pages, return_inverse=True)
     place = np.empty(len(numbers), np.int64)
     place[shuffled(len(numbers), seed=seed, epoch=epoch)] = np.arange(len(numbers))
-    windows = place[page] // min(max(len(numbers) // _WINDOWS, _FEWEST), _MOST)
+    most = min(max(len(numbers) // _WINDOWS, _FEWEST), _MOST)
+    windows = place[page] * -(-len(numbers) // most) // len(numbers)  # equal ones: what is left makes no small last one
     lengths = np.diff(np.append(pages.starts, pages.samples))
     runs = np.argsort(windows, kind="stable")
     order = np.empty(pages.samples, np.int32 if pages.samples < 1 << 31 else np.int64)

@@ -1,5 +1,7 @@
 """Stochastic depth of all blocks drawn at once, for the images that a batch holds of its step."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,15 +24,21 @@ class StochasticDepth:
         self._kept = torch.tensor([[1 - path.rate] for path in self._paths])
         self._places: dict[tuple[int, ...], Tensor] = {}
         self._factors = torch.empty(0)
-        self._generator = torch.Generator()
+        self._generator: torch.Generator | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A generator is pickled as a tensor that is gone, with its shared memory, before a spawned process opens it.
+        return {**vars(self), "_generator": None}
 
     def draw(self, part: StepPart, device: torch.device) -> None:
         """Draw for a batch; its modules use that until `forget`."""
         if not self._paths:
             return
         if device != self._kept.device:
-            self._kept, self._places, self._generator = self._kept.to(device), {}, torch.Generator(device)
+            self._kept, self._places, self._generator = self._kept.to(device), {}, None
             self._factors = torch.empty(0)
+        if self._generator is None:
+            self._generator = torch.Generator(device)
         dealt = part[:3]
         if dealt not in self._places:
             self._places[dealt] = torch.from_numpy(part.places).to(device)

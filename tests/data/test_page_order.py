@@ -38,6 +38,17 @@ def test_a_window_has_all_images_of_its_pages_mixed(pages):
         assert len({*(window[:64] // EACH).tolist()}) > 30  # one batch is of many pages
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(9, [4, 5]), (65, [7, 8]), (1025, [113, 114])])
+def test_windows_are_equal_and_the_last_is_no_rest_of_one_page(count, sizes):
+    order = page_wise(runs_of([np.repeat(np.arange(count), EACH)]), seed=0, epoch=0)
+    seen, ends = np.zeros(count, int), [0]
+    for sample in order.tolist():
+        seen[sample // EACH] += 1
+        if not (seen % EACH).any():  # of all pages that have begun, nothing is left
+            ends.append(int(seen.sum()) // EACH)
+    assert sorted({*np.diff(ends).tolist()}) == sizes
+
+
 def test_pages_that_are_written_by_turns_are_runs_of_their_own():
     pages = runs_of([np.array([4, 4, 9]), np.array([9, 4, 4])])
     assert (pages.starts.tolist(), pages.pages.tolist(), pages.samples) == ([0, 2, 4], [4, 9, 4], 6)

@@ -1,5 +1,9 @@
 """Stochastic depth that is drawn by an image's place in its step."""
 
+import copy
+import io
+import pickle
+
 import numpy as np
 import torch
 
@@ -50,3 +54,25 @@ def test_draws_lie_in_the_same_memory_at_every_step():
         drawn.append(factors_of(network, torch.zeros(64, 1, 1, 1)))
     assert places[0] == places[1]
     assert not drawn[0].equal(drawn[1])
+
+
+class _Sender(pickle.Pickler):
+    """Sees whether something is a generator, as `ddp_spawn` sends it."""
+
+    def reducer_override(self, obj):
+        assert not isinstance(obj, torch.Generator)
+        return NotImplemented
+
+
+def test_what_is_sent_to_a_process_that_is_spawned_has_no_generator_and_draws_the_same():
+    """One is pickled as a tensor that nobody keeps: its shared memory is closed before the other process opens it."""
+    network, images = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.5), torch.zeros(64, 1, 1, 1)
+    depth = StochasticDepth(network)
+    depth.draw(StepPart(64, seed=2), images.device)
+    depth.forget()
+    sent = io.BytesIO()
+    _Sender(sent).dump((network, depth))
+    for other, others in [pickle.loads(sent.getvalue()), copy.deepcopy((network, depth))]:
+        for each in (depth, others):
+            each.draw(StepPart(64, seed=2), images.device)
+        assert factors_of(other, images).equal(factors_of(network, images))

@@ -56,10 +56,12 @@ def coding_of(tables: dict[int, bytes], blocks: list[tuple[int, int]]) -> Coding
     """Return the coding of a scan.
 
     Args:
-        tables: Huffman tables as they stand in a file, by class and number: 16 counts, then the values.
+        tables: Huffman tables as they stand in a file, by class and number: 16 counts, then the values. Of none, or for
+            blocks whose table is not among them, what is read is no code.
         blocks: Numbers of the tables of each block of an MCU.
     """
-    rows, values = np.zeros((len(tables), _LONGEST + 1, 3), np.int64), np.zeros((len(tables), 256), np.uint8)
+    none = len(tables)  # a last one that has no codes
+    rows, values = np.zeros((none + 1, _LONGEST + 1, 3), np.int64), np.zeros((none + 1, 256), np.uint8)
     for row, table in enumerate(tables.values()):
         code = place = 0
         for length in range(1, _LONGEST + 1):
@@ -68,7 +70,7 @@ def coding_of(tables: dict[int, bytes], blocks: list[tuple[int, int]]) -> Coding
             code, place = (code + count) << 1, place + count
         values[row, : len(table) - _LONGEST] = np.frombuffer(table, np.uint8, offset=_LONGEST)
     numbers = {number: row for row, number in enumerate(tables)}
-    pairs = [(numbers.get(dc, 0), numbers.get(16 + ac, 0)) for dc, ac in blocks]
+    pairs = [(numbers.get(dc, none), numbers.get(16 + ac, none)) for dc, ac in blocks]
     return Coding(rows, values, np.array(pairs, np.int64))
 
 

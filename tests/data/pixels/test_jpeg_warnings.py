@@ -11,6 +11,7 @@ from data_images import encoded, photo, reference_pixels
 from poolformer.data.beton import JPEG
 from poolformer.data.pack import Storage, stored_image
 from poolformer.data.pixels.jpeg import decode, decode_sound_jpeg, to_pixels
+from poolformer.data.pixels.jpeg_huffman import coding_of, ends_well
 from poolformer.data.pixels.jpeg_segments import SCAN, segments
 from poolformer.data.tiling import Tiling
 from poolformer.errors import DataError
@@ -180,3 +181,11 @@ def test_what_ends_early_for_damage_is_not_taken_for_bytes_before_the_end(jpeg):
                 accepted += 1
     assert warned > 10
     assert accepted <= (0 if jpeg is PLAIN else 0.2 * warned)
+
+
+@pytest.mark.parametrize("tables", [{}, {0: bytes([1, *[0] * 15, 0])}], ids=["none", "of DC alone"])
+def test_codes_of_a_table_that_is_not_there_are_no_codes(tables):
+    """And nothing beyond an array is read. Of DC alone: the code of one bit, 0, stands for no difference."""
+    coding = coding_of(tables, [(0, 0)])
+    assert not ends_well(bytes(8), coding, 1)
+    assert ends_well(bytes([0x7F]), coding, 1, only_dc=True) is bool(tables)

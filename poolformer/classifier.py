@@ -212,20 +212,22 @@ class ImageClassifier(pl.LightningModule):
         self._curve.note_step(trainer_of(self), batch_idx, loss, None if unclear else (logits, targets))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(self.val_metrics, batch)
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        return self._evaluate(self.val_metrics, batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(self.test_metrics, batch)
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        return self._evaluate(self.test_metrics, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the probabilities (B, K)."""
         return self(self.on_after_batch_transfer(batch).images).float().softmax(1)
 
-    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> None:
+    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> dict[str, Tensor]:
         images, labels = self.on_after_batch_transfer(batch)
         assert labels is not None
-        log_metrics(self, metrics, self(images), labels)
+        logits = self(images)
+        log_metrics(self, metrics, logits, labels)
+        return {"images": images, "logits": logits, "labels": labels}  # for callbacks
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Batch:
         """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).

@@ -18,6 +18,7 @@ from ..files.shown import shown
 from ..network.frame_options import built_options
 from ..run import config, provenance, same_run
 from ..run.launch import launched, launches_itself
+from ..run.log_parts import LogParts
 from . import data_section, plain_options
 from .asked import DIGITS, Asked
 
@@ -42,6 +43,13 @@ def add_process_options(parser: LightningArgumentParser) -> None:
         default="stop",
         help="Whether training stops or continues when a checkpoint or the log cannot be written, as on a full disk; "
         "the checkpoint before it is kept.",
+    )
+    parser.add_argument(
+        "--log_without",
+        type=LogParts,
+        default=None,
+        help="What TensorBoard is not to have of the pictures and curves that docs/monitoring.md lists, such as "
+        "[errors, norms]; all for none of them.",
     )
 
 

@@ -234,6 +234,7 @@ class TrainingCLI(OneVerbCLI):
             save_every_n_steps=self.options.get("save_every_n_steps"),
             if_saving_fails=self.options.if_saving_fails,
             is_auto=self.options.get("ckpt_path") == same_run.AUTO,
+            log_without=self.options.get("log_without"),
         )
         with lightning_refusals.told(vars(self.options.trainer)):
             return run_trainer.build(self.run_options, self._build_trainer)

@@ -25,6 +25,7 @@ from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
 from .lightning_internals import Bar
+from .log_parts import LogParts, log_callbacks
 from .monitors import WatchedMetrics
 from .profiling import NoProfiler
 from .resume import Resume
@@ -46,6 +47,7 @@ class RunOptions:
         save_config: Writes ``config.yaml`` to a path.
         save_every_n_steps: Steps after which ``last.ckpt`` is written inside an epoch too.
         if_saving_fails: What training does when a checkpoint or the log cannot be written.
+        log_without: Parts of the log that are left out.
     """
 
     verb: str
@@ -55,6 +57,7 @@ class RunOptions:
     save_every_n_steps: int | None = None
     if_saving_fails: WhenSavingFails = "stop"
     is_auto: bool = False
+    log_without: LogParts = None
 
     @property
     def run_dir(self) -> Path:
@@ -155,7 +158,7 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
     throughput = Throughput()
     extra += [throughput, EpochLines(throughput, run.options["max_steps"])]
     extra += [RunSummary(), SummaryFile(), StopOnSignal(folder / "last.ckpt" if saves else None)]
-    return [*extra, LearningRateMonitor(logging_interval="epoch")] if logs else extra
+    return [*extra, *log_callbacks(run.log_without), LearningRateMonitor(logging_interval="epoch")] if logs else extra
 
 
 def _tensorboard(run: RunOptions) -> SafeTensorBoardLogger:

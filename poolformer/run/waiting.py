@@ -25,6 +25,7 @@ class Waiting:
 
     Attributes:
         was_stuck: Whether it had to.
+        waited_s: Seconds that it has waited so far, for batches of all loops.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Waiting:
         self._since_s = self._patience_s = 0.0
         self._code = 0
         self.was_stuck = False
+        self.waited_s = 0.0
 
     def watch(self, loop: Any) -> None:
         """Look at one of Lightning's loops when it fetches a batch; it can be sent to a process that is spawned."""
@@ -45,6 +47,7 @@ class Waiting:
 
     def _end(self, on_after_fetch: Callable[[Any], None], loop: Any) -> None:
         self._is_on = False
+        self.waited_s += time.monotonic() - self._since_s
         on_after_fetch(loop)
 
     def end_after(self, seconds: float, code: int) -> None:

@@ -1,0 +1,113 @@
+"""Pictures in TensorBoard of real runs, with the loggers and the data that people have."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader, TensorDataset
+
+from poolformer.classifier import ImageClassifier
+from poolformer.run.event_log import SafeTensorBoardLogger
+from poolformer.run.picture_log import PictureLog
+from poolformer.run.pictures import PICTURES, FirstBatch, ValidationPictures
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no batch_size", "ignore:.*no batch_size")
+ALL = {"train/first_batch", *(f"val/{name}" for name in PICTURES)}
+
+
+def board(folder: Path) -> TensorBoardLogger:
+    return TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
+
+
+def fit(folder: Path, *callbacks: Any, classes: int = 10, images: torch.Tensor | None = None, **options: Any) -> None:
+    """Train one epoch of three batches, and validate on two."""
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    options = {"logger": board(folder), "max_epochs": 1, "log_every_n_steps": 1, **quiet, **options}
+    images = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8) if images is None else images
+    data = DataLoader(TensorDataset(images, torch.arange(len(images)) % classes), batch_size=2)
+    fast = {"image_size": 8, "warmup_epochs": 0, "cooldown_epochs": 0}
+    trainer = pl.Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **options)
+    trainer.fit(ImageClassifier("poolformer_tiny", classes, **fast), data, data)
+
+
+def pictures(folder: Path) -> dict[str, np.ndarray]:
+    events = EventAccumulator(str(folder)).Reload()
+    found = {tag: events.Images(tag)[-1] for tag in events.Tags()["images"]}
+    return {tag: np.asarray(Image.open(io.BytesIO(each.encoded_image_string))) for tag, each in found.items()}
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_a_run_has_all_pictures(tmp_path, classes):
+    fit(tmp_path, FirstBatch(), ValidationPictures(), classes=classes)
+    found = pictures(tmp_path)
+    assert found.keys() == ALL
+    assert all(picture.shape[2] == 3 for picture in found.values())
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("calibration/ece")] == [
+        event.step for event in events.Scalars("val/top1")
+    ]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_each_picture_can_be_left_out(tmp_path, name):
+    fit(tmp_path, ValidationPictures(without=[name]))
+    assert pictures(tmp_path).keys() == ALL - {"train/first_batch", f"val/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"logger": False}, set()),
+        ({"fast_dev_run": True}, set()),
+        ({"limit_val_batches": 0}, {"train/first_batch"}),
+        ({"num_sanity_val_steps": 0}, ALL),
+    ],
+    ids=str,
+)
+def test_runs_of_other_kinds_have_what_there_is(tmp_path, options, expected):
+    fit(tmp_path, FirstBatch(), ValidationPictures(), **options)
+    assert (pictures(tmp_path).keys() if list(tmp_path.glob("events*")) else set()) == expected
+
+
+def test_other_loggers_get_the_number_and_no_pictures(tmp_path):
+    loggers = [CSVLogger(tmp_path / "csv", name=""), board(tmp_path / "first"), board(tmp_path / "second")]
+    fit(tmp_path, FirstBatch(), ValidationPictures(), logger=loggers)
+    assert "calibration/ece" in next((tmp_path / "csv").rglob("metrics.csv")).read_text()
+    assert pictures(tmp_path / "first").keys() == pictures(tmp_path / "second").keys() == ALL
+
+
+def test_the_first_batch_is_shown_as_it_was_mixed_and_erased(tmp_path):
+    white = torch.full((6, 3, 8, 8), 255, dtype=torch.uint8)
+    fit(tmp_path, FirstBatch(), images=white)
+    picture = pictures(tmp_path)["train/first_batch"]
+    cells = picture[8:120, 8:120], picture[8:120, 128:240]
+    assert any((cell == 255).all(2).mean() > 0.5 for cell in cells)
+
+
+def test_a_picture_that_fails_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("poolformer.run.drawing.sheet", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="could not be drawn .*division"):
+        fit(tmp_path, FirstBatch())
+
+
+def test_a_full_disk_ends_nothing(tmp_path):
+    """A device that is always full, in place of the file of events."""
+    logger = SafeTensorBoardLogger(tmp_path, name="", version="", default_hp_metric=False)  # whose thread dies quietly
+    log, trainer = PictureLog(), pl.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
+    logger.experiment.flush()
+    with open("/dev/full", "wb", buffering=0) as full:
+        logger.experiment.file_writer.event_writer._async_writer._writer._writer = full
+        log.draw(trainer, 0, lambda: {"a": Image.new("RGB", (400, 400))})
+        with pytest.warns(UserWarning, match=r"pictures cannot be written .*training continues"):
+            log.close(trainer)
+    log.draw(trainer, 1, lambda: {"b": Image.new("RGB", (4, 4))})
+    log.close(trainer)
+    logger.save()
+    assert "b" in pictures(tmp_path)

@@ -120,6 +120,7 @@ TESTED_AS_ONE = {
     "plots/test_curves.py": ["plots.palette", "plots.paper"],
     "run/test_closing.py": ["run.ending"],
     "run/test_optimizing.py": ["network.freezing"],
+    "run/test_pictures.py": ["run.picture_log"],
     "teaching/test_command.py": ["run.teacher", "teaching.asking"],
     "run/test_lightning_internals.py": ["cli.lightning_internals"],
     "run/test_loops.py": ["run.held_checkpoint"],

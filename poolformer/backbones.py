@@ -220,8 +220,9 @@ def create_backbone(
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; None for
             no embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens.
-        pretrained: Weights to start from: a file, or ``timm/<model>`` for weights that timm downloads; see
-            `poolformer.checkpoint.pretrained`. Warns where they need a look, such as a head for other classes.
+        pretrained: Weights to start from: a file, ``timm/<model>`` for weights that timm downloads, or
+            ``hf-hub:user/repo``; see `poolformer.checkpoint.pretrained`. Warns where they need a look, such as a head
+            for other classes.
         pretrained_skip: Tensors of them that are left out and start fresh: ``mixers``, or patterns of names.
 
     None is the backbone's own for every option from ``mixer`` to ``position_embedding``; everything else is passed on,

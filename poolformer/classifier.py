@@ -69,8 +69,8 @@ class ImageClassifier(pl.LightningModule):
         image_size: Side of the images in pixels, for what depends on the number of tokens. The command
             line sets it from --data.image_size.
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
-            mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, to
-            download them. Not read with --ckpt_path, which has weights of its own.
+            mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, or
+            hf-hub:user/repo to download them. Not read with --ckpt_path, which has weights of its own.
         pretrained_skip: Tensors of these weights to leave out, so that the rest fits a network with others: mixers for
             those of all token mixers, or patterns of names, such as stages.3.*; they start fresh.
         fused: Whether blocks run in fused operators, where there is one for what they are made of: equal up to

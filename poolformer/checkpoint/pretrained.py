@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, MisfitError, describe
 from ..network.metaformer import MetaFormer
 from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
+from .hub import fetch, is_on_hub
 from .reading import read
 from .record import RECORD, differences
 from .skipping import MIXERS, hint, patterns_of, skip_tensors, summary
@@ -43,7 +44,8 @@ def load_pretrained(
 
     Args:
         backbone: The network, as `create_backbone` builds it.
-        source: A file (.pth.tar, .pth, .safetensors, .ckpt), or ``timm/<model>`` for what timm downloads.
+        source: A file (.pth.tar, .pth, .safetensors, .ckpt), or ``timm/<model>`` for what timm downloads,
+            or ``hf-hub:user/repo`` for the weights of a repository of the Hugging Face hub.
         name: The backbone's name, for messages and to compare with a checkpoint's record.
         mixer: The token mixer that it was built with; None where the name says it, as of IdentityFormer.
         image_size: Side of the images in pixels, for timm's models of a fixed size.
@@ -59,7 +61,7 @@ def load_pretrained(
     """
     source = str(source)
     from_hub = source.startswith("timm/")
-    content = _from_hub(source, image_size) if from_hub else _from_file(source)
+    content = _from_hub(source, image_size) if from_hub else _from_file(fetch(source) if is_on_hub(source) else source)
     found, notes = _state_dict(content, source)
     network = backbone.state_dict()
     if RECORD in content:  # of a run: one prefix, and the network's own names

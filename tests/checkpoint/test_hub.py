@@ -70,6 +70,7 @@ def test_a_repository_without_weights_is_said_to_be_one(hub):
         fetch("hf-hub:somebody/empty")
 
 
+@pytest.mark.slow  # huggingface_hub tries five times
 def test_a_hub_that_is_not_reached_is_an_error_of_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))

@@ -16,10 +16,12 @@ from lightning.pytorch.callbacks import (
 )
 
 from ..errors import ConfigError
+from .rate_finder import RateFinder
 
 # Callbacks, subclasses too: why, and what to do.
 _REFUSED: dict[type, str] = {
-    LearningRateFinder: "its rate would last for one epoch, as the schedule sets its own in each: pass --model.lr",
+    LearningRateFinder: "its rate would last for one epoch, as the schedule sets its own in each: --config "
+    "extras/lr-finder says which --model.lr to pass",
     BatchSizeFinder: "the learning rate would stay that of the batch before: pass --data.batch_size",
     StochasticWeightAveraging: "it replaces the schedule, and no checkpoint would have its weights as the model's: use "
     "EMAWeightAveraging or WeightAveraging",
@@ -40,6 +42,8 @@ def check(callbacks: Sequence[Callback] | Callback) -> None:
         name = type(callback).__name__
         reason = next((reason for kind, reason in _REFUSED.items() if isinstance(callback, kind)), None)
         if isinstance(callback, BackboneFinetuning) and _freezes_parts_of_its_own(callback):
+            reason = None
+        if isinstance(callback, RateFinder):
             reason = None
         if type(callback) in _BASES:
             reason = "it is a base for callbacks of your own, and does nothing itself"

@@ -1,0 +1,58 @@
+"""``extras/lr-finder``: what it says, what it writes, and that it trains nothing; and ``extras/wandb`` beside it."""
+
+import math
+
+import pytest
+import torch
+from command_line import LAST, SHORT
+
+from poolformer.cli.training import run
+from poolformer.errors import ConfigError
+
+FLAGS = ["--config", "digits", "--config", "extras/lr-finder", "--trainer.callbacks.num_training_steps", "16"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*number of training batches")
+def test_a_rate_is_said_for_the_batch_that_lr_is_meant_for_and_nothing_is_trained(tmp_path, capsys):
+    flags = [*FLAGS, "--trainer.enable_progress_bar", "false", "--model.lr_batch_size", "128"]
+    flags += ["--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks.min_lr", "1e-5"]
+    searched = run("fit", [*flags, "--trainer.callbacks.max_lr", "1e-2"])
+    out = capsys.readouterr().out
+    heading, *rows = (tmp_path / "lr-finder.csv").read_text().splitlines()
+    rates, losses = zip(*(map(float, row.split(",")) for row in rows), strict=True)
+    assert (heading, len(rows)) == ("lr,train/loss", 16)
+    assert all(math.isfinite(loss) for loss in losses)
+    assert list(rates) == sorted(rates)
+    # Batches of 64 have half of the rate that is meant for 128.
+    assert rates[0] == pytest.approx(2e-5)
+    said = float(out.partition("--model.lr ")[2].split()[0])
+    assert min(abs(math.log(said / rate)) for rate in rates) < 0.05
+    assert not (tmp_path / LAST).exists()
+    assert not list(tmp_path.glob(".lr_find*"))
+    assert searched.trainer.global_step == 0
+
+
+def test_layers_with_rates_of_their_own_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="one rate for all layers"):
+        run("fit", [*FLAGS, "--model.layer_decay", "0.8", "--trainer.default_root_dir", str(tmp_path)])
+
+
+def test_lightnings_own_is_refused_with_the_way_to_ours(tmp_path):
+    with pytest.raises(ConfigError, match="extras/lr-finder says which"):
+        run("fit", ["--config", "digits", "--trainer.callbacks", "LearningRateFinder"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="no wandb here: pip install wandb")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    trained = run("fit", ["--config", "digits", "--config", "extras/wandb", *SHORT, "--trainer.max_epochs", "1"])
+    wandb.finish()  # what is logged is written by another process
+    [kept] = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    assert b"val/top1" in kept.read_bytes()
+    assert (tmp_path / "runs" / "digits-wandb" / LAST).exists()
+    assert torch.isfinite(trained.trainer.callback_metrics["val/loss"])

@@ -14,7 +14,7 @@ REFUSED = {
     "BaseFinetuning": "it is a base for callbacks of your own",
     "BasePredictionWriter": "it is a base for callbacks of your own",
     "BatchSizeFinder": "pass --data.batch_size",
-    "LearningRateFinder": "pass --model.lr",
+    "LearningRateFinder": "extras/lr-finder says which --model.lr to pass",
     "ModelPruning": "checkpoints do not keep its masks",
     "SpikeDetection": "could not be resumed",
     "StochasticWeightAveraging": "use EMAWeightAveraging or WeightAveraging",

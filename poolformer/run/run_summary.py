@@ -24,7 +24,6 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         "top-1": ["Multiline", ["^train/top1$", "^val/top1$", "^best/top1$"]],
         "top-5": ["Multiline", ["^val/top5$"]],
     },
-    "Averaged and raw weights": {"top-1 on a part of the validation": ["Multiline", ["^averages/"]]},
     "Calibration": {"expected calibration error": ["Multiline", ["^calibration/"]]},
     "Optimisation": {
         "learning rate": ["Multiline", ["^lr/"]],

@@ -56,6 +56,7 @@ LIGHT = [
     "cli.dispatch",
     "cli.early",
     "cli.field_words",
+    "cli.predicted_words",
     "cli.unknown_options",
     "errors",
     "first_word",

@@ -131,9 +131,11 @@ def _dispatch(argv: list[str]) -> int:
             module = importlib.import_module(f"..{COMMANDS[command][0]}", __package__)
             return module.main(arguments)
 
-    from . import early
+    from . import early, predicted_words
     from .quiet import short_warnings
 
+    if command == "predict":
+        arguments = predicted_words.as_options(arguments)
     early.refuse(command, arguments)
     if not early.wants_no_run(arguments):
         first_word.say(" ".join([command, *early.configs_of(arguments)]), "PyTorch and Lightning", "lightning")

@@ -19,7 +19,7 @@ from . import unknown_options
 OF_A_VERB = (
     *("config", "help", "seed_everything", "num_threads", "save_every_n_steps", "if_saving_fails", "ckpt_path"),
     "log_without",
-    *("verbose", "return_predictions", "model", "data", "trainer"),
+    *("verbose", "return_predictions", "top_k", "out", "model", "data", "trainer"),
 )
 """Options of the verbs that belong to no class."""
 _ROOT = Path(__file__).parents[1]

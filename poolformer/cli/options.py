@@ -16,15 +16,29 @@ from ..errors import ConfigError
 from ..files import paths
 from ..files.shown import shown
 from ..network.frame_options import built_options
-from ..run import config, provenance, same_run
+from ..run import config, predictions, provenance, same_run
 from ..run.launch import launched, launches_itself
 from ..run.log_parts import LogParts
 from . import data_section, plain_options
 from .asked import DIGITS, Asked
 
 
-def add_process_options(parser: LightningArgumentParser) -> None:
-    """Add what holds for the whole process."""
+def add_process_options(parser: LightningArgumentParser, verb: str) -> None:
+    """Add what holds for the whole process, and what a verb writes."""
+    if verb == "predict":
+        parser.add_argument(
+            "--top_k",
+            type=PositiveInt | None,
+            default=None,
+            help="Classes an image, likeliest first; null for 5, or all of fewer.",
+        )
+        parser.add_argument(
+            "--out",
+            type=str | None,
+            default=None,
+            help="File to write, .csv or .jsonl, which must not be there; null for predictions.csv in the run's "
+            "directory, and predictions.2.csv beside it.",
+        )
     parser.add_argument(
         "--num_threads",
         type=PositiveInt | None,
@@ -57,6 +71,8 @@ def complete(options: Namespace, asked: Asked) -> None:
     """Write out ``~`` in every path, refuse what is no path of this machine, and choose the run's directory."""
     _stand_in_for_urls(options, asked)
     _expand_paths(options)
+    if options.get("out") is not None:
+        options.out = paths.local(options.out, "--out")
     if options.trainer.default_root_dir is None:
         options.trainer.default_root_dir = str(_run_dir(options, asked))
 
@@ -130,6 +146,7 @@ def check(options: Namespace, asked: Asked) -> None:
     option_ranges.check_seed(options.seed_everything)
     if not launches_itself(options.trainer.plugins) and (launch := launched()) is not None:
         launch.check(vars(options.trainer))
+    predictions.check_file(options.get("out"))
     if options.ckpt_path == same_run.AUTO and asked.verb != "fit":
         raise ConfigError(f"--ckpt_path auto is for fit; {asked.verb} takes best, last, or a file of a run")
     if asked.files and is_overlay(asked.files[0]) and options.ckpt_path in (None, same_run.AUTO):

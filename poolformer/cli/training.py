@@ -142,7 +142,7 @@ class TrainingCLI(OneVerbCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Put what people change most first in ``--help``: the process, model, data, trainer."""
-        options.add_process_options(parser)
+        options.add_process_options(parser, self.verb)
         parser.add_lightning_class_args(ImageClassifier, "model")
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
         parser.set_defaults({"data": {"class_path": self.asked.data_class or DIGITS}})
@@ -235,6 +235,8 @@ class TrainingCLI(OneVerbCLI):
             if_saving_fails=self.options.if_saving_fails,
             is_auto=self.options.get("ckpt_path") == same_run.AUTO,
             log_without=self.options.get("log_without"),
+            top_k=self.options.get("top_k"),
+            out=self.options.get("out"),
         )
         with lightning_refusals.told(vars(self.options.trainer)):
             return run_trainer.build(self.run_options, self._build_trainer)

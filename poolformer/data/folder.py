@@ -1,27 +1,33 @@
 """Image files in class folders: `train/<class>/<image>`, as ImageNet is unpacked."""
 
+import os
+from pathlib import Path
+
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import DataError, printable
-from .beton_set import Given
+from .beton_set import Given, expand
 from .class_folders import FolderFiles, image_listing
 from .images import UNLABELLED, ImageData
+from .listing import EXTENSIONS
 from .sources import FileSource
 
 
 class FolderData(ImageData):
     """Images in class folders; the same batches as from a .beton packed of them, without packing.
 
-    Images to predict may lie in any folder, in classes or not; they come in the order of their paths as strings, and
-    all their labels are -1.
+    Images to predict may lie in any folder, in classes or not, or be files, patterns such as 'photos/*.jpg', or a list
+    of these; those of a folder come in the order of their paths as strings, and all their labels are -1.
     """
 
     def open_images(self, path: Given, *, labelled: bool) -> tuple[FileSource, list[str] | None]:
         """Index a folder of class folders, or of any images where they need no labels.
 
         Raises:
-            DataError: There is no such folder, or nothing in it; or there are several.
+            DataError: There is no such folder, or nothing in it; or there are several, of images with labels.
         """
+        if not labelled and (not isinstance(path, str) or not os.path.isdir(Path(path).expanduser())):
+            return open_pictures(path, orient=self.hparams.orient)
         if not isinstance(path, str):
             raise DataError("FolderData reads one folder; several .beton files are one data set for FFCVData")
         return open_folder(path, labelled=labelled, orient=self.hparams.orient)
@@ -42,6 +48,25 @@ def open_folder(path: str, *, labelled: bool, orient: bool) -> tuple[FileSource,
     left = ", ".join(listing.left_out())
     _say(path, f"left out: {left}" if left else "")
     paths = sorted(image.place for image in listing.images)
+    return FileSource(paths, [UNLABELLED] * len(paths), orient=orient), None
+
+
+def open_pictures(given: Given, *, orient: bool) -> tuple[FileSource, None]:
+    """Index images without labels: files, folders and patterns, in the order in which they are given.
+
+    Raises:
+        DataError: One of them is not there, or a folder has no images.
+    """
+    paths: list[str] = []
+    for place in expand(given):
+        place = os.path.expanduser(place)
+        if os.path.isfile(place):
+            paths.append(place)
+        elif place.lower().endswith(EXTENSIONS):
+            raise DataError(f"there is no image '{printable(place)}'")
+        else:
+            paths += open_folder(place, labelled=False, orient=orient)[0].paths
+    paths = list(dict.fromkeys(paths))  # a file and the folder that it is in
     return FileSource(paths, [UNLABELLED] * len(paths), orient=orient), None
 
 

@@ -71,6 +71,7 @@ class ImageData(SeededDataModule, ABC):
     Attributes:
         class_names: Names of the classes in the order of the labels; None where the data has no names.
         num_classes: How many classes there are; None before `setup`, and where nothing has labels.
+        predict_class_names: Names of the labels of the images to predict, where these have both.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class ImageData(SeededDataModule, ABC):
         self._train_transform(epoch=0)  # impossible options are found now
         self.class_names: list[str] | None = None
         self.num_classes: int | None = None
+        self.predict_class_names: list[str] | None = None
         self._sources: dict[str, Source | Part] = {}
         self._parts: Parts | None = None
         self._cores = available_cores()
@@ -239,7 +241,9 @@ class ImageData(SeededDataModule, ABC):
             held_out = ", or --data.val_share 0.2 to hold out a part of --data.train" if trains else ""
             raise DataError(f"{type(self).__name__} has no {split} images: pass --data.{split} PATH{held_out}")
         source, class_names = self._opened(option, labelled=split != "predict")
-        if split != "predict":  # whose labels, if there are any, are not asked for
+        if split == "predict":  # whose labels, if there are any, need not be the network's
+            self.predict_class_names = class_names
+        else:
             self._compare_classes(shown(given), source, class_names)
         self._sources[split] = source
 

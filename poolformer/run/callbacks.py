@@ -1,19 +1,12 @@
-"""What Lightning lacks for a run: throughput, predictions as a file."""
+"""What Lightning lacks for a run: throughput."""
 
-import csv
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback
-from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from lightning.pytorch.callbacks import Callback
 
-from ..files.atomic_write import atomic_write
 from .lightning_internals import is_logging_point
 
 
@@ -80,65 +73,3 @@ class Throughput(Callback):
     def _restart(self) -> None:
         self._window = 0
         self._window_s = self._last_s = time.perf_counter()
-
-
-class PredictionWriter(BasePredictionWriter):
-    """Writes ``predictions.csv`` in the run's directory: image, then the likeliest classes.
-
-    It appears when it is complete; until then an earlier one stays. With several devices each writes a file of its
-    own, with its rank in the name.
-
-    Args:
-        top_k: Classes an image, likeliest first.
-    """
-
-    def __init__(self, top_k: int = 5):
-        super().__init__(write_interval="batch")
-        self.top_k = top_k
-        self._stack, self._written = ExitStack(), 0
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
-        self.path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stack, self._written = ExitStack(), 0
-        # Names of files are bytes: those that are not UTF-8 come out as they are, too.
-        as_bytes = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-        self._rows = csv.writer(self._stack.enter_context(atomic_write(self.path, "w", **as_bytes)))
-        top_k = range(1, min(self.top_k, pl_module.hparams.num_classes) + 1)
-        self._rows.writerow(["image", *(f"{column}_{k}" for k in top_k for column in ("class", "probability"))])
-
-    def write_on_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        classifier: Any = pl_module
-        images = getattr(trainer.datamodule, "predict_names", None)
-        if not batch_indices:  # Lightning knows them of PyTorch's own loader only
-            batch_indices = self._indices(trainer.predict_dataloaders, batch_idx, len(prediction))
-        top = prediction.topk(min(self.top_k, prediction.shape[1]))
-        for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
-            row = [images[index] if images else index]
-            for value, label in zip(values, labels, strict=True):
-                row += [classifier.class_name(label), f"{value:.6f}"]
-            self._rows.writerow(row)
-
-    def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:
-        """Number the images of a batch: as our own loaders say, in the order of any other."""
-        if hasattr(loader, "batch_indices"):
-            return loader.batch_indices(batch_idx)
-        self._written, first = self._written + count, self._written
-        return range(first, first + count)
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stack.close()
-        rank_zero_info(f"Predictions: {self.path}")
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._stack.__exit__(type(exception), exception, exception.__traceback__)

@@ -16,7 +16,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
 from ..errors import ConfigError
 from . import callback_rules, directory, sharding
-from .callbacks import PredictionWriter, Throughput
+from .callbacks import Throughput
 from .dry_save import DrySave
 from .epoch_lines import EpochLines, has_bar
 from .evaluated_data import EvaluatedData
@@ -27,6 +27,7 @@ from .launch import Launch, cluster_environment, launched, launches_itself
 from .lightning_internals import Bar
 from .log_parts import LogParts, log_callbacks
 from .monitors import WatchedMetrics
+from .predictions import PredictionWriter
 from .profiling import NoProfiler
 from .resume import Resume
 from .run_summary import RunSummary
@@ -44,6 +45,8 @@ class RunOptions:
         options: Of Lightning's trainer, as given; ``default_root_dir`` is the run's directory.
         resume: The checkpoint to start from; None without one.
         is_auto: Whether the directory is this run's own, with or without a checkpoint.
+        top_k: Of `PredictionWriter`.
+        out: Of `PredictionWriter`.
         save_config: Writes ``config.yaml`` to a path.
         save_every_n_steps: Steps after which ``last.ckpt`` is written inside an epoch too.
         if_saving_fails: What training does when a checkpoint or the log cannot be written.
@@ -58,6 +61,8 @@ class RunOptions:
     if_saving_fails: WhenSavingFails = "stop"
     is_auto: bool = False
     log_without: LogParts = None
+    top_k: int | None = None
+    out: str | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -109,7 +114,7 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     extra: list[Callback] = [
         EvaluatedData(),
         EvaluationLines(),
-        *([PredictionWriter()] if run.verb == "predict" else []),
+        *([PredictionWriter(run.top_k, run.out)] if run.verb == "predict" else []),
         *([EvaluationFile()] if run.verb in ("validate", "test") else []),
     ]
     options["plugins"] = plugins(options["plugins"], run.if_saving_fails if run.keeps_a_run else None, launch)

@@ -719,12 +719,12 @@ def test_predictions_lie_beside_the_run(call, run_dir, said):
     with (run_dir / "predictions.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header[:3] == ["image", "class_1", "probability_1"]
-    assert header[-1] == "probability_5"
+    assert header[-2:] == ["probability_5", "true"]
     assert [row[0] for row in rows] == [str(index) for index in range(360)]
     for row in rows:
-        probabilities = [float(value) for value in row[2::2]]
+        probabilities = [float(value) for value in row[2:-1:2]]
         assert probabilities == sorted(probabilities, reverse=True)
-        assert set(row[1::2]) <= set("0123456789")
+        assert {*row[1::2]} <= set("0123456789")
 
 
 def test_predictions_lie_beside_the_run_wherever_it_is_called_from(call, run_dir, monkeypatch):

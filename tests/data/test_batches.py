@@ -15,7 +15,7 @@ from torchvision.transforms.functional import normalize
 from poolformer.classifier import IMAGENET_MEAN, IMAGENET_STD, ImageClassifier
 from poolformer.data.batches import Batch, BatchCheck
 from poolformer.errors import DataError, one_line
-from poolformer.run.callbacks import PredictionWriter
+from poolformer.run.predictions import PredictionWriter
 
 UINT8 = (torch.arange(4 * 3 * 8 * 8) * 73 % 256).to(torch.uint8).reshape(4, 3, 8, 8)  # every level, mixed
 UNIT, LABELS = UINT8 / 255, torch.tensor([0, 1, 2, 3])

@@ -19,7 +19,7 @@ from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
 from poolformer.data.class_names import check_resumed, imagenet_names, names_of, positions
 from poolformer.errors import CheckpointError, ConfigError, DataError, PoolformerError
-from poolformer.run.callbacks import PredictionWriter
+from poolformer.run.predictions import PredictionWriter
 
 ANIMALS = ["ant", "bee", "cat", "dog"]
 

@@ -20,7 +20,7 @@ from poolformer.data import FFCVData, FolderData
 from poolformer.data.beton import JPEG, RAW, Beton
 from poolformer.data.pixels.jpeg import decode, decode_upright, to_pixels
 from poolformer.errors import DataError, one_line
-from poolformer.run.callbacks import PredictionWriter
+from poolformer.run.predictions import PredictionWriter
 
 WIDE = (np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16)
 

@@ -20,7 +20,7 @@ from poolformer.data.archive_files import ArchiveFiles
 from poolformer.data.beton import Beton
 from poolformer.data.class_folders import read_file
 from poolformer.errors import DataError
-from poolformer.run.callbacks import PredictionWriter
+from poolformer.run.predictions import PredictionWriter
 
 
 class Flaky:

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData, FolderData
 from poolformer.errors import ConfigError, DataError
-from poolformer.run.callbacks import PredictionWriter, Throughput
+from poolformer.run.callbacks import Throughput
 from poolformer.run.config import as_text
 from poolformer.run.directory import RunDirectory, checkpoints
+from poolformer.run.predictions import PredictionWriter
 from poolformer.run.stopping import Stopped
 
 
@@ -253,12 +254,13 @@ def predict(folder: Path, model: ImageClassifier, data: pl.LightningDataModule, 
 def test_predictions_are_a_row_for_each_image_likeliest_class_first(tmp_path):
     model, data = tiny(), DigitsData(batch_size=100)
     header, *rows = predict(tmp_path / "new", model, data, top_k=3)
-    assert header == ["image", "class_1", "probability_1", "class_2", "probability_2", "class_3", "probability_3"]
+    columns = ["class_1", "probability_1", "class_2", "probability_2", "class_3", "probability_3"]
+    assert header == ["image", *columns, "true"]
     assert [row[0] for row in rows] == [str(index) for index in range(360)]
     likeliest = torch.cat(run(tmp_path).predict(model, datamodule=data)).sort(descending=True)
     for row, values, labels in zip(rows, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True):
-        assert [float(text) for text in row[2::2]] == pytest.approx(values[:3], abs=1e-6)
-        assert row[1::2] == [str(label) for label in labels[:3]]
+        assert [float(text) for text in row[2:-1:2]] == pytest.approx(values[:3], abs=1e-6)
+        assert row[1:-1:2] == [str(label) for label in labels[:3]]
 
 
 def test_predictions_name_images_and_classes(tmp_path):

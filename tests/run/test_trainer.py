@@ -11,9 +11,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from poolformer.checkpoint.writing import SafeCheckpointIO
 from poolformer.errors import ConfigError
-from poolformer.run.callbacks import PredictionWriter
 from poolformer.run.directory import RunDirectory
 from poolformer.run.event_log import SafeTensorBoardLogger
+from poolformer.run.predictions import PredictionWriter
 from poolformer.run.stopping import StopAfterSteps, StopOnSignal
 from poolformer.run.trainer import RunOptions, build, callbacks_of_a_run, plugins
 

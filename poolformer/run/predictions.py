@@ -1,0 +1,169 @@
+"""Predictions as a file: a row an image, with the likeliest classes, and the true one where it is known."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..files.atomic_write import atomic_write
+
+SUFFIXES = (".csv", ".jsonl")
+_USUAL = 5
+
+
+def check_file(out: str | None) -> None:
+    """Refuse a file that predictions cannot become.
+
+    Raises:
+        ConfigError: Its ending is of no format, it is there already, or its folder is not.
+    """
+    if out is None:
+        return
+    if Path(out).suffix not in SUFFIXES:
+        raise ConfigError(f"--out '{out}': the name ends in one of {', '.join(SUFFIXES)}")
+    if os.path.lexists(out):
+        raise ConfigError(f"--out '{out}' is already there: choose another name, or remove it")
+    if not Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"--out '{out}': there is no folder '{Path(out).parent}'")
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes a row for each image: its name, its likeliest classes, and the true one where that is known.
+
+    The true class is the label's, as in a .beton, or the name of the folder that the image lies in, where the network
+    has a class of that name. The file appears when it is complete; nothing is replaced. With several devices each
+    writes a file of its own, with its rank in the name.
+
+    Args:
+        top_k: Classes an image, likeliest first; None for 5, or all of fewer.
+        out: File to write, .csv or .jsonl; None for ``predictions.csv`` in the run's directory, or where that is there
+            ``predictions.2.csv`` and so on.
+    """
+
+    def __init__(self, top_k: int | None = None, out: str | None = None):
+        super().__init__(write_interval="batch")
+        self.top_k, self.out = top_k, out
+        self._stack, self._written = ExitStack(), 0
+        self._truths: list[str | None] = []
+        self._known = self._right = 0
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        classifier: Any = pl_module
+        classes = classifier.hparams.num_classes
+        if self.top_k is not None and not 1 <= self.top_k <= classes:
+            raise ConfigError(f"--top_k {self.top_k}: the network knows {classes} classes: from 1 to {classes}")
+        self._count = min(_USUAL, classes) if self.top_k is None else self.top_k
+        names = [classifier.class_name(label) for label in range(classes)]
+        if classes and names == [str(label) for label in range(classes)] and classifier.class_names is None:
+            rank_zero_info("The checkpoint does not say what its classes are called: their numbers stand for them")
+        self._truths = _truths(trainer, {*names})
+        self._known = self._right = 0
+        self.path = self._path(trainer)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._stack, self._written = ExitStack(), 0
+        # Names of files are bytes: those that are not UTF-8 come out as they are, too.
+        as_bytes = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        self._write = self._rows(self._stack.enter_context(atomic_write(self.path, "w", **as_bytes)))
+
+    def _path(self, trainer: pl.Trainer) -> Path:
+        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        if self.out is not None:
+            return Path(self.out).with_stem(Path(self.out).stem + rank)
+        folder, number = Path(trainer.default_root_dir), 1
+        path = folder / f"predictions{rank}.csv"
+        while os.path.lexists(path):
+            number += 1
+            path = folder / f"predictions{rank}.{number}.csv"
+        return path
+
+    def _rows(self, file: Any) -> Callable[[Any, list[tuple[str, float]], str | None], None]:
+        """Return what writes a row: an image, its classes with their probabilities, its true class."""
+        has_truth = any(truth is not None for truth in self._truths)
+        if self.path.suffix == ".jsonl":
+
+            def write_line(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
+                classes = [{"name": name, "probability": round(value, 6)} for name, value in guesses]
+                row = {"image": str(image), "classes": classes} | ({"true": truth} if has_truth else {})
+                file.write(json.dumps(row) + "\n")
+
+            return write_line
+        rows = csv.writer(file)
+        columns = [f"{column}_{k}" for k in range(1, self._count + 1) for column in ("class", "probability")]
+        rows.writerow(["image", *columns, *(["true"] if has_truth else [])])
+
+        def write_row(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
+            cells = [cell for name, value in guesses for cell in (name, f"{value:.6f}")]
+            rows.writerow([image, *cells, *([truth or ""] if has_truth else [])])
+
+        return write_row
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        classifier: Any = pl_module
+        images = getattr(getattr(trainer, "datamodule", None), "predict_names", None)
+        if not batch_indices:  # Lightning knows them of PyTorch's own loader only
+            batch_indices = self._indices(trainer.predict_dataloaders, batch_idx, len(prediction))
+        top = prediction.topk(self._count)
+        for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
+            guesses = [(classifier.class_name(label), value) for label, value in zip(labels, values, strict=True)]
+            truth = self._truths[index] if index < len(self._truths) else None
+            self._write(images[index] if images else index, guesses, truth)
+            if truth is not None:
+                self._known += 1
+                self._right += guesses[0][0] == truth
+
+    def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:
+        """Number the images of a batch: as our own loaders say, in the order of any other."""
+        if hasattr(loader, "batch_indices"):
+            return loader.batch_indices(batch_idx)
+        self._written, first = self._written + count, self._written
+        return range(first, first + count)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stack.close()
+        counts: Any = torch.tensor([self._right, self._known], device=pl_module.device)
+        if trainer.world_size > 1:
+            counts = pl_module.all_gather(counts).reshape(-1, 2).sum(0)  # type: ignore[union-attr]
+        right, known = counts.tolist()
+        if known:
+            rank_zero_info(f"Accuracy: {right / known:.1%} of the {known} images whose class is known")
+        rank_zero_info(f"Predictions: {self.path}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stack.__exit__(type(exception), exception, exception.__traceback__)
+
+
+def _truths(trainer: pl.Trainer, names: set[str]) -> list[str | None]:
+    """Return the true class of each image, None where it is unknown or none of the network's."""
+    module, loader = getattr(trainer, "datamodule", None), trainer.predict_dataloaders
+    of_labels = getattr(module, "predict_class_names", None) or getattr(module, "class_names", None)
+    labels, images = getattr(loader, "labels", None), getattr(module, "predict_names", None)
+    if labels is None:
+        return []
+    found: list[str | None] = []
+    for index, label in enumerate(labels.tolist()):
+        name = None
+        if label >= 0:
+            name = of_labels[label] if of_labels and label < len(of_labels) else str(label)
+        elif images:
+            name = os.path.basename(os.path.dirname(os.path.abspath(images[index])))
+        found.append(name if name in names else None)
+    return found

@@ -1,0 +1,54 @@
+"""Words of `poolformer predict` become the options that they stand for; command lines with options stay as they are."""
+
+import pytest
+
+from poolformer.cli.predicted_words import as_options
+from poolformer.errors import ConfigError
+
+OLD = [
+    "",
+    "--ckpt_path best",
+    "--config s12 --ckpt_path last --data.predict photos --data FolderData",
+    "--ckpt_path=runs/a/checkpoints/best.ckpt --trainer.limit_predict_batches 1",
+    "--help",
+    "--config digits --print_config",
+    "resnet50 --config s12",
+]
+
+
+@pytest.mark.parametrize("line", OLD)
+def test_command_lines_with_options_stay_as_they_are(line):
+    assert sorted(as_options(line.split())) == sorted(line.split())
+
+
+LOOSE = ["--data", "FolderData"]
+SKIP = "--data.on_error=skip"
+NEW = {
+    "best.ckpt": ["--ckpt_path=best.ckpt"],
+    "best.ckpt dog.jpg": ["--ckpt_path=best.ckpt", *LOOSE, "--data.predict=dog.jpg", SKIP],
+    "best.ckpt a.png b/*.JPG": ["--ckpt_path=best.ckpt", *LOOSE, '--data.predict=["a.png", "b/*.JPG"]', SKIP],
+    "--top_k 3 best.ckpt photos/": ["--top_k", "3", "--ckpt_path=best.ckpt", *LOOSE, "--data.predict=photos/", SKIP],
+    "--ckpt_path last dog.jpg": ["--ckpt_path", "last", *LOOSE, "--data.predict=dog.jpg", SKIP],
+    "best.ckpt val.beton": ["--ckpt_path=best.ckpt", "--data", "FFCVData", "--data.predict=val.beton", SKIP],
+    "best.ckpt a.png --data.on_error fail": [
+        *("--data.on_error", "fail", "--ckpt_path=best.ckpt", *LOOSE, "--data.predict=a.png")
+    ],
+}
+
+
+@pytest.mark.parametrize("line", NEW)
+def test_words_become_options(line):
+    assert as_options(line.split()) == NEW[line]
+
+
+MISTAKES = {
+    "best.ckpt a.png b.beton": "'b.beton' is a .beton file and 'a.png' is none",
+    "best.ckpt a.png --data FolderData": "'a.png' and --data are both given: images are given as words, or by",
+    "best.ckpt a.png --data.predict=b": "'a.png' and --data.predict are both given",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_what_cannot_be_meant_is_refused(line):
+    with pytest.raises(ConfigError, match=MISTAKES[line]):
+        as_options(line.split())

@@ -1,0 +1,122 @@
+"""Predictions as files: formats, true classes, accuracy; nothing is replaced."""
+
+import csv
+import json
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from PIL import Image
+
+from poolformer.classifier import ImageClassifier
+from poolformer.commands.pack import main as pack
+from poolformer.data import FFCVData, FolderData
+from poolformer.errors import ConfigError, DataError
+from poolformer.run.predictions import PredictionWriter, check_file
+
+NAMES = ["ant", "bee"]
+OPTIONS = {"batch_size": 2, "image_size": 8, "num_workers": 1}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("ant/0.png", "bee/0.png", "bee/1.png", "other/0.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (40 * len(name), 9, 9)).save(path)
+    return tmp_path / "photos"
+
+
+def predict(folder, data, *, names=NAMES, **options):
+    torch.manual_seed(0)
+    model = ImageClassifier("poolformer_tiny", len(NAMES), image_size=8)
+    model.class_names = names
+    writer = PredictionWriter(**options)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    pl.Trainer(default_root_dir=folder, callbacks=[writer], **quiet).predict(model, datamodule=data)
+    return writer.path
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_true_class_is_the_folder_s_where_the_network_knows_it(photos, tmp_path, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
+    found = rows(predict(tmp_path, FolderData(predict=str(photos), **OPTIONS)))
+    assert [row["true"] for row in found] == ["ant", "bee", "bee", ""]
+    right = sum(row["true"] == row["class_1"] for row in found)
+    assert f"Accuracy: {right / 3:.1%} of the 3 images whose class is known" in caplog.text
+
+
+def test_the_true_class_is_the_label_s_of_a_packed_file_by_name(photos, tmp_path):
+    pack([str(photos), str(tmp_path / "all.beton"), "--raw"])
+    data = FFCVData(predict=str(tmp_path / "all.beton"), **OPTIONS)
+    found = rows(predict(tmp_path, data, names=["bee", "ant"]))
+    assert [row["true"] for row in found] == ["ant", "bee", "bee", ""]
+
+
+def test_files_folders_and_patterns_are_one_list(photos, tmp_path):
+    given = [f"{photos}/bee/1.png", f"{photos}/ant", f"{photos}/*/0.png"]
+    found = rows(predict(tmp_path, FolderData(predict=given, **OPTIONS)))
+    assert [row["image"][len(str(photos)) + 1 :] for row in found] == [
+        *("bee/1.png", "ant/0.png", "bee/0.png", "other/0.png")
+    ]
+    alone = rows(predict(tmp_path, FolderData(predict=f"{photos}/bee/1.png", **OPTIONS)))
+    assert [row["image"] for row in alone] == [f"{photos}/bee/1.png"]
+
+
+def test_images_that_are_not_there_are_named(photos):
+    for given, message in (
+        ("nowhere.png", "there is no image 'nowhere.png'"),
+        ([f"{photos}/ant", "nowhere"], "there is no folder 'nowhere'"),
+        ("*.none", "nothing matches"),
+    ):
+        with pytest.raises(DataError, match=message.replace("*", r"\*")):
+            FolderData(predict=given, **OPTIONS).setup("predict")
+
+
+def test_json_lines_hold_the_same(photos, tmp_path):
+    data = FolderData(predict=str(photos), **OPTIONS)
+    expected = rows(predict(tmp_path, data))
+    lines = predict(tmp_path, data, out=str(tmp_path / "p.jsonl"), top_k=1).read_text().splitlines()
+    for line, row in zip(map(json.loads, lines), expected, strict=True):
+        assert line["image"] == row["image"]
+        assert line["true"] == (row["true"] or None)
+        assert [len(line["classes"]), line["classes"][0]["name"]] == [1, row["class_1"]]
+        assert 0 < line["classes"][0]["probability"] <= 1
+
+
+def test_a_second_prediction_replaces_nothing(photos, tmp_path):
+    data = FolderData(predict=str(photos), **OPTIONS)
+    names = [predict(tmp_path, data).name for _ in range(3)]
+    assert names == ["predictions.csv", "predictions.2.csv", "predictions.3.csv"]
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_there_are_not_so_many_classes(photos, tmp_path, top_k):
+    with pytest.raises(ConfigError, match=f"--top_k {top_k}: the network knows 2 classes: from 1 to 2"):
+        predict(tmp_path, FolderData(predict=str(photos), **OPTIONS), top_k=top_k)
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_a_network_without_names_is_said(photos, tmp_path, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
+    found = rows(predict(tmp_path, FolderData(predict=str(photos), **OPTIONS), names=None))
+    assert "does not say what its classes are called" in caplog.text
+    assert {row["class_1"] for row in found} <= {"0", "1"}
+    assert "true" not in found[0]
+
+
+def test_a_file_that_cannot_be_is_refused(tmp_path):
+    check_file(None)
+    check_file(str(tmp_path / "new.jsonl"))
+    (tmp_path / "old.csv").touch()
+    for name, message in (
+        ("new.txt", r"the name ends in one of \.csv, \.jsonl"),
+        ("old.csv", "is already there: choose another name"),
+        ("nowhere/new.csv", "there is no folder"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_file(str(tmp_path / name))

@@ -64,6 +64,7 @@ IMAGES = {
     "image_size": SIDE,
     "crop_pct": Range("a number above 0, at most 1", 0, 1, above=True),
     "hflip": SHARE,
+    "pad": COUNT_FROM_0,
     "scale": Range("two numbers above 0, at most 1, the smaller first", 0, 1, above=True),
     "ratio": Range("two numbers above 0, the smaller first", 0, above=True),
     "num_workers": COUNT_FROM_0,

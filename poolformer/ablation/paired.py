@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 FEW = 3  # of fewer seeds the interval exists, and is wide
 _PERMUTATIONS = 2000
-_MOST_SEEDS = 1_000_000
+MOST_SEEDS = 2**20  # a count of as many means this or more
 
 
 class Difference(NamedTuple):
@@ -85,6 +85,8 @@ def paired_difference(
 def seeds_needed(std: float, *, difference: float = 0.5, power: float = 0.8, level: float = 0.95) -> int:
     """Return of how many seeds a paired t test finds a difference, given the standard deviation within pairs.
 
+    No more than `MOST_SEEDS` are counted, which stands for as many or more.
+
     Args:
         std: Of the paired differences, as `Difference.std`.
         difference: The true difference to be found, in the same unit.
@@ -94,7 +96,7 @@ def seeds_needed(std: float, *, difference: float = 0.5, power: float = 0.8, lev
     if not (difference > 0 and std >= 0 and 0 < power < 1 and 0 < level < 1):
         raise ValueError(f"there is no number of seeds for {std=}, {difference=}, {power=}, {level=}")
     few, enough = 1, 2
-    while enough < _MOST_SEEDS and _power(enough, std, difference, level) < power:
+    while enough < MOST_SEEDS and _power(enough, std, difference, level) < power:
         few, enough = enough, 2 * enough
     while enough - few > 1:
         middle = (few + enough) // 2

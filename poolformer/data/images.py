@@ -67,6 +67,8 @@ class ImageData(SeededDataModule, ABC):
             alike, and the same in every run.
         tune_share: Share of the images left to train on that are held out to choose options by: validated on in place
             of `val`, or of the part that `val_share` holds out, which stay unseen.
+        pad: Pixels of black around a training image, resized whole to image_size, from which the crop is cut in place
+            of one by scale and ratio: 4 is usual for CIFAR. 0: by scale and ratio.
 
     Attributes:
         class_names: Names of the classes in the order of the labels; None where the data has no names.
@@ -97,6 +99,7 @@ class ImageData(SeededDataModule, ABC):
         order: Literal["random", "pages"] = "random",
         val_share: float | None = None,
         tune_share: float | None = None,
+        pad: int = 0,
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()
@@ -211,6 +214,7 @@ class ImageData(SeededDataModule, ABC):
             interpolation=options.interpolation,
             auto_augment=options.auto_augment,
             augment_on=options.augment_on,
+            pad=options.pad,
         )
 
     def _evaluation_transform(self, epoch: int) -> EvalTransform:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..ablation.paired import Difference
+from ..ablation.paired import MOST_SEEDS, Difference
 from .comparison import Comparison
 
 _OFF_CHANCE = 0.05
@@ -98,6 +98,8 @@ def further_seeds(one: Comparison) -> str:
     """Say how many seeds more a difference of half a point would need."""
     if one.seeds_needed is None or one.further_seeds is None:
         return f"How many seeds a difference of 0.5 points to {one.base} needs, {_count(one.at_end.n)} cannot tell."
+    if one.seeds_needed >= MOST_SEEDS:
+        return f"A difference of 0.5 points to {one.base} would need more than {MOST_SEEDS:,} seeds."
     if not one.further_seeds:
         return f"A difference of 0.5 points to {one.base} needs {_count(one.seeds_needed)}: these are enough."
     rough = " (roughly: it rests on the spread of few seeds)" if one.at_end.n < 5 else ""

@@ -117,6 +117,8 @@ def views_of(data_module: Any, loader: Any, *, option: str) -> dict[str, Any]:
         )
     options = {name: value for name, value in getattr(data_module, "hparams", {}).items() if name[0] != "_"}
     recipe = {name: value for name, value in options.items() if name not in _NOT_OF_A_VIEW}
+    if recipe.get("pad") == 0:  # as in files of before there was the option
+        del recipe["pad"]
     facts = {FACT: class_path_of(data_module), "seed": loader.seed, **recipe, **image_set(loader, "train")}
     plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
     return plain

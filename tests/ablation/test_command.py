@@ -371,8 +371,10 @@ def test_a_cluster_trains_them_too(tmp_path):
     pytest.importorskip("submitit")
     folder = write_files(tmp_path / "work")
     cluster = ["--launcher", "submitit", "--slurm", "cluster=local", "timeout_min=10"]
-    process = command(*cluster, "--rows", "base", "identity.yaml", "--out", "out", "--", *ONE_EPOCH, folder=folder)
+    rows = ["--rows", "base", "identity.yaml", "--try", "model.lr=1e-3,4e-3", "--out", "out"]
+    process = command(*cluster, *rows, "--", *ONE_EPOCH, folder=folder)
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert re.search(r"\| identity \| 74.3 \| [\d.]+ \(n=1\)", out)
+    assert len(list(folder.glob("out/tries/**/last.ckpt"))) == 4  # they are trained there as well
     assert (folder / "out/identity/seed-0/checkpoints/last.ckpt").is_file()

@@ -58,6 +58,7 @@ def test_without_a_common_seed_nothing_is_said_of_the_row():
 def test_further_seeds_are_those_beyond_the_ones_there_are():
     assert "would need 30 seeds more, 34 in all" in further_seeds(comparison(1.0, 0.0, 2.0, 4, 34))
     assert "roughly" in further_seeds(comparison(1.0, 0.0, 2.0, 4, 34))
+    assert "would need more than 1,048,576 seeds" in further_seeds(comparison(1.0, -9e5, 9e5, 4, 2**20))
     assert "these are enough" in further_seeds(comparison(1.0, 0.0, 2.0, 9, 6))
     assert "1 seed cannot tell" in further_seeds(comparison(1.0, None, None, 1))
 

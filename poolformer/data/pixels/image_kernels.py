@@ -23,6 +23,8 @@ class Crop(NamedTuple):
     ratio_max: float
     flip_rate: float
     interpolation: int
+    pad: int
+    """Pixels of black around the whole image, from which a crop of its size is cut; 0 for crops that are resized."""
 
 
 class Recipe(NamedTuple):
@@ -84,8 +86,13 @@ def _reach_of(size, full, first, count):
 
 @kernel
 def draw_box(height, width, seed, epoch, sample, crop):
-    """Return (stream of draws, (top, left, height, width)) of timm's RandomResizedCropAndInterpolation."""
+    """Return (stream of draws, (top, left, height, width)) of timm's RandomResizedCropAndInterpolation.
+
+    It is the whole image where the crop is one of a padded image.
+    """
     state = stream(seed, epoch, sample)
+    if crop.pad > 0:
+        return state, (0, 0, height, width)
     for _ in range(10):
         area = height * width * uniform(state, crop.scale_min, crop.scale_max)
         ratio = math.exp(uniform(state, math.log(crop.ratio_min), math.log(crop.ratio_max)))
@@ -119,9 +126,22 @@ def transform(pixels, top, left, plan, recipe, state, out):
         flip = uniform(state, 0.0, 1.0) < crop.flip_rate
     image, box = np.empty((recipe.side, recipe.side), np.uint32), plan.box
     resize(pixels, box[0] - top, box[1] - left, box[2], box[3], plan.full, plan.window, flip, kind, image)
+    if recipe.short == 0 and recipe.crop.pad > 0:
+        pad = recipe.crop.pad
+        _shift(image, below(state, 2 * pad + 1) - pad, below(state, 2 * pad + 1) - pad)
     if recipe.short == 0 and not recipe.on_device:
         augment(image, recipe.policy, recipe.crop.interpolation, state)
     _to_planes(image, out)
+
+
+@kernel
+def _shift(image, down, right):
+    """Move an image (S, S) within its frame; what comes in is black, as if it had been padded before."""
+    side, source = image.shape[0], image.copy()
+    for y in range(side):
+        for x in range(side):
+            v, u = y - down, x - right
+            image[y, x] = source[v, u] if 0 <= v < side and 0 <= u < side else np.uint32(0)
 
 
 @kernel

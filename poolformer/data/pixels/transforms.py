@@ -18,7 +18,7 @@ INTERPOLATIONS = {"bilinear": BILINEAR, "bicubic": BICUBIC, "random": EITHER}
 
 
 class TrainTransform:
-    """RandomResizedCrop, horizontal flip and RandAugment as timm's, with draws keyed by (seed, epoch, sample id).
+    """RandomResizedCrop (or a padded crop), flip and RandAugment as timm's, drawn by (seed, epoch, sample id).
 
     Args:
         image_size: Side of the result, pixels.
@@ -29,6 +29,8 @@ class TrainTransform:
         interpolation: `bilinear`, `bicubic`, or `random`: one of them for each resize and geometric operation.
         auto_augment: See `parse_policy`; None for crops and flips only.
         augment_on: `host`, or `device` to draw RandAugment without applying it.
+        pad: Pixels of black around the resized image, from which a crop of `image_size` is cut in place of one by
+            `scale` and `ratio`; 0 for those.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TrainTransform:
         interpolation: str,
         auto_augment: str | None,
         augment_on: str = "host",
+        pad: int = 0,
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"scale={scale}: shares of the area, 0 < smallest <= largest <= 1")
@@ -53,6 +56,8 @@ class TrainTransform:
             raise ConfigError(f"interpolation={interpolation!r}: one of {', '.join(INTERPOLATIONS)}")
         if augment_on not in ("host", "device"):
             raise ConfigError(f"augment_on={augment_on!r}: host or device")
+        if not 0 <= pad <= image_size:
+            raise ConfigError(f"pad={pad}: pixels from 0 to image_size, {image_size}")
         self.image_size = image_size
         crop = Crop(
             scale_min=float(scale[0]),
@@ -61,6 +66,7 @@ class TrainTransform:
             ratio_max=float(ratio[1]),
             flip_rate=float(hflip),
             interpolation=INTERPOLATIONS[interpolation],
+            pad=pad,
         )
         self.recipe = Recipe(image_size, 0, word(seed), crop, parse_policy(auto_augment), augment_on == "device")
 
@@ -88,7 +94,7 @@ class EvalTransform:
             raise ConfigError(f"crop_pct={crop_pct}: a share of the short side is in (0, 1]")
         self.image_size = image_size
         self.short = math.floor(image_size / crop_pct)
-        crop = Crop(1.0, 1.0, 1.0, 1.0, 0.0, BICUBIC)  # none is drawn
+        crop = Crop(1.0, 1.0, 1.0, 1.0, 0.0, BICUBIC, 0)  # none is drawn
         self.recipe = Recipe(image_size, self.short, word(0), crop, parse_policy(None), False)
 
     def __call__(self, pixels: np.ndarray, out: np.ndarray, *, epoch: int = 0, sample: int = 0) -> None:

@@ -57,6 +57,17 @@ def test_crops_and_flips_equal_pillow_on_the_same_draws():
     np.testing.assert_array_equal(got, want)
 
 
+def test_a_padded_crop_is_the_whole_image_moved_within_black():
+    options = {**RECIPE, "hflip": 0.0, "interpolation": "bicubic", "auto_augment": None, "pad": 4}
+    pixels = np.asarray(photo(3, width=32, height=32)).transpose(2, 0, 1)
+    padded = np.pad(pixels, ((0, 0), (4, 4), (4, 4)))
+    windows = {padded[:, y : y + 32, x : x + 32].tobytes(): (y, x) for y in range(9) for x in range(9)}
+    transform = TrainTransform(**options, seed=0)
+    found = [windows[transformed(transform, photo(3, width=32, height=32), sample=n).tobytes()] for n in range(300)]
+    assert {y for y, _ in found} == {x for _, x in found} == set(range(9))
+    assert len(set(found)) > 70  # of 81: the two are drawn apart
+
+
 def test_crops_cover_the_area_and_ratio_they_promise():
     transform = TrainTransform(**RECIPE, seed=0)
     boxes = np.array([plan(300, 400, transform.recipe, 0, n)[1].box for n in range(4000)])
@@ -97,7 +108,7 @@ def test_draws_are_uniform_and_gaussian():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("scale", (0.0, 1.0)), ("ratio", (2.0, 1.0)), ("hflip", 1.5), ("interpolation", "nearest")],
+    [("scale", (0.0, 1.0)), ("ratio", (2.0, 1.0)), ("hflip", 1.5), ("pad", 33), ("interpolation", "nearest")],
 )
 def test_impossible_options_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=name):

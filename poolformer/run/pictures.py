@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.batches import Batch
+from ..network.example import own_example
 from . import drawing
 from .lightning_internals import logging_step
 from .outcomes import Outcomes, OutcomesMetric, Worst
@@ -39,7 +40,7 @@ class FirstBatch(Callback):
         self._is_due = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._is_due = draws(trainer)
+        self._is_due = draws(trainer) and _takes_images(pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -70,6 +71,10 @@ class FirstBatch(Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._log.close(trainer)
+
+
+def _takes_images(pl_module: pl.LightningModule) -> bool:
+    return own_example(pl_module.get_submodule("backbone")) is None
 
 
 def _names(classifier: Any, labels: Collection[int]) -> dict[int, str]:
@@ -104,7 +109,7 @@ class ValidationPictures(Callback):
         self._outcomes = OutcomesMetric()
         self._worst = Worst(_IMAGES)
         self._begun_s = 0.0
-        self._takes = self._draws = False
+        self._takes = self._draws = self._shows_images = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begun_s = time.monotonic()
@@ -117,6 +122,7 @@ class ValidationPictures(Callback):
         is_last = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
         within = self._log.spent_s <= _SHARE * (time.monotonic() - self._begun_s)
         self._draws = self._takes and draws(trainer) and (within or is_last)
+        self._shows_images = self._draws and _takes_images(pl_module)
 
     def on_validation_batch_end(
         self,
@@ -130,7 +136,7 @@ class ValidationPictures(Callback):
         if not self._takes or not isinstance(outputs, dict) or "logits" not in outputs:
             return
         self._outcomes.update(outputs["logits"], outputs["labels"])
-        if self._draws and "errors" not in self.without:
+        if self._shows_images and "errors" not in self.without:
             self._worst.update(outputs["images"], outputs["logits"], outputs["labels"])
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

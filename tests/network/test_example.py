@@ -3,6 +3,8 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -10,6 +12,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.errors import ConfigError, DataError
 from poolformer.network.complexity import count
 from poolformer.network.example import example_input, own_example
+from poolformer.run.pictures import FirstBatch, ValidationPictures
 
 
 class Tokens(nn.Module):
@@ -45,10 +48,9 @@ def installed(fake_plugin):
     fake_plugin(name="of-tokens", entry_points=points)
 
 
-def trainer() -> pl.Trainer:
-    return pl.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
+def trainer(**options) -> pl.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "log_every_n_steps": 1}
+    return pl.Trainer(max_epochs=1, accelerator="cpu", **{**quiet, **options})
 
 
 def model(backbone: str = "tokens", **options) -> ImageClassifier:
@@ -81,6 +83,14 @@ def test_tokens_reach_the_network_as_they_are():
     assert 0 <= runs.callback_metrics["val/top1"] <= 1
     (probabilities, *_) = runs.predict(module, datamodule=Data(TOKENS))
     torch.testing.assert_close(probabilities, module.eval()(TOKENS[:4]).softmax(1))
+
+
+def test_a_run_of_tokens_has_the_pictures_that_are_of_no_image(tmp_path):
+    board = TensorBoardLogger(tmp_path, name="", version="", default_hp_metric=False)
+    runs = trainer(logger=board, callbacks=[FirstBatch(), ValidationPictures()])
+    runs.fit(model(), datamodule=Data(TOKENS))
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["images"]
+    assert set(tags) == {"val/confusion", "val/classes", "val/calibration"}
 
 
 def test_floats_of_one_s_own_are_neither_normalised_nor_changed_in_place():

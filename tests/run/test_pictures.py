@@ -69,7 +69,7 @@ def test_each_picture_can_be_left_out(tmp_path, name):
         ({"limit_val_batches": 0}, {"train/first_batch"}),
         ({"num_sanity_val_steps": 0}, ALL),
     ],
-    ids=str,
+    ids=["no logger", "fast_dev_run", "no validation", "no sanity check"],
 )
 def test_runs_of_other_kinds_have_what_there_is(tmp_path, options, expected):
     fit(tmp_path, FirstBatch(), ValidationPictures(), **options)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
+from ..network.example import example_input
 from .lightning_internals import find_unused, synchronises_batch_norms
 
 _SHOWN = 3
@@ -51,14 +52,15 @@ def without_gradient(network: nn.Module, *, image_size: int) -> list[str]:
     not run there counts as one that uses all of its parameters.
 
     Args:
-        network: From images (B, 3, H, W) to logits (B, K).
+        network: From images (B, 3, H, W), or what its own example is, to logits (B, K).
         image_size: H and W.
     """
     on_meta = copy.deepcopy(network).to("meta").train()
     trained = {name: parameter for name, parameter in on_meta.named_parameters() if parameter.requires_grad}
     try:
         with torch.enable_grad():
-            logits = on_meta(torch.empty(2, 3, image_size, image_size, device="meta"))
+            example = example_input(on_meta, image_size=image_size)
+            logits = on_meta(torch.cat([example, example]))
         gradients = torch.autograd.grad(logits.sum(), list(trained.values()), allow_unused=True)
     except Exception:  # of a mixer that makes tensors on a device, or asks for values
         return []

@@ -83,7 +83,11 @@ def run(line: str, site: Path) -> None:
             own, _, flags = line.partition(" -- ")
             rows = [] if "--rows" in own else ["--rows", "base"]
             words = [*shlex.split(own)[1:], *rows, "--seeds", "0", "--", *shlex.split(flags)]
-        assert main([*words, *extra]) == 0, line
+        try:
+            code = main([*words, *extra])
+        except SystemExit as left:  # as --print_config ends
+            code = left.code
+        assert code == 0, line
     elif program == "pip":
         folder = words[-1]
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

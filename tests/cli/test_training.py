@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -344,7 +345,7 @@ def test_fast_dev_run_leaves_an_earlier_run_alone(call, run_dir):
 @pytest.mark.slow
 def test_a_run_without_a_logger_keeps_its_checkpoints(call, work):
     assert call("fit", *ONE_EPOCH, "--trainer.logger", "false").code == 0
-    assert files(work / "runs/digits") == {"config.yaml", LAST, BEST}
+    assert files(work / "runs/digits") == {"config.yaml", "summary.json", LAST, BEST}
 
 
 @pytest.mark.parametrize(
@@ -609,7 +610,7 @@ def test_published_weights_are_evaluated_without_a_run(call, work, trained, publ
     as_a_run = call(verb, "--config", "digits", "--ckpt_path", trained / LAST, *said)
     split = "val" if verb == "validate" else "test"
     assert metric(done, f"{split}/loss") == metric(as_a_run, f"{split}/loss")
-    assert files(work) == {"published.pth.tar"}
+    assert files(work) == {"published.pth.tar", f"runs/digits/{verb}-1.json"}
 
 
 def test_published_weights_predict(call, work, published):
@@ -689,23 +690,30 @@ def test_evaluation_needs_weights(call, verb):
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_validating_gives_what_training_logged_and_writes_nothing(call, run_dir, name):
+def test_validating_gives_what_training_logged_and_writes_a_file_of_its_own(call, run_dir, name):
     before = contents(run_dir)
     done = call("validate", "--config", run_dir / "config.yaml", "--ckpt_path", name)
     assert done.code == 0, done.err
     for tag, points in scalars(run_dir).items():
         if tag.startswith("val/"):
             assert metric(done, tag) == pytest.approx(points[-1][1], abs=1e-5)
-    assert contents(run_dir) == before
+    assert_only_new(contents(run_dir), before, "validate-*.json")
     assert files(Path()) == {f"{run_dir}/{file}" for file in files(run_dir)}
 
 
-def test_testing_writes_nothing(call, run_dir):
+def assert_only_new(now: dict[str, str], before: dict[str, str], pattern: str) -> None:
+    """There is one more file, by a name like this, and all others are as they were."""
+    (new,) = now.keys() - before.keys()
+    assert fnmatch(new, pattern)
+    assert {name: content for name, content in now.items() if name != new} == before
+
+
+def test_testing_writes_a_file_of_its_own(call, run_dir):
     before = contents(run_dir)
     done = call("test", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
     assert done.code == 0, done.err
     assert 0 <= metric(done, "test/top1") <= metric(done, "test/top5") <= 1
-    assert contents(run_dir) == before
+    assert_only_new(contents(run_dir), before, "test-*.json")
 
 
 @pytest.mark.parametrize("said", ["run", "file"])

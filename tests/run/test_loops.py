@@ -127,7 +127,9 @@ def test_more_steps_later_go_on_in_the_same_epoch(fit):
     for tag, expected in curves("whole").items():
         missing = set(expected) - set(points[tag])
         assert not missing, tag
-        assert tag.startswith(("val/", "epoch")) or points[tag] == expected  # there is a validation at each stop
+        assert (
+            tag.startswith(("val/", "best/", "calibration/", "epoch")) or points[tag] == expected
+        )  # there is a validation at each stop
 
 
 def said_at_the_end(capsys):

@@ -498,7 +498,9 @@ def test_the_state_dict_is_the_backbones_alone(pooling):
 
 
 def test_another_mixer_on_the_same_weights_warns(pooling):
-    with pytest.warns(UserWarning, match=r"trained with token mixer 'pooling' \(poolformer .*\), not 'identity'"):
+    with pytest.warns(
+        UserWarning, match=r"trained with token mixer 'pooling' \(poolformer-lightning .*\), not 'identity'"
+    ):
         ImageClassifier.load_from_checkpoint(pooling, mixer="identity")
 
 
@@ -516,7 +518,9 @@ def test_another_backbone_of_the_same_shape_warns(pooling, tmp_path):
 
 def test_the_same_mixer_of_another_version_warns(pooling, tmp_path):
     path = edited(pooling, tmp_path, mixers={"pooling": "poolformer 0.0.1"})
-    with pytest.warns(UserWarning, match=r"token mixer 'pooling' of poolformer 0\.0\.1; here is poolformer "):
+    with pytest.warns(
+        UserWarning, match=r"token mixer 'pooling' of poolformer-lightning 0\.0\.1; here is poolformer-lightning "
+    ):
         ImageClassifier.load_from_checkpoint(path)
 
 

@@ -143,7 +143,8 @@ MIXERS = [
     ),
     (
         ["--model.mixer.pool_size", "5", "--model.mixer.name", "attention"],
-        "token mixer 'attention' has no option 'pool_size'. It takes: head_dim: int = 32, qkv_bias: bool = False. "
+        "token mixer 'attention' has no option 'pool_size'. It takes: head_dim: int = 32, qkv_bias: bool = False, "
+        "proj_bias: bool = True. "
         "To drop the options of another mixer, write --model.mixer NAME.",
     ),
     (

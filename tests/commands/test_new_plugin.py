@@ -102,7 +102,7 @@ def test_name_that_is_taken_is_refused(tmp_path, fake_plugin, monkeypatch):
     fake_plugin(name="other-mixers", entry_points={"poolformer.mixers": {"gated_conv": "other:Mixer"}})
     with pytest.raises(ConfigError, match=r"'gated_conv': other-mixers 1\.0 has a mixer of that name; choose another"):
         write_plugin("gated_conv", tmp_path / "new")
-    with pytest.raises(ConfigError, match=r"poolformer .* has a mixer of that name"):
+    with pytest.raises(ConfigError, match=r"poolformer-lightning .* has a mixer of that name"):
         write_plugin("pooling", tmp_path / "new")
 
 

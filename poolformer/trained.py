@@ -19,15 +19,13 @@ from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
 from .errors import ConfigError, DataError
 from .rebuilding import rebuild
+from .run.predictions import TOP_K
 
 CROP_PCT = 0.9
 """The paper's, for a run whose data has no such option."""
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 """An image: its file, Pillow's, or its pixels, uint8 (H, W, 3)."""
-
-TOP_K = 5
-"""Classes an image, where nobody says how many and there are so many."""
 
 _BATCH = 64
 

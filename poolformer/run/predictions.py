@@ -18,7 +18,8 @@ from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
 
 SUFFIXES = (".csv", ".jsonl")
-_USUAL = 5
+TOP_K = 5
+"""Classes an image, where nobody says how many and there are so many."""
 
 
 def check_file(out: str | None) -> None:
@@ -62,7 +63,7 @@ class PredictionWriter(BasePredictionWriter):
         classes = classifier.hparams.num_classes
         if self.top_k is not None and not 1 <= self.top_k <= classes:
             raise ConfigError(f"--top_k {self.top_k}: the network knows {classes} classes: from 1 to {classes}")
-        self._count = min(_USUAL, classes) if self.top_k is None else self.top_k
+        self._count = min(TOP_K, classes) if self.top_k is None else self.top_k
         names = [classifier.class_name(label) for label in range(classes)]
         if classes and names == [str(label) for label in range(classes)] and classifier.class_names is None:
             rank_zero_info("The checkpoint does not say what its classes are called: their numbers stand for them")

@@ -56,6 +56,7 @@ LIGHT = [
     "cli.dispatch",
     "cli.early",
     "cli.field_words",
+    "cli.option_texts",
     "cli.predicted_words",
     "cli.unknown_options",
     "errors",
@@ -84,6 +85,7 @@ TESTED_AS_ONE = {
     "bench/test_data.py": ["bench.baselines", "bench.ffcv_loader"],
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
+    "cli/test_help_page.py": ["cli.option_texts"],
     "cli/test_parser.py": ["cli.unknown_options"],
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
     "doctor/test_command.py": ["doctor.check"],

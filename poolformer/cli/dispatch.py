@@ -18,18 +18,13 @@ from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one
 from ..files import caches
 from ..signals import handling
 from . import field_words
+from .option_texts import VERBS
 from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
 _COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion")
 
-VERBS = {
-    "fit": "Train; with no --config, on the digits that come with scikit-learn.",
-    "validate": "Evaluate a checkpoint on the validation images.",
-    "test": "Evaluate a checkpoint on the test images.",
-    "predict": "Write the likeliest classes of images to a file.",
-}
 # Name: its module, and what `poolformer --help` says.
 COMMANDS = {
     "models": ("commands.models", "List the backbones: parameters, MACs, the paper's accuracy."),

@@ -16,10 +16,12 @@ from ..errors import ConfigError
 from ..files import paths
 from . import unknown_options
 
+OF_PREDICT = ("return_predictions", "top_k", "out")
+"""Options of ``predict`` that the other verbs do not have."""
 OF_A_VERB = (
     *("config", "help", "seed_everything", "num_threads", "save_every_n_steps", "if_saving_fails", "ckpt_path"),
     "log_without",
-    *("verbose", "return_predictions", "top_k", "out", "model", "data", "trainer"),
+    *("verbose", *OF_PREDICT, "model", "data", "trainer"),
 )
 """Options of the verbs that belong to no class."""
 _ROOT = Path(__file__).parents[1]

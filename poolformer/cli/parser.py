@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ..errors import ConfigError, suggestion
-from . import data_section, user_classes
+from . import data_section, help_page, user_classes
+from .option_texts import VERBS
 from .unknown_options import alone, sentence
 
 
@@ -57,11 +58,17 @@ class Parser(LightningArgumentParser):
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Return the help, with the options of the data module that is asked for: they depend on its class."""
-        text = super().format_help() if formatter is None else super().format_help(formatter)
         if not any(action.dest == "data" for action in self._actions):
-            return text
-        name, there_is = self.data_class.removeprefix("poolformer.data."), ", ".join(user_classes.data_modules())
-        return f"{text}\nOptions of --data {name}; there is {there_is}.\n{user_classes.help_of(self.data_class)}"
+            return super().format_help() if formatter is None else super().format_help(formatter)
+        verb, name = self.prog.rpartition(" ")[2], self.data_class.removeprefix("poolformer.data.")
+        about, of_data = user_classes.described(self.data_class)
+        return help_page.page(
+            verb,
+            self._actions,
+            of_data,
+            description=f"{VERBS[verb]} {self.description}",
+            about_data=f"Options of --data {name}; there is {', '.join(user_classes.data_modules())}. {about}",
+        )
 
     def _chosen_subparser(self) -> "Parser":
         choices = getattr(self._subcommands_action, "choices", None) if self._subcommands_action else None

@@ -7,6 +7,7 @@ is lost among them. So classes are imported here before it parses, and their con
 import importlib
 import inspect
 import re
+from argparse import Action
 from collections.abc import Callable, Iterator, Sequence
 from functools import update_wrapper
 from pathlib import Path
@@ -86,9 +87,12 @@ def options_of(class_path: str) -> list[str]:
     return [action.dest.partition(".")[2] for action in _parser_of(class_path)._actions if "." in action.dest]
 
 
-def help_of(class_path: str) -> str:
-    """Return the help on a data module's options."""
-    return _parser_of(class_path).format_help().removeprefix("usage: ==SUPPRESS==\n").lstrip("\n")
+def described(class_path: str) -> tuple[str, list[Action]]:
+    """Return what a data module says of itself, and its options as argparse's actions."""
+    parser = _parser_of(class_path)
+    module, _, name = class_path.rpartition(".")
+    about = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    return about.partition("\n\n")[0], [action for action in parser._actions if "." in action.dest]
 
 
 def building(build: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,9 @@
 
 import argparse
 import math
+import re
+import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +14,14 @@ from ..files.paths import is_url, local, without_scheme
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse's, which says a mistake in a line, without the usage before it."""
+    """argparse's, which says a mistake in a line, without the usage before it; help is as wide as the terminal."""
+
+    def format_help(self) -> str:
+        """Return the help, with prose wrapped and examples left as they are."""
+        for text in ("description", "epilog"):
+            if self.formatter_class is argparse.RawDescriptionHelpFormatter and getattr(self, text):
+                setattr(self, text, wrapped(getattr(self, text), width=shutil.get_terminal_size().columns - 2))
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2 and what is wrong."""
@@ -19,6 +29,19 @@ class CommandParser(argparse.ArgumentParser):
         word = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
         near = suggestion(word.replace("-", "_").replace("__", "--", 1), known) if word.startswith("--") else ""
         self.exit(2, f"{self.prog}: error: {message}{f'.{near}' if near else ''}\n")
+
+
+def wrapped(text: str, *, width: int) -> str:
+    """Wrap the paragraphs of a text; those with indented lines or columns, as examples are, stay as they are.
+
+    Args:
+        text: Paragraphs, with empty lines between.
+        width: Characters of a line.
+    """
+    parts = re.split(r"\n\s*\n", text.strip("\n"))
+    return "\n\n".join(
+        part if re.search(r"^ |  ", part, re.MULTILINE) else textwrap.fill(part, width) for part in parts
+    )
 
 
 def number(

@@ -22,8 +22,8 @@ _SWITCHES = (
 
 def of_a_verb(verb: str) -> list[str]:
     """Return the options of ``fit``, ``validate``, ``test`` or ``predict``, dashes included."""
-    alone = {"fit": {"verbose", "return_predictions"}, "predict": {"verbose"}}.get(verb, {"return_predictions"})
-    found = [name for name in early.OF_A_VERB if name not in alone] + ["print_config"]
+    others = {"fit": {"verbose", *early.OF_PREDICT}, "predict": {"verbose"}}.get(verb, {*early.OF_PREDICT})
+    found = [name for name in early.OF_A_VERB if name not in others] + ["print_config"]
     found += [f"model.{name}" for name in early.options_of("model") or ()]
     data = [early.options_of(name) or frozenset() for name in ("DigitsData", "FolderData")]
     found += [f"data.{name}" for name in frozenset().union(*data)]

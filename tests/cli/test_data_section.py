@@ -178,8 +178,10 @@ def test_help_shows_the_options_of_a_plugin(tiny, capsys):
     with pytest.raises(SystemExit):
         dispatch.main(["fit", "--data", "tiny", "--help"])
     text = capsys.readouterr().out
-    assert "Options of --data tiny_dist.TinyData; there is DigitsData, FFCVData, FolderData, tiny." in text
-    assert "--data.level LEVEL" in text
+    assert "Options of --data tiny_dist.TinyData; there is DigitsData, FFCVData, FolderData, tiny." in " ".join(
+        text.split()
+    )
+    assert "--data.level N" in text
     assert "Brightest of its levels." in text
 
 

@@ -176,14 +176,6 @@ def test_a_printed_configuration_is_read_to_the_same(call, work):
     assert call("fit", "--config", "printed.yaml", "--print_config").out == first
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
-def test_help_shows_model_and_data_before_the_trainer(call, verb):
-    done = call(verb, "--help")
-    assert done.code == 0
-    places = [done.out.index(f"\n  --{option} CONFIG") for option in ("model", "data", "trainer")]
-    assert places == sorted(places)
-
-
 @pytest.mark.parametrize(
     ("said", "shown"),
     [

@@ -186,7 +186,7 @@ def test_help_has_the_options_of_an_own_data_module(capsys):
     out = capsys.readouterr().out
     assert "Options of --data mine.Images" in out
     assert "SUPPRESS" not in out
-    assert "--data.root ROOT      Where it lies." in out
+    assert "--data.root TEXT" in out
     assert "--model.image_size" in out
 
 

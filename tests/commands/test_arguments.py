@@ -48,3 +48,10 @@ def test_an_unknown_option_is_two_lines_and_code_2(listing, command):
     assert (code, out) == (2, "")
     assert err.splitlines()[-1] == f"poolformer {command}: error: unrecognized arguments: --no-such-option"
     assert len(err.splitlines()) <= 3
+
+
+def test_help_wraps_prose_at_the_terminal_s_width_and_leaves_examples(listing, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    _, text, _ = listing("cam", "--help")
+    assert max(len(line) for line in text.splitlines() if not line.startswith("  poolformer ")) <= 60
+    assert "\n  poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg cat.jpg\n" in text

@@ -55,10 +55,16 @@ def _named_mixer(mixer: MixerSpec, size: _Size, /) -> Callable[..., MetaFormer]:
     """A network of the follow-up paper that its mixer gives the name, so that this is no option."""
 
     def build(
-        *, num_classes: int = 1000, drop_path_rate: float = size["drop_path_rate"], image_size: int = 224
+        *,
+        num_classes: int = 1000,
+        drop_path_rate: float = size["drop_path_rate"],
+        image_size: int = 224,
+        in_chans: int = 3,
     ) -> MetaFormer:
         sized: _Size = {**size, "drop_path_rate": drop_path_rate}
-        return MetaFormer(**_FOLLOW_UP, **sized, mixer=mixer, num_classes=num_classes, image_size=image_size)
+        return MetaFormer(
+            **_FOLLOW_UP, **sized, mixer=mixer, num_classes=num_classes, image_size=image_size, in_chans=in_chans
+        )
 
     defaults = inspect.signature(MetaFormer).parameters
     frame = {name: defaults[name].default for name in FRAME if name != "drop_path_rate"}
@@ -134,7 +140,9 @@ poolformer_xs12 = partial(
 )
 
 
-def resmlp_b24(*, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224) -> nn.Module:
+def resmlp_b24(
+    *, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224, in_chans: int = 3
+) -> nn.Module:
     """ResMLP-B24 with patches of 16 pixels (arXiv 2105.03404), which the paper compares with.
 
     timm's ``resmlp_big_24_224`` is another network, with patches of 8 pixels and four times the MACs.
@@ -144,6 +152,7 @@ def resmlp_b24(*, num_classes: int = 1000, drop_path_rate: float = 0.0, image_si
     return MlpMixer(
         num_classes=num_classes,
         img_size=image_size,
+        in_chans=in_chans,
         patch_size=16,
         num_blocks=24,
         embed_dim=768,
@@ -201,10 +210,11 @@ def create_backbone(
     drop_path_rate: float | None = None,
     position_embedding: int | None = None,
     image_size: int = 224,
+    in_chans: int = 3,
     pretrained: str | None = None,
     pretrained_skip: str | Sequence[str] | None = None,
 ) -> nn.Module:
-    """Build a backbone: a module from images (B, 3, H, W) to logits (B, K).
+    """Build a backbone: a module from images (B, I, H, W) to logits (B, K).
 
     Args:
         name: A name that ``poolformer models`` lists, or ``timm/<model>`` for any model of timm.
@@ -220,6 +230,7 @@ def create_backbone(
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding; None for
             no embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens.
+        in_chans: Channels I of the images. Weights for another number are brought to it by timm's rule.
         pretrained: Weights to start from: a file, ``timm/<model>`` for weights that timm downloads, or
             ``hf-hub:user/repo``; see `poolformer.checkpoint.pretrained`. Warns where they need a look, such as a head
             for other classes.
@@ -248,7 +259,11 @@ def create_backbone(
         "position_embedding": position_embedding,
     }
     build = _timm_model if name.startswith("timm/") else _registered
-    backbone = build(name, num_classes, image_size, asked_for(name, given))
+    options = asked_for(name, given) | ({} if in_chans == 3 else {"in_chans": in_chans})
+    backbone = build(name, num_classes, image_size, options)
+    if in_chans != 3:
+        # Whoever makes an example of its images looks there. Of a module's attributes its type knows too little.
+        backbone.in_chans = in_chans  # type: ignore[assignment]
     if pretrained_skip is not None and pretrained is None:
         raise OptionsError(
             f"--model.pretrained_skip {pretrained_skip} says what to leave out of --model.pretrained FILE"
@@ -266,7 +281,10 @@ def create_backbone(
 def _registered(name: str, num_classes: int, image_size: int, options: dict[str, Any]) -> nn.Module:
     entry = registry.find(registry.BACKBONES, name)
     factory = entry.load()
-    if "image_size" in inspect.signature(factory).parameters:
+    taken = inspect.signature(factory).parameters
+    if "in_chans" in options and "in_chans" not in taken:
+        raise OptionsError(f"{entry} has no option in_chans: its images are not of {options['in_chans']} channels")
+    if "image_size" in taken:
         options["image_size"] = image_size
     return _build(entry, factory, num_classes=num_classes, **options)
 

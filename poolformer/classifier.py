@@ -23,6 +23,7 @@ from .backbones import create_backbone
 from .checkpoint.record import RECORD, Saved, differences, record, saved_in
 from .claims import misfit_of
 from .data.batches import Batch, check_one_loader
+from .data.channels import IMAGENET_MEAN, IMAGENET_STD, of_each_channel
 from .data.class_names import check_resumed
 from .data.labels import names_to_learn
 from .data.preparation import Preparation
@@ -45,9 +46,6 @@ from .run.schedule import check_end
 from .run.teacher import Teacher
 from .run.training_curve import TrainingCurve
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 class ImageClassifier(pl.LightningModule):
     """Trains a backbone by the recipe of the paper.
@@ -68,6 +66,8 @@ class ImageClassifier(pl.LightningModule):
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding.
         image_size: Side of the images in pixels, for what depends on the number of tokens. The command
             line sets it from --data.image_size.
+        in_chans: Channels of the images; for 1, colour images become grey. Weights to start from are brought to it by
+            timm's rule: summed for 1, else repeated and scaled.
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
             mmpretrain, transformers or a run; or timm/<model>, such as timm/poolformer_s12.sail_in1k, or
             hf-hub:user/repo to download them. Not read with --ckpt_path, which has weights of its own.
@@ -102,8 +102,8 @@ class ImageClassifier(pl.LightningModule):
         erase_prob: Probability of random erasing.
         teacher: File of soft labels for the training images of this run, which 'poolformer teach' writes.
         teacher_weight: Share of a target that is the teacher's; the rest is the label's, smoothed.
-        mean: Mean of the pixels in [0, 1], one for each channel.
-        std: Standard deviation of the pixels, one for each channel.
+        mean: Mean of the pixels in [0, 1], one for each channel; their average where there are others than RGB's 3.
+        std: Standard deviation of the pixels, likewise.
 
     Attributes:
         seed: Of what a batch draws; a resumed run keeps the one it started with.
@@ -135,6 +135,7 @@ class ImageClassifier(pl.LightningModule):
         drop_path_rate: float | None = None,
         position_embedding: int | None = None,
         image_size: int = 224,
+        in_chans: int = 3,
         pretrained: str | None = None,
         pretrained_skip: str | list[str] | None = None,
         fused: bool = False,
@@ -157,8 +158,8 @@ class ImageClassifier(pl.LightningModule):
         erase_prob: float = 0.25,
         teacher: str | None = None,
         teacher_weight: float = 1.0,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
     ):
         super().__init__()
         option_ranges.check("model", locals(), option_ranges.MODEL)
@@ -166,12 +167,14 @@ class ImageClassifier(pl.LightningModule):
         # A checkpoint has weights of its own and must load where this file is gone.
         self.save_hyperparameters(ignore=["pretrained", "pretrained_skip"])
         self.frame = built_options(backbone, asked)
-        self.save_hyperparameters(dict.fromkeys(asked) | self.frame)
+        mean, std = (of_each_channel(name, each, in_chans) for name, each in (("mean", mean), ("std", std)))
+        self.save_hyperparameters(dict.fromkeys(asked) | self.frame | {"mean": mean, "std": std})
         self.backbone = create_backbone(
             backbone,
             num_classes=num_classes,
             **asked,
             image_size=image_size,
+            in_chans=in_chans,
             pretrained=pretrained,
             pretrained_skip=pretrained_skip,
         )

@@ -42,6 +42,7 @@ MODEL = {
     "drop_path_rate": Range("a number from 0 to less than 1", 0, 1, below=True),
     "position_embedding": Range("a stage from 1 to 4", 1, 4),
     "image_size": SIDE,
+    "in_chans": COUNT,
     "layer_decay": Range("a number above 0, at most 1", 0, 1, above=True),
     "lr": FROM_0,
     "lr_batch_size": COUNT,
@@ -55,8 +56,8 @@ MODEL = {
     "label_smoothing": Range("a number from 0 to less than 1", 0, 1, below=True),
     "erase_prob": SHARE,
     "teacher_weight": SHARE,
-    "mean": Range("three numbers"),
-    "std": Range("three numbers above 0", 0, above=True),
+    "mean": Range("numbers"),
+    "std": Range("numbers above 0", 0, above=True),
 }
 DIGITS = {"batch_size": COUNT, "image_size": SIDE, "shift": SHARE, "num_workers": COUNT_FROM_0, "tune_share": PART}
 IMAGES = {

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .classifier import ImageClassifier
+from .data.channels import as_taken
 from .data.pixels.jpeg import to_words
 from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
@@ -85,8 +86,7 @@ def predict(
     found = []
     for first in range(0, len(several), _BATCH):
         pixels = torch.stack([evaluation_pixels(image, classifier) for image in several[first : first + _BATCH]])
-        normalised = (pixels.to(classifier.device) - classifier.mean) / classifier.std
-        top = classifier(normalised).float().softmax(1).topk(top_k)
+        top = classifier(normalised(classifier, pixels)).float().softmax(1).topk(top_k)
         for values, labels in zip(top.values.tolist(), top.indices.tolist(), strict=True):
             found.append(
                 [Guess(classifier.class_name(label), value) for value, label in zip(values, labels, strict=True)]
@@ -131,12 +131,22 @@ def evaluation_pixels(image: Picture, classifier: ImageClassifier, crop_pct: flo
     return torch.from_numpy(out)
 
 
+def normalised(classifier: ImageClassifier, pixels: Tensor) -> Tensor:
+    """Return images uint8 (B, 3, H, W) as a classifier takes them (B, I, H, W), on its device.
+
+    Raises:
+        ConfigError: It takes images of another number of channels, and not of one, for which they become grey.
+    """
+    return (as_taken(pixels.to(classifier.device), len(classifier.mean)) - classifier.mean) / classifier.std
+
+
 def feeding(classifier: ImageClassifier) -> dict[str, Any]:
     """Return how to make of an image file what a network takes, in plain values, for those without this package.
 
     Turn the image as EXIF says where ``orient`` is true; convert it to RGB; resize its short side to ``resize`` pixels
-    by ``interpolation``, antialiased; take ``image_size`` pixels square from the middle; divide by 255, take ``mean``
-    off and divide by ``std``, each by channel. ``crop_pct`` is timm's word for image_size / resize.
+    by ``interpolation``, antialiased; take ``image_size`` pixels square from the middle; convert to ``mode``, Pillow's
+    RGB or L; divide by 255, take ``mean`` off and divide by ``std``, each by channel. ``crop_pct`` is timm's word for
+    image_size / resize.
     """
     options = classifier.hparams
     transform = EvalTransform(image_size=options.image_size, crop_pct=crop_pct_of(classifier))
@@ -146,6 +156,7 @@ def feeding(classifier: ImageClassifier) -> dict[str, Any]:
         "resize": transform.short,
         "interpolation": "bicubic",
         "orient": classifier.loaded.orient,
+        "mode": "L" if len(options.mean) == 1 else "RGB",
         "mean": list(options.mean),
         "std": list(options.std),
     }

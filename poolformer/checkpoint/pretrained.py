@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, MisfitError, describe
 from ..network.metaformer import MetaFormer
 from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
+from .first_layer import fit_channels
 from .hub import fetch, is_on_hub
 from .reading import read
 from .record import RECORD, differences
@@ -78,6 +79,7 @@ def load_pretrained(
     classifier, patterns, has_mixers = _classifier(backbone), patterns_of(skip), isinstance(backbone, MetaFormer)
     given = set(weights)
     skipped = skip_tensors(weights, network, patterns, source=source, has_mixers=has_mixers)
+    notes += fit_channels(weights, backbone)
     fresh = (
         _drop_other_head(weights, network, classifier, notes)
         if classifier and not _is_of(classifier, skipped)

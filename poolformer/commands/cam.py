@@ -125,7 +125,9 @@ def class_activation_map(
     from pytorch_grad_cam.utils.image import show_cam_on_image
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    images = (pixels[None] - classifier.mean) / classifier.std
+    from ..trained import normalised
+
+    images = normalised(classifier, pixels[None])
     with torch.no_grad():
         probabilities = classifier(images).softmax(1)[0]
     label = int(probabilities.argmax()) if label is None else label

@@ -101,7 +101,8 @@ class BatchCheck:
 
     def _check_images(self, images: Tensor, *, look: bool) -> None:
         expected = f"uint8 (B, {self.channels}, H, W)"
-        if images.ndim != 4 or images.shape[1] != self.channels:
+        becomes_grey = self.channels == 1 and images.dtype == torch.uint8
+        if images.ndim != 4 or images.shape[1] not in (self.channels, 3 if becomes_grey else self.channels):
             raise self._error(f"images are {_kind(images)}", f"{expected}{self._remedy_of_shape(images)}")
         if images.dtype == torch.uint8:
             return
@@ -135,6 +136,8 @@ class BatchCheck:
     def _remedy_of_shape(self, images: Tensor) -> str:
         if images.ndim == 4 and images.shape[-1] == self.channels:
             return ": channels come second, images.permute(0, 3, 1, 2)"
+        if images.ndim == 4 and self.channels not in (1, 3):
+            return f", as --model.in_chans {self.channels} says: a data module of your own can give them"
         if images.ndim == 4 and images.shape[1] == 1:
             return f": repeat the grey channel, images.expand(-1, {self.channels}, -1, -1)"
         if images.ndim == 4 and images.shape[1] == 4:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .batches import NORMALISED, BatchCheck, source_name
+from .channels import as_taken
 from .labels import Classes, classes_of, logits_of_labels
 
 
@@ -59,7 +60,7 @@ class Preparation:
     ) -> tuple[Tensor, Tensor | None]:
         """Return normalised images (B, C, H, W), and labels (B,) where there are any.
 
-        What a network takes in place of images is not normalised.
+        What a network takes in place of images is not normalised. For a network of one channel, RGB becomes grey.
 
         Args:
             batch: What a data module yielded.
@@ -75,6 +76,7 @@ class Preparation:
         if self.example is not None:
             images = images.clone()
         elif images.dtype == torch.uint8:
+            images = as_taken(images, len(mean))
             images = (images.contiguous(memory_format=torch.channels_last) - mean) / std
         else:  # as a copy: mixing and erasing happen in place
             images = images.to(mean.dtype, copy=True, memory_format=torch.channels_last)

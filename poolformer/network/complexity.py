@@ -61,7 +61,7 @@ class Complexity(NamedTuple):
 
 
 def count(model: nn.Module, *, image_size: int) -> Complexity:
-    """Count the parameters of a model and the MACs of one image (1, 3, image_size, image_size), or of its own example.
+    """Count the parameters of a model and the MACs of one image (1, I, image_size, image_size), or of its own example.
 
     Convolutions, linear layers, attention and norms count; pooling, activations and
     additions do not, as in the paper. A fused operator counts as what it is made of. Runs the model

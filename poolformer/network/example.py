@@ -33,8 +33,14 @@ def own_example(network: nn.Module) -> Tensor | None:
     return example
 
 
+def channels_of(network: nn.Module) -> int:
+    """Return the channels of a network's images, which it says by ``in_chans``; 3 where it does not."""
+    channels = getattr(network, "in_chans", 3)
+    return channels if isinstance(channels, int) else 3
+
+
 def example_input(network: nn.Module, *, image_size: int) -> Tensor:
-    """Return the example of a network, or an image (1, 3, image_size, image_size) of zeros, where its weights are.
+    """Return the example of a network, or an image (1, I, image_size, image_size) of zeros, where its weights are.
 
     Args:
         network: Any network.
@@ -46,5 +52,5 @@ def example_input(network: nn.Module, *, image_size: int) -> Tensor:
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     example = own_example(network)
     if example is None:
-        return torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+        return torch.zeros(1, channels_of(network), image_size, image_size, device=like.device, dtype=like.dtype)
     return example.to(like.device, like.dtype if example.is_floating_point() else None)

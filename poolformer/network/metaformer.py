@@ -68,7 +68,7 @@ class Stage(nn.Module):
 
 
 class MetaFormer(nn.Module):
-    """Images (B, 3, H, W) to logits (B, K), with any token mixer.
+    """Images (B, I, H, W) to logits (B, K), with any token mixer.
 
     Args:
         depths: Blocks in each of the four stages.
@@ -91,9 +91,11 @@ class MetaFormer(nn.Module):
             the last two stages, and the head's mean before its norm.
         head_mlp: Make the logits by two layers, as ConvFormer and CAFormer do.
         head_dropout: Probability of a value between these two to be zero in training.
+        in_chans: Channels I of the images.
 
     Attributes:
         num_classes: K.
+        in_chans: I.
         num_features: Channels of the last stage.
         feature_info: For each stage its ``num_chs``, ``reduction`` and ``module``, as in timm.
 
@@ -126,6 +128,7 @@ class MetaFormer(nn.Module):
         follow_up: bool = False,
         head_mlp: bool = False,
         head_dropout: float = 0.0,
+        in_chans: int = 3,
     ):
         super().__init__()
         if len(depths) != NUM_STAGES or len(dims) != NUM_STAGES:
@@ -137,6 +140,8 @@ class MetaFormer(nn.Module):
             raise OptionsError(
                 f"neither num_classes={num_classes} nor layer_scale_init={layer_scale_init} may be below 0"
             )
+        if in_chans < 1:
+            raise OptionsError(f"in_chans is the number of channels, from 1 up; got {in_chans}")
         if isinstance(position_embedding, bool) or position_embedding not in (None, *range(1, NUM_STAGES + 1)):
             raise OptionsError(
                 f"position_embedding is the stage, 1 to {NUM_STAGES}, that gets it; got {position_embedding}"
@@ -152,12 +157,12 @@ class MetaFormer(nn.Module):
             residual=residual,
             channel_mlp=channel_mlp,
         )
-        self.num_classes = num_classes
+        self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = dims[-1]
         self.feature_info = _feature_info(dims, stem)
 
         rates = _drop_path_rates(depths, drop_path_rate)
-        self.stem = PatchEmbedding(3, dims[0], **stem._asdict(), norm="after" if follow_up else None, eps=eps)
+        self.stem = PatchEmbedding(in_chans, dims[0], **stem._asdict(), norm="after" if follow_up else None, eps=eps)
         stages, side = [], stem.output_side(image_size)
         for index, (mixer_here, dim) in enumerate(zip(resolve(mixer), dims, strict=True)):
             downsample: nn.Module = nn.Identity()
@@ -177,7 +182,7 @@ class MetaFormer(nn.Module):
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to the last stage's map (B, C, h, w), before the head's norm."""
+        """Images (B, I, H, W) to the last stage's map (B, C, h, w), before the head's norm."""
         features: Tensor = self.stages(self.stem(images))
         return features
 
@@ -199,7 +204,7 @@ class MetaFormer(nn.Module):
         """Feature pyramid: the maps after chosen stages, each (B, C_i, h_i, w_i), as timm's models give.
 
         Args:
-            images: (B, 3, H, W).
+            images: (B, I, H, W).
             indices: Stages to return, negative ones from the end; a number n means the last n;
                 None means all.
             norm: Put the last stage's map through the head's norm.

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, describe
+from .example import channels_of
 
 
 def check_sides(backbone: nn.Module, growth: Mapping[str, int] | None, *, name: str, image_size: int) -> None:
@@ -38,7 +39,7 @@ def check_sides(backbone: nn.Module, growth: Mapping[str, int] | None, *, name: 
 def _fails(on_meta: nn.Module, side: int) -> Exception | None:
     try:
         with torch.no_grad():
-            on_meta(torch.empty(1, 3, side, side, device="meta"))
+            on_meta(torch.empty(1, channels_of(on_meta), side, side, device="meta"))
     except Exception as error:
         return error
     return None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..classifier import ImageClassifier
+from ..data.channels import as_taken
 from ..data.labels import classes_of, logits_of_labels
 from ..data.order import Order
 from ..data.soft_labels import MOST_CLASSES, likeliest
@@ -64,7 +65,8 @@ def ask(
     loader.set_epoch(epoch)
     for number, batch in enumerate(loader):  # type: ignore[arg-type, var-annotated]  # those of ours are iterable
         images = data_module.transfer_batch_to_device(batch, classifier.device, 0)[0]
-        images = (images.contiguous(memory_format=torch.channels_last) - classifier.mean) / classifier.std
+        images = as_taken(images, len(classifier.mean)).contiguous(memory_format=torch.channels_last)
+        images = (images - classifier.mean) / classifier.std
         samples = loader.batch_indices(number)
         rows[samples] = likeliest(classifier(images)[:, logits], top)
         done[samples] = True

@@ -136,6 +136,16 @@ def test_safetensors_are_read(tmp_path, naming):
     assert golden_difference(backbone) <= 1e-12
 
 
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_weights_of_three_channels_give_one_channel_what_they_gave_grey_images(tmp_path, naming):
+    source, grey = saved(tmp_path / "poolformer.pth.tar", published(naming)), torch.rand(2, 1, 64, 64)
+    three, one = tiny().eval(), tiny(in_chans=1).eval()
+    load(three, source)
+    [note] = [note for note in load(one, source) if "stem.conv" in note]
+    assert "3 channels and the network of 1: the weights of stem.conv are summed, by timm's rule" in note
+    torch.testing.assert_close(one(grey), three(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+
+
 def test_the_golden_weights_are_not_those_of_a_fresh_network():
     assert golden_difference(tiny().double()) > 0.1
 

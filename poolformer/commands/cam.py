@@ -2,11 +2,9 @@
 
 import argparse
 import inspect
-import math
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import first_word
 from ..errors import ConfigError
@@ -16,7 +14,7 @@ from .arguments import CommandParser, add_checkpoint, checkpoint_path, local_pat
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from ..classifier import ImageClassifier
 
@@ -121,77 +119,15 @@ def class_activation_map(
         ConfigError: The backbone has no such layer, or its output is no map.
     """
     import torch
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.image import show_cam_on_image
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    from ..trained import normalised
+    from ..network.activation_maps import activation_maps, map_layer, overlaid
 
-    images = normalised(classifier, pixels[None])
+    images = (pixels[None] - classifier.mean) / classifier.std
     with torch.no_grad():
         probabilities = classifier(images).softmax(1)[0]
     label = int(probabilities.argmax()) if label is None else label
-    backbone = classifier.backbone
-    as_map = partial(
-        _as_map,
-        num_features=getattr(backbone, "num_features", None),
-        num_prefix_tokens=getattr(backbone, "num_prefix_tokens", 0),
-    )
-    target, seen = _layer(backbone, layer), []
-    hook = target.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    with torch.no_grad():
-        backbone(images)
-    hook.remove()
-    if not seen:
-        raise ConfigError(f"--layer {layer}: it is a list of layers that is never called; name one of them")
-    if _aspect(as_map(seen[0])) != _aspect(images):
-        raise ConfigError(f"--layer {layer}: its output {tuple(seen[0].shape)} is no map of the image: pass another")
-    with GradCAM(backbone, [target], reshape_transform=as_map) as cam:
-        mask = cam(images, [ClassifierOutputTarget(label)])[0]
-    return (
-        label,
-        float(probabilities[label]),
-        show_cam_on_image(pixels.permute(1, 2, 0).numpy() / 255, mask, use_rgb=True),
-    )
-
-
-def _aspect(x: "Tensor") -> float:
-    """Height / width, to the odd token that a padding adds."""
-    return round(x.shape[2] / x.shape[3], 1)
-
-
-def _layer(backbone: "nn.Module", name: str | None) -> "nn.Module":
-    modules = dict(backbone.named_modules())
-    blocks: Any = getattr(backbone, "blocks", None)
-    if name is None and hasattr(blocks, "__len__") and hasattr(blocks[-1], "norm1"):
-        return blocks[-1].norm1  # a ViT: behind its last attention only the class token counts
-    if name is None:
-        stages: Any = getattr(backbone, "feature_info", None)
-        name = stages[-1]["module"] if stages else None
-    if name not in modules:
-        near = [each for each in modules if each and each.count(".") < 2]
-        raise ConfigError(
-            f"which layer? {f'there is no {name!r}; ' if name else ''}pass --layer with one of "
-            f"{', '.join(near[:12])} ..."
-        )
-    return modules[name]
-
-
-def _as_map(output: "Tensor", *, num_features: int | None, num_prefix_tokens: int) -> "Tensor":
-    """Turn a layer's output to (B, C, H, W): a map of either layout, or tokens (B, N, C)."""
-    if output.ndim == 3:
-        side = math.isqrt(output.shape[1] - num_prefix_tokens)
-        if side**2 + num_prefix_tokens == output.shape[1]:
-            output = output[:, num_prefix_tokens:].transpose(1, 2).unflatten(2, (side, side))
-    elif output.ndim == 4 and output.shape[3] == num_features != output.shape[1]:
-        output = output.movedim(3, 1)
-    if output.ndim != 4:
-        raise ConfigError(f"the layer's output {tuple(output.shape)} is no map: pass another --layer")
-    if output.shape[2:] == (1, 1):
-        raise ConfigError(
-            "the layer's map has one token, which is everywhere: pass an earlier one, as --layer stages.1"
-        )
-    return output
+    [mask] = activation_maps(classifier.backbone, images, [label], map_layer(classifier.backbone, images, layer))
+    return label, float(probabilities[label]), overlaid(pixels.permute(1, 2, 0).numpy(), mask)
 
 
 def _label(classifier: "ImageClassifier", given: str | None) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
@@ -38,6 +38,16 @@ def is_compiled(module: torch.nn.Module) -> bool:
 def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:
     """Return a module's trainer; None where it has none, of which the public name makes an error."""
     return module._trainer
+
+
+def averages_of(trainer: pl.Trainer) -> pl.LightningModule | None:
+    """Return the module that holds averaged weights, None where none are: while a validation runs, it holds the others.
+
+    Lightning validates the averages, and gives training its own weights back at the end of the validation.
+    """
+    found = [each._average_model for each in trainer.callbacks if isinstance(each, WeightAveraging)]
+    module: Any = found[0].module if found and found[0] is not None else None
+    return module
 
 
 def current_batch_idx(trainer: pl.Trainer) -> int:

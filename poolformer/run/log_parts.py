@@ -4,10 +4,13 @@ from typing import Literal
 
 from lightning.pytorch.callbacks import Callback
 
+from .other_weights import WeightsBesideAverages
 from .pictures import PICTURES, FirstBatch, ValidationPictures
 from .training_values import VALUES, TrainingValues
 
-LogPart = Literal["first_batch", "errors", "confusion", "classes", "calibration", "norms", "waiting", "memory"]
+LogPart = Literal[
+    "first_batch", "errors", "cam", "confusion", "classes", "calibration", "averages", "norms", "waiting", "memory"
+]
 LogParts = Literal["all"] | LogPart | list[LogPart] | None
 
 
@@ -18,7 +21,7 @@ def log_callbacks(without: LogParts = None) -> list[Callback]:
         without: A part, several, or ``all``; None for nothing.
 
     Example:
-        >>> [type(each).__name__ for each in log_callbacks(["first_batch", "norms", "waiting", "memory"])]
+        >>> [type(each).__name__ for each in log_callbacks(["first_batch", "averages", "norms", "waiting", "memory"])]
         ['ValidationPictures']
     """
     if without == "all":
@@ -29,6 +32,8 @@ def log_callbacks(without: LogParts = None) -> list[Callback]:
         found.append(FirstBatch())
     if not left_out.issuperset(PICTURES):
         found.append(ValidationPictures([each for each in PICTURES if each in left_out]))
+    if "averages" not in left_out:
+        found.append(WeightsBesideAverages())
     if not left_out.issuperset(VALUES):
         found.append(TrainingValues([each for each in VALUES if each in left_out]))
     return found

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ..data.batches import Batch
 from ..network.example import own_example
-from . import drawing
+from . import drawing, worst_maps
 from .lightning_internals import logging_step
 from .outcomes import Outcomes, OutcomesMetric, Worst
 from .picture_log import PictureLog, draws, normalises_itself
 
-Picture = Literal["errors", "confusion", "classes", "calibration"]
-PICTURES: tuple[Picture, ...] = ("errors", "confusion", "classes", "calibration")
+Picture = Literal["errors", "cam", "confusion", "classes", "calibration"]
+PICTURES: tuple[Picture, ...] = ("errors", "cam", "confusion", "classes", "calibration")
 _IMAGES = 32
 """Of a sheet."""
+_MAPS = 8
+"""Of these, the worst, of which it is shown where the network looks."""
 _MATRIX = 20
 """Classes up to which a confusion matrix is drawn; of more the most frequent confusions are."""
 _ROWS = 40
@@ -94,7 +96,8 @@ class ValidationPictures(Callback):
     """Shows what the network says of the validation images, and logs how well its confidence is calibrated.
 
     After every validation ``calibration/ece``; and pictures after the first one, the last one, and in between as often
-    as they take a hundredth of the time at most: the images whose labels it finds least likely (``val/errors``), the
+    as they take a hundredth of the time at most: the images whose labels it finds least likely (``val/errors``), where
+    it looks in the worst of them for what it says and for what they are (``val/cam``, with the extra cam), the
     confusion matrix, or of many classes the most frequent confusions (``val/confusion``), accuracy by class, the worst
     first (``val/classes``), and a reliability diagram (``val/calibration``). The numbers are of all processes, the
     images of the first one.
@@ -108,6 +111,7 @@ class ValidationPictures(Callback):
         self._log = PictureLog()
         self._outcomes = OutcomesMetric()
         self._worst = Worst(_IMAGES)
+        self._maps = worst_maps.Maps()
         self._begun_s = 0.0
         self._takes = self._draws = self._shows_images = False
 
@@ -136,7 +140,7 @@ class ValidationPictures(Callback):
         if not self._takes or not isinstance(outputs, dict) or "logits" not in outputs:
             return
         self._outcomes.update(outputs["logits"], outputs["labels"])
-        if self._shows_images and "errors" not in self.without:
+        if self._shows_images and not {"errors", "cam"} <= self.without:
             self._worst.update(outputs["images"], outputs["logits"], outputs["labels"])
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -157,14 +161,25 @@ class ValidationPictures(Callback):
         classes = int(classifier.hparams.num_classes)
         names = _names(classifier, {*outcomes.labels.tolist(), *outcomes.said.tolist(), *range(min(classes, _MATRIX))})
         begun_s = time.thread_time()
-        errors = self._sheet_of(trainer, classifier)
+        kept = self._worst.take()
+        errors = maps = None
+        if kept is not None:
+            images, labels, said, confidences = kept
+            pixels = drawing.pixels_of(
+                images, mean=classifier.mean, std=classifier.std, normalised=normalises_itself(trainer)
+            )
+            errors = pixels, labels.tolist(), said.tolist(), confidences.tolist()
+            if "cam" not in self.without:
+                maps = self._maps.of(trainer, classifier, images[:_MAPS], [errors[2][:_MAPS], errors[1][:_MAPS]])
         self._log.spent_s += time.thread_time() - begun_s
         without = self.without
 
         def draw() -> dict[str, Image.Image]:
             found = {}
-            if errors is not None:
+            if errors is not None and "errors" not in without:
                 found["val/errors"] = errors_sheet(*errors, names=names)
+            if errors is not None and maps is not None:
+                found["val/cam"] = worst_maps.sheet(*errors[:3], maps, names=names)
             if "confusion" not in without:
                 found["val/confusion"] = _confusion(outcomes, classes, names)
             if "classes" not in without:
@@ -175,16 +190,6 @@ class ValidationPictures(Callback):
             return found
 
         self._log.draw(trainer, logging_step(trainer), draw)
-
-    def _sheet_of(self, trainer: pl.Trainer, classifier: Any) -> tuple[Any, list[int], list[int], list[float]] | None:
-        kept = self._worst.take()
-        if kept is None:
-            return None
-        images, labels, said, confidences = kept
-        pixels = drawing.pixels_of(
-            images, mean=classifier.mean, std=classifier.std, normalised=normalises_itself(trainer)
-        )
-        return pixels, labels.tolist(), said.tolist(), confidences.tolist()
 
     @rank_zero_only
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:

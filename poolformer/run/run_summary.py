@@ -38,6 +38,14 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
 }
 
 
+OF_AVERAGES: dict[str, dict[str, list[Any]]] = {
+    "Averaged weights beside those of training": {
+        "loss": ["Multiline", ["^averages/loss_"]],
+        "top-1": ["Multiline", ["^averages/top1_"]],
+    },
+}
+
+
 class RunSummary(Callback):
     """Says what is trained, in the log and in TensorBoard: size, cost, hyper-parameters, command, data.
 
@@ -80,7 +88,7 @@ class RunSummary(Callback):
         for logger in _boards(trainer):
             _write_text(logger, classifier, complexity)
             _write_hyper_parameters(logger, hyper_parameters(trainer, classifier))
-            logger.experiment.add_custom_scalars(LAYOUT)
+            logger.experiment.add_custom_scalars({**LAYOUT, **(OF_AVERAGES if averages else {})})
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

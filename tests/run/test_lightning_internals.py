@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
@@ -92,6 +92,7 @@ def test_private_attributes_are_there(tmp_path):
     assert pl.LightningModule()._trainer is None
     logger = TensorBoardLogger(tmp_path, purge_step=3)
     assert (logger._experiment, logger._kwargs) == (None, {"purge_step": 3})
+    assert WeightAveraging()._average_model is None
     checkpoint = ModelCheckpoint()
     assert checkpoint._last_global_step_saved == 0
 
@@ -100,7 +101,7 @@ def test_private_names_of_lightning_are_used_in_two_files():
     """What is private there and not defined here can only be Lightning's."""
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
     loops = [trainer.fit_loop, trainer.fit_loop.epoch_loop]
-    owners = [LightningCLI, trainer, *loops, ModelCheckpoint(), pl.LightningModule()]
+    owners = [LightningCLI, trainer, *loops, ModelCheckpoint(), WeightAveraging(), pl.LightningModule()]
     private = {name for owner in owners for name in dir(owner)} | {"_subcommand_parsers", "_instantiators", "_kwargs"}
     private = {name for name in private if name.startswith("_") and not name.startswith("__")}
     found = set()

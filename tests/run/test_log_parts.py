@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from poolformer.run.log_parts import LogPart, log_callbacks
+from poolformer.run.other_weights import WeightsBesideAverages
 from poolformer.run.pictures import PICTURES, ValidationPictures
 from poolformer.run.training_values import VALUES, TrainingValues
 
@@ -17,7 +18,7 @@ def logged(without) -> set[str]:
         elif isinstance(each, TrainingValues):
             found |= set(VALUES) - each.without
         else:
-            found.add("first_batch")
+            found.add("averages" if isinstance(each, WeightsBesideAverages) else "first_batch")
     return found
 
 

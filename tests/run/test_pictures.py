@@ -17,6 +17,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.run.event_log import SafeTensorBoardLogger
 from poolformer.run.picture_log import PictureLog
 from poolformer.run.pictures import PICTURES, FirstBatch, ValidationPictures
+from poolformer.run.worst_maps import Maps
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has no batch_size", "ignore:.*no batch_size")
 ALL = {"train/first_batch", *(f"val/{name}" for name in PICTURES)}
@@ -53,6 +54,32 @@ def test_a_run_has_all_pictures(tmp_path, classes):
     assert [event.step for event in events.Scalars("calibration/ece")] == [
         event.step for event in events.Scalars("val/top1")
     ]
+
+
+def test_maps_are_of_what_is_said_and_of_the_label_of_each_of_the_worst(tmp_path):
+    fit(tmp_path, ValidationPictures(without=["errors", "confusion", "classes", "calibration"]))
+    [(tag, picture)] = pictures(tmp_path).items()
+    assert tag == "val/cam"
+    assert picture.shape[1] == 8 * 120 + 8  # of six images two maps each, eight in a row
+    assert picture.shape[0] > 2 * 120
+
+
+def test_maps_that_cannot_be_computed_are_warned_of_and_end_nothing(tmp_path, monkeypatch):
+    def failing(*_: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("poolformer.run.worst_maps.activation_maps", failing)
+    with pytest.warns(UserWarning, match="Grad-CAM cannot be computed .*out of memory.*no val/cam"):
+        fit(tmp_path, ValidationPictures(), max_epochs=2)
+    assert pictures(tmp_path).keys() == ALL - {"train/first_batch", "val/cam"}
+
+
+def test_without_the_extra_there_are_no_maps_and_all_else(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    maps = Maps()
+    monkeypatch.undo()
+    assert not maps.are_there
+    assert maps.of(pl.Trainer(accelerator="cpu", logger=False), pl.LightningModule(), torch.zeros(1), []) is None
 
 
 @pytest.mark.parametrize("name", PICTURES)

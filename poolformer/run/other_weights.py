@@ -1,0 +1,75 @@
+"""Networks beside the one that is trained: of the averages (EMA) beside its own weights, and copies to look into."""
+
+import copy
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from .lightning_internals import averages_of
+
+BATCHES = 16
+"""Of a validation, on each device, that the weights of training are evaluated on beside their averages."""
+
+
+def backbone_of(module: pl.LightningModule, device: torch.device) -> nn.Module:
+    """Return a copy of a module's backbone, in evaluation mode: whatever is done with it, training goes on as before.
+
+    Hooks of DDP on its parameters, a compiled form of it and its gradients are left behind.
+    """
+    with torch.inference_mode(False):  # which Lightning evaluates in: weights made there take no gradient
+        copied: nn.Module = copy.deepcopy(module.get_submodule("backbone")).to(device)
+    copied.zero_grad()
+    return copied.eval()
+
+
+class WeightsBesideAverages(Callback):
+    """Logs how well the weights of training do beside their averages, where a callback averages them.
+
+    Validation, best.ckpt and all other curves are of the averages then. At each validation both are evaluated on the
+    same batches, at most `BATCHES` of each device, evenly spread: ``averages/loss_of_averages`` and
+    ``averages/loss_of_training``, and the same of top-1. Without averages it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._network: nn.Module | None = None
+        self._every = 1
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._network = None
+        batches = trainer.num_val_batches[0] if trainer.num_val_batches else 0
+        self._every = -(-int(batches) // BATCHES) if batches != float("inf") else 1
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.loggers:
+            return
+        averages = averages_of(trainer)
+        place, is_off = divmod(batch_idx, max(self._every, 1))
+        if averages is None or is_off or place >= BATCHES or not isinstance(outputs, dict) or "logits" not in outputs:
+            return
+        # The two have changed places: this is the module that the averages are in otherwise.
+        self._network = self._network or backbone_of(averages, pl_module.device)
+        images, labels = outputs["images"], outputs["labels"]
+        with trainer.precision_plugin.val_step_context():
+            of_training = self._network(images)
+        for name, logits in (("averages", outputs["logits"]), ("training", of_training)):
+            logits = logits.detach().float()
+            values = {
+                f"averages/loss_of_{name}": F.cross_entropy(logits, labels),
+                f"averages/top1_of_{name}": (logits.argmax(1) == labels).float().mean(),
+            }
+            pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._network = None  # its memory is another's

@@ -1,0 +1,81 @@
+"""The weights of training beside their averages: numbers of both on the same images, and training as it was."""
+
+import copy
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+from poolformer.classifier import ImageClassifier
+from poolformer.run.other_weights import BATCHES, WeightsBesideAverages, backbone_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no batch_size", "ignore:.*no batch_size", "ignore:.*warm-up")
+IMAGES = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(40) % 4
+
+
+class Raw(Callback):
+    """Keeps the network of training from before Lightning puts the averages in its place."""
+
+    network: Any = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.network = copy.deepcopy(pl_module.get_submodule("backbone"))
+
+
+def fit(folder: Any, *callbacks: Callback, batch: int = 10) -> tuple[pl.Trainer, ImageClassifier]:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    torch.manual_seed(0)
+    model = ImageClassifier("poolformer_tiny", 4, image_size=8, lr=0.05, lr_batch_size=None, warmup_epochs=0)
+    logger = CSVLogger(folder)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=logger, log_every_n_steps=1, callbacks=[*callbacks], **quiet
+    )
+    data = TensorDataset(IMAGES, LABELS)
+    trainer.fit(model, DataLoader(data, batch_size=20), DataLoader(data, batch_size=batch))
+    return trainer, model
+
+
+def test_both_are_evaluated_on_the_same_images_and_training_is_as_without(tmp_path):
+    raw = Raw()
+    trainer, model = fit(tmp_path, raw, EMAWeightAveraging(decay=0.5), WeightsBesideAverages())
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    with torch.no_grad():
+        logits = raw.network.eval()((IMAGES - model.mean) / model.std)
+    expected = float(torch.nn.functional.cross_entropy(logits, LABELS))
+    assert metrics["averages/loss_of_training"] == pytest.approx(expected, rel=1e-4)
+    assert metrics["averages/top1_of_training"] == pytest.approx(float((logits.argmax(1) == LABELS).float().mean()))
+    assert metrics["averages/loss_of_averages"] == pytest.approx(metrics["val/loss"], rel=1e-5)
+    assert metrics["averages/top1_of_averages"] == pytest.approx(metrics["val/top1"])
+    assert metrics["averages/loss_of_averages"] != pytest.approx(expected, rel=1e-3)
+    _, without = fit(tmp_path, EMAWeightAveraging(decay=0.5))
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), without.parameters(), strict=True))
+
+
+def test_without_averages_there_is_nothing(tmp_path):
+    trainer, _ = fit(tmp_path, WeightsBesideAverages())
+    assert not [name for name in trainer.callback_metrics if name.startswith("averages/")]
+
+
+def test_of_many_batches_some_are_taken_evenly(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pl.LightningModule, "log_dict", lambda self, values, **options: seen.append(values))
+    fit(tmp_path, EMAWeightAveraging(), WeightsBesideAverages(), batch=1)
+    # 40 batches, every third of which: 14, twice, for two epochs.
+    assert len(seen) == 2 * 2 * 14
+    assert len(seen) / 4 <= BATCHES
+
+
+def test_a_copy_takes_gradients_in_inference_mode_and_leaves_none():
+    model = ImageClassifier("poolformer_tiny", 4, image_size=8)
+    with torch.inference_mode():
+        copied = backbone_of(model, model.device)
+        with torch.inference_mode(False), torch.enable_grad():
+            copied(torch.zeros(1, 3, 8, 8)).sum().backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert any(parameter.grad is not None for parameter in copied.parameters())
+    assert not copied.training

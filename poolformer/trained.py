@@ -18,9 +18,9 @@ from .data.channels import as_taken
 from .data.pixels.jpeg import to_words
 from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
-from .errors import ConfigError, DataError
+from .errors import DataError
 from .rebuilding import rebuild
-from .run.predictions import TOP_K
+from .run.predictions import checked_top_k
 
 CROP_PCT = 0.9
 """The paper's, for a run whose data has no such option."""
@@ -93,19 +93,6 @@ def predict(
             )
     classifier.train(was_training)
     return found
-
-
-def checked_top_k(top_k: int | None, classes: int) -> int:
-    """Return how many classes an image are wanted; None is for the usual number.
-
-    Raises:
-        ConfigError: There are not so many.
-    """
-    if top_k is None:
-        return min(TOP_K, classes)
-    if not 1 <= top_k <= classes:
-        raise ConfigError(f"top_k {top_k}: expected is an integer from 1 to {classes}, the classes of the network")
-    return top_k
 
 
 def evaluation_pixels(image: Picture, classifier: ImageClassifier, crop_pct: float | None = None) -> Tensor:

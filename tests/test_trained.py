@@ -91,7 +91,7 @@ def test_it_stays_in_the_mode_that_it_was_in(classifier, photo):
 
 @pytest.mark.parametrize("top_k", [0, -1, 4])
 def test_there_are_not_so_many_classes(classifier, photo, top_k):
-    with pytest.raises(ConfigError, match=f"top_k {top_k}: expected is an integer from 1 to 3, the classes"):
+    with pytest.raises(ConfigError, match=f"^top_k {top_k}: the network knows 3 classes: from 1 to 3"):
         predict(classifier, photo, top_k=top_k)
 
 

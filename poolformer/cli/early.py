@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..files import paths
 from . import unknown_options
 
-OF_PREDICT = ("return_predictions", "top_k", "out")
+OF_PREDICT = ("return_predictions", "top_k", "out", "sheet")
 """Options of ``predict`` that the other verbs do not have."""
 OF_A_VERB = (
     *("config", "help", "seed_everything", "num_threads", "save_every_n_steps", "if_saving_fails", "ckpt_path"),

@@ -24,7 +24,7 @@ FIRST = {
     ),
     "validate": ("config", "ckpt_path", "model.pretrained", "data", "data.val", "data.batch_size", "trainer.devices"),
     "test": ("config", "ckpt_path", "model.pretrained", "data", "data.test", "data.batch_size", "trainer.devices"),
-    "predict": ("ckpt_path", "data", "data.predict", "out", "top_k", "data.batch_size", "trainer.devices"),
+    "predict": ("ckpt_path", "data", "data.predict", "out", "top_k", "sheet", "data.batch_size", "trainer.devices"),
 }
 """What most people change, ten at most that a data module has; of each verb."""
 GROUPS = (

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..files import paths
 from ..files.shown import shown
 from ..network.frame_options import built_options
-from ..run import config, predictions, provenance, same_run
+from ..run import config, contact_sheet, predictions, provenance, same_run
 from ..run.launch import launched, launches_itself
 from ..run.log_parts import LogParts
 from . import data_section, plain_options
@@ -38,6 +38,13 @@ def add_process_options(parser: LightningArgumentParser, verb: str) -> None:
             default=None,
             help="File to write, .csv or .jsonl, which must not be there; null for predictions.csv in the run's "
             "directory, and predictions.2.csv beside it.",
+        )
+        parser.add_argument(
+            "--sheet",
+            type=str | None,
+            default=None,
+            help="Picture to write, .png or .jpg: the images that the network is least and most certain of, with what "
+            "it says of them.",
         )
     parser.add_argument(
         "--num_threads",
@@ -71,8 +78,9 @@ def complete(options: Namespace, asked: Asked) -> None:
     """Write out ``~`` in every path, refuse what is no path of this machine, and choose the run's directory."""
     _stand_in_for_urls(options, asked)
     _expand_paths(options)
-    if options.get("out") is not None:
-        options.out = paths.local(options.out, "--out")
+    for name in ("out", "sheet"):
+        if options.get(name) is not None:
+            options[name] = paths.local(options[name], f"--{name}")
     if options.trainer.default_root_dir is None:
         options.trainer.default_root_dir = str(_run_dir(options, asked))
 
@@ -146,7 +154,9 @@ def check(options: Namespace, asked: Asked) -> None:
     option_ranges.check_seed(options.seed_everything)
     if not launches_itself(options.trainer.plugins) and (launch := launched()) is not None:
         launch.check(vars(options.trainer))
-    predictions.check_file(options.get("out"))
+    for name, suffixes in (("out", predictions.SUFFIXES), ("sheet", contact_sheet.SUFFIXES)):
+        if options.get(name) is not None:
+            paths.check_new(options[name], f"--{name}", suffixes)
     if options.ckpt_path == same_run.AUTO and asked.verb != "fit":
         raise ConfigError(f"--ckpt_path auto is for fit; {asked.verb} takes best, last, or a file of a run")
     if asked.files and is_overlay(asked.files[0]) and options.ckpt_path in (None, same_run.AUTO):
@@ -168,6 +178,8 @@ def check(options: Namespace, asked: Asked) -> None:
         raise ConfigError(
             f"{asked.verb} with published weights needs data: add --config s12 and the like, or --data FolderData"
         )
+    if asked.verb == "predict":
+        predictions.checked_top_k(options.top_k, model.num_classes, name="--top_k")
     built_options(model.backbone, model.as_dict())
     if asked.verb == "fit":
         optimizers.resolve(options.model.as_dict()["optimizer"])

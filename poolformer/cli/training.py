@@ -237,6 +237,7 @@ class TrainingCLI(OneVerbCLI):
             log_without=self.options.get("log_without"),
             top_k=self.options.get("top_k"),
             out=self.options.get("out"),
+            sheet=self.options.get("sheet"),
         )
         with lightning_refusals.told(vars(self.options.trainer)):
             return run_trainer.build(self.run_options, self._build_trainer)

@@ -3,7 +3,7 @@
 import os
 import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -46,6 +46,26 @@ def local(given: str | os.PathLike[str], option: str) -> str:
     if _NO_HOME.match(expanded):
         raise ConfigError(f"{option} {text}: there is no home directory here; write the path in full")
     return expanded
+
+
+def check_new(path: str, option: str, suffixes: Sequence[str]) -> None:
+    """Refuse what no new file can be called.
+
+    Args:
+        path: As `local` returns it.
+        option: That gives it, for the message.
+        suffixes: Endings of the formats that there are.
+
+    Raises:
+        ConfigError: Its ending is of no format, it is there already, or its folder is not.
+    """
+    if os.path.splitext(path)[1] not in suffixes:
+        raise ConfigError(f"{option} '{path}': the name ends in one of {', '.join(suffixes)}")
+    if os.path.lexists(path):
+        raise ConfigError(f"{option} '{path}' is already there: choose another name, or remove it")
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder or "."):
+        raise ConfigError(f"{option} '{path}': there is no folder '{folder}'")
 
 
 def each_text(value: Any, change: Callable[[str], str]) -> Any:

@@ -45,7 +45,7 @@ def pixels_of(images: Tensor, *, mean: Tensor, std: Tensor, normalised: bool = F
 
 
 def sheet(
-    pixels: np.ndarray,
+    pixels: Sequence[np.ndarray] | np.ndarray,
     captions: Sequence[Sequence[str]],
     colours: Sequence[tuple[int, int, int]] = (),
     columns: int = 8,
@@ -53,7 +53,7 @@ def sheet(
     """Draw images in rows, each with lines of text below it.
 
     Args:
-        pixels: uint8 (N, H, W, 3).
+        pixels: uint8 (N, H, W, 3), or N images of any sizes.
         captions: Lines of each image.
         colours: Of the frame and the first line of each; none for black.
         columns: Images a row.
@@ -77,6 +77,18 @@ def sheet(
                 font=_font(),
             )
     return picture
+
+
+def stacked(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Put pictures below each other, each with a line above it."""
+    heights = [picture.height + 2 * _LINE for _, picture in parts]
+    found = Image.new("RGB", (max(picture.width for _, picture in parts), sum(heights)), _PAPER)
+    draw, top = ImageDraw.Draw(found), 0
+    for (title, picture), height in zip(parts, heights, strict=True):
+        draw.text((_GAP, top + _LINE // 2), title, fill=_INK, font=_font())
+        found.paste(picture, (0, top + 2 * _LINE))
+        top += height
+    return found
 
 
 def _thumb(pixels: np.ndarray) -> Image.Image:

@@ -14,28 +14,34 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from ..data.batches import Batch
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
+from ..network.example import own_example
+from .contact_sheet import ContactSheet, Said
+from .picture_log import normalises_itself
 
 SUFFIXES = (".csv", ".jsonl")
 TOP_K = 5
 """Classes an image, where nobody says how many and there are so many."""
 
 
-def check_file(out: str | None) -> None:
-    """Refuse a file that predictions cannot become.
+def checked_top_k(top_k: int | None, classes: int, *, name: str = "top_k") -> int:
+    """Return how many classes an image are wanted; None is for the usual number.
+
+    Args:
+        top_k: As it was asked for.
+        classes: Those of the network.
+        name: What it is called where it was asked for.
 
     Raises:
-        ConfigError: Its ending is of no format, it is there already, or its folder is not.
+        ConfigError: There are not so many.
     """
-    if out is None:
-        return
-    if Path(out).suffix not in SUFFIXES:
-        raise ConfigError(f"--out '{out}': the name ends in one of {', '.join(SUFFIXES)}")
-    if os.path.lexists(out):
-        raise ConfigError(f"--out '{out}' is already there: choose another name, or remove it")
-    if not Path(out).absolute().parent.is_dir():
-        raise ConfigError(f"--out '{out}': there is no folder '{Path(out).parent}'")
+    if top_k is None:
+        return min(TOP_K, classes)
+    if not 1 <= top_k <= classes:
+        raise ConfigError(f"{name} {top_k}: the network knows {classes} classes: from 1 to {classes}")
+    return top_k
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -49,11 +55,14 @@ class PredictionWriter(BasePredictionWriter):
         top_k: Classes an image, likeliest first; None for 5, or all of fewer.
         out: File to write, .csv or .jsonl; None for ``predictions.csv`` in the run's directory, or where that is there
             ``predictions.2.csv`` and so on.
+        sheet: Picture to write, .png or .jpg, of the images that the network is most and least certain of; None for
+            none.
     """
 
-    def __init__(self, top_k: int | None = None, out: str | None = None):
+    def __init__(self, top_k: int | None = None, out: str | None = None, sheet: str | None = None):
         super().__init__(write_interval="batch")
-        self.top_k, self.out = top_k, out
+        self.top_k, self.out, self.sheet = top_k, out, sheet
+        self._sheet: ContactSheet | None = None
         self._stack, self._written = ExitStack(), 0
         self._truths: list[str | None] = []
         self._known = self._right = 0
@@ -61,9 +70,11 @@ class PredictionWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         classifier: Any = pl_module
         classes = classifier.hparams.num_classes
-        if self.top_k is not None and not 1 <= self.top_k <= classes:
-            raise ConfigError(f"--top_k {self.top_k}: the network knows {classes} classes: from 1 to {classes}")
-        self._count = min(TOP_K, classes) if self.top_k is None else self.top_k
+        self._count = checked_top_k(self.top_k, classes, name="--top_k")
+        if self.sheet is not None:
+            if own_example(classifier.backbone) is not None:
+                raise ConfigError("--sheet: what this network takes are no images")
+            self._sheet = ContactSheet()
         names = [classifier.class_name(label) for label in range(classes)]
         if classes and names == [str(label) for label in range(classes)] and classifier.class_names is None:
             rank_zero_info("The checkpoint does not say what its classes are called: their numbers stand for them")
@@ -77,7 +88,7 @@ class PredictionWriter(BasePredictionWriter):
         self._write = self._rows(self._stack.enter_context(atomic_write(self.path, "w", **as_bytes)))
 
     def _path(self, trainer: pl.Trainer) -> Path:
-        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        rank = _rank(trainer)
         if self.out is not None:
             return Path(self.out).with_stem(Path(self.out).stem + rank)
         folder, number = Path(trainer.default_root_dir), 1
@@ -123,13 +134,20 @@ class PredictionWriter(BasePredictionWriter):
         if not batch_indices:  # Lightning knows them of PyTorch's own loader only
             batch_indices = self._indices(trainer.predict_dataloaders, batch_idx, len(prediction))
         top = prediction.topk(self._count)
+        said = []
         for index, values, labels in zip(batch_indices, top.values.tolist(), top.indices.tolist(), strict=True):
             guesses = [(classifier.class_name(label), value) for label, value in zip(labels, values, strict=True)]
             truth = self._truths[index] if index < len(self._truths) else None
-            self._write(images[index] if images else index, guesses, truth)
+            name = images[index] if images else index
+            self._write(name, guesses, truth)
+            said.append(Said(os.path.basename(str(name)), *guesses[0], truth))
             if truth is not None:
                 self._known += 1
                 self._right += guesses[0][0] == truth
+        if self._sheet is not None:
+            prepared = batch if isinstance(batch, Batch) else classifier.on_after_batch_transfer(batch)
+            of_pixels = {"mean": classifier.mean, "std": classifier.std, "normalised": normalises_itself(trainer)}
+            self._sheet.update(prepared.images, said, **of_pixels)
 
     def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:
         """Number the images of a batch: as our own loaders say, in the order of any other."""
@@ -147,9 +165,17 @@ class PredictionWriter(BasePredictionWriter):
         if known:
             rank_zero_info(f"Accuracy: {right / known:.1%} of the {known} images whose class is known")
         rank_zero_info(f"Predictions: {self.path}")
+        if self._sheet is not None and self.sheet is not None:
+            path = Path(self.sheet).with_stem(Path(self.sheet).stem + _rank(trainer))
+            self._sheet.write(path)
+            rank_zero_info(f"Contact sheet: {path}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._stack.__exit__(type(exception), exception, exception.__traceback__)
+
+
+def _rank(trainer: pl.Trainer) -> str:
+    return f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
 
 
 def _truths(trainer: pl.Trainer, names: set[str]) -> list[str | None]:

@@ -47,6 +47,7 @@ class RunOptions:
         is_auto: Whether the directory is this run's own, with or without a checkpoint.
         top_k: Of `PredictionWriter`.
         out: Of `PredictionWriter`.
+        sheet: Of `PredictionWriter`.
         save_config: Writes ``config.yaml`` to a path.
         save_every_n_steps: Steps after which ``last.ckpt`` is written inside an epoch too.
         if_saving_fails: What training does when a checkpoint or the log cannot be written.
@@ -63,6 +64,7 @@ class RunOptions:
     log_without: LogParts = None
     top_k: int | None = None
     out: str | None = None
+    sheet: str | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -114,7 +116,7 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
     extra: list[Callback] = [
         EvaluatedData(),
         EvaluationLines(),
-        *([PredictionWriter(run.top_k, run.out)] if run.verb == "predict" else []),
+        *([PredictionWriter(run.top_k, run.out, run.sheet)] if run.verb == "predict" else []),
         *([EvaluationFile()] if run.verb in ("validate", "test") else []),
     ]
     options["plugins"] = plugins(options["plugins"], run.if_saving_fails if run.keeps_a_run else None, launch)

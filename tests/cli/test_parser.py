@@ -369,3 +369,8 @@ def test_plugins_that_are_turned_off_are_said_to_be(mistake, fake_plugin, monkey
     monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
     message = mistake("fit", "--model.mixer", "leaky")
     assert message.startswith("no token mixer is called 'leaky'. Plugins are turned off by POOLFORMER_DISABLE_PLUGINS.")
+
+
+def test_more_classes_an_image_than_there_are_are_refused_before_the_network_is_built(mistake):
+    options = ["--model.pretrained", "nowhere.pth", "--data", "DigitsData", "--model.num_classes", "10"]
+    assert mistake("predict", *options, "--top_k", "11") == "--top_k 11: the network knows 10 classes: from 1 to 10"

@@ -10,7 +10,7 @@ import yaml
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.cli import dispatch as cli
 from poolformer.errors import ConfigError
-from poolformer.files.paths import each_text, local, with_home
+from poolformer.files.paths import check_new, each_text, local, with_home
 
 FIT = [
     *("fit", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"),
@@ -171,3 +171,15 @@ def test_what_a_run_s_callbacks_write_goes_with_its_directory(project):
         saved = yaml.safe_load(Path(run_dir, "config.yaml").read_text())
         assert saved["trainer"]["callbacks"][0]["init_args"]["dirpath"] == f"{run_dir}/kept"
     assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == before
+
+
+def test_a_file_that_cannot_be_new_is_refused(tmp_path):
+    check_new(str(tmp_path / "new.jsonl"), "--out", [".csv", ".jsonl"])
+    (tmp_path / "old.csv").touch()
+    for name, message in (
+        ("new.txt", r"--out '.*': the name ends in one of \.csv, \.jsonl"),
+        ("old.csv", "is already there: choose another name"),
+        ("nowhere/new.csv", "there is no folder"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_new(str(tmp_path / name), "--out", [".csv", ".jsonl"])

@@ -12,7 +12,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
 from poolformer.errors import ConfigError, DataError
-from poolformer.run.predictions import PredictionWriter, check_file
+from poolformer.run.predictions import PredictionWriter
 
 NAMES = ["ant", "bee"]
 OPTIONS = {"batch_size": 2, "image_size": 8, "num_workers": 1}
@@ -109,14 +109,10 @@ def test_a_network_without_names_is_said(photos, tmp_path, caplog):
     assert "true" not in found[0]
 
 
-def test_a_file_that_cannot_be_is_refused(tmp_path):
-    check_file(None)
-    check_file(str(tmp_path / "new.jsonl"))
-    (tmp_path / "old.csv").touch()
-    for name, message in (
-        ("new.txt", r"the name ends in one of \.csv, \.jsonl"),
-        ("old.csv", "is already there: choose another name"),
-        ("nowhere/new.csv", "there is no folder"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            check_file(str(tmp_path / name))
+def test_a_sheet_shows_the_least_and_the_most_certain(photos, tmp_path, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
+    sheet = tmp_path / "sheet.png"
+    predict(tmp_path, FolderData(predict=str(photos), **OPTIONS), sheet=str(sheet))
+    assert f"Contact sheet: {sheet}" in caplog.text
+    with Image.open(sheet) as picture:
+        assert picture.width == 4 * 120 + 8  # all four, in a row

@@ -25,7 +25,7 @@ from .claims import misfit_of
 from .data.batches import Batch, check_one_loader
 from .data.channels import IMAGENET_MEAN, IMAGENET_STD, of_each_channel
 from .data.class_names import check_resumed
-from .data.labels import names_to_learn
+from .data.labels import names_of_published, names_to_learn
 from .data.preparation import Preparation
 from .network import freezing
 from .network.example import own_example
@@ -283,6 +283,9 @@ class ImageClassifier(pl.LightningModule):
             self._teacher.open()
             growth = getattr(data, "hparams", {}).get("growth")
             check_sides(self.backbone, growth, name=options.backbone, image_size=options.image_size)
+        elif self._has_published_weights:
+            head, logits = getattr(self.backbone, "head_classes", -1), options.num_classes
+            self.class_names = names_of_published(self.class_names, head, logits=logits, stage=stage)
         self._preparation.begin(data)
         if stage == "fit":
             known = self.class_names if self._has_published_weights else None
@@ -293,6 +296,7 @@ class ImageClassifier(pl.LightningModule):
     def on_train_start(self) -> None:
         """Compare the run with its teacher's, and say which options of a resumed one are others than it had before."""
         self._teacher.begin(self.trainer)
+        self._has_published_weights = False
         resumed.say_changes(self.trainer, self._before, self.hparams, seed=self.seed)
         self._before = {}
 

@@ -4,6 +4,7 @@ Shapes: B images, S their side in pixels as the network sees them, K classes.
 """
 
 import os
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,16 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .checkpoint.published import is_published, published
+from .checkpoint.record import Saved, check_imports
 from .classifier import ImageClassifier
 from .data.channels import as_taken
+from .data.class_names import imagenet_names
 from .data.pixels.jpeg import to_words
 from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
-from .errors import DataError
+from .errors import CheckpointError, DataError, PoolformerError, describe
+from .files.shell import quoted
 from .rebuilding import rebuild
 from .run.predictions import checked_top_k
 
@@ -29,6 +34,7 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 """An image: its file, Pillow's, or its pixels, uint8 (H, W, 3)."""
 
 _BATCH = 64
+IMAGENET_CLASSES = 1000
 
 
 class Guess(NamedTuple):
@@ -39,21 +45,59 @@ class Guess(NamedTuple):
     probability: float
 
 
-def load_classifier(path: str | Path, *, trusted: Collection[str] = ()) -> ImageClassifier:
-    """Rebuild the classifier of a run from its checkpoint, on the CPU and in evaluation mode.
+def load_classifier(path: str | Path, *, trusted: Collection[str] = (), backbone: str | None = None) -> ImageClassifier:
+    """Rebuild the classifier of a run from its checkpoint, or build that of published weights: on the CPU, to evaluate.
 
     Args:
-        path: A checkpoint that a run wrote.
+        path: A checkpoint that a run wrote; or published weights, as `poolformer.checkpoint.published` knows them: a
+            file, ``timm/<model>``, ``hf-hub:user/repo``, or the name of a backbone, whose weights are downloaded.
         trusted: Mixers or backbones outside the registry, ``module:name``, that the checkpoint may have
             imported; it is data and cannot choose that itself.
+        backbone: What published weights are of, where neither they nor their name say it.
 
     Raises:
         CheckpointError: It cannot be read, or its weights do not fit what is installed here.
         RegistryError: Its backbone or mixer is not available.
     """
+    if is_published(str(path)):
+        return _of_published(str(path), trusted=trusted, backbone=backbone)
     classifier, saved = rebuild(ImageClassifier, path, trusted=trusted)
     classifier.load_state_dict(saved["state_dict"])
     classifier.on_load_checkpoint(saved)
+    return classifier.eval()
+
+
+def _of_published(word: str, *, trusted: Collection[str], backbone: str | None) -> ImageClassifier:
+    found = published(word, backbone)
+    check_imports(
+        found.model,
+        path=word,
+        vouched=trusted,
+        remedy=lambda foreign: " ".join(f"--trust {quoted(name)}" for name in foreign),
+    )
+    classes = len(found.class_names or ()) or IMAGENET_CLASSES
+
+    def build(classes: int) -> ImageClassifier:
+        options = {**found.model, "num_classes": classes, "image_size": found.image_size, "pretrained": found.source}
+        try:
+            return ImageClassifier(**options)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, PoolformerError):
+                raise
+            raise CheckpointError(f"'{word}': its record does not make a model: {describe(error)[:200]}") from error
+
+    with warnings.catch_warnings():  # that the head does not fit is mended here
+        warnings.filterwarnings("ignore", ".*the network's head is fresh")
+        classifier = build(classes)
+    head = classifier.backbone.head_classes
+    if head is None:
+        raise CheckpointError(f"'{word}' has no head: its weights make no classes")
+    if isinstance(head, int) and head > 0 and head != classes:
+        classifier = build(head)
+    classifier.loaded = Saved(crop_pct=found.crop_pct, orient=found.orient)
+    classifier.class_names = found.class_names or classifier.class_names
+    if classifier.class_names is None:
+        classifier.class_names = imagenet_names([], classifier.hparams.num_classes)
     return classifier.eval()
 
 

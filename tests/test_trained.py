@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from poolformer import load_classifier, predict
+from poolformer.backbones import create_backbone
 from poolformer.classifier import ImageClassifier
 from poolformer.data.pixels.orientation import as_exif
-from poolformer.errors import ConfigError, DataError
+from poolformer.errors import CheckpointError, ConfigError, DataError
 from poolformer.trained import Guess, evaluation_pixels, feeding
 
 NAMES = ["ant", "bee", "cat"]
@@ -134,3 +135,29 @@ def test_it_says_how_it_is_fed(classifier):
         "orient": False,
     }
     assert (facts["mean"], facts["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def test_published_weights_are_loaded_as_a_checkpoint_is(tmp_path):
+    torch.manual_seed(0)
+    network = create_backbone("poolformer_tiny", num_classes=7).eval()
+    torch.save(network.state_dict(), tmp_path / "poolformer_tiny.pth")
+    with pytest.warns(UserWarning, match="does not say|logits differ"):
+        found = load_classifier(tmp_path / "poolformer_tiny.pth")
+    images = torch.rand(2, 3, 32, 32)
+    assert not found.training
+    assert found.hparams.num_classes == 7  # of the file, as nobody says it
+    assert found.class_names is None
+    torch.testing.assert_close(found(images), network(images))
+
+
+def test_a_thousand_logits_without_names_are_imagenets(tmp_path):
+    torch.save(create_backbone("poolformer_tiny").state_dict(), tmp_path / "mine.pth")
+    with pytest.warns(UserWarning, match="does not say|logits differ"):
+        found = load_classifier(tmp_path / "mine.pth", backbone="poolformer_tiny")
+    assert found.class_name(207) == "n02099601"
+
+
+def test_weights_without_a_head_make_no_classes(tmp_path):
+    torch.save(create_backbone("poolformer_tiny", num_classes=0).state_dict(), tmp_path / "poolformer_tiny.pth")
+    with pytest.raises(CheckpointError, match="has no head: its weights make no classes"):
+        load_classifier(tmp_path / "poolformer_tiny.pth")

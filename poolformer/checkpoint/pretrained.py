@@ -78,6 +78,7 @@ def load_pretrained(
 
     classifier, patterns, has_mixers = _classifier(backbone), patterns_of(skip), isinstance(backbone, MetaFormer)
     given = set(weights)
+    backbone.head_classes = _classes(weights, network, classifier)  # type: ignore[assignment]  # an int, or None
     skipped = skip_tensors(weights, network, patterns, source=source, has_mixers=has_mixers)
     notes += fit_channels(weights, backbone)
     fresh = (
@@ -201,6 +202,17 @@ def _drop_other_head(
         found = f"it is for {theirs[0]} classes, the network for {ours[0]}" if theirs and ours else "it has no head"
         notes.append(f"{found}: the network's head is fresh and has to be trained")
     return fresh
+
+
+def _classes(weights: Mapping[str, Tensor], network: Mapping[str, Tensor], head: str | None) -> int | None:
+    """Return how many classes the head of weights is for; None where they have none.
+
+    Of a network that does not say which layer makes its logits, the head fits.
+    """
+    if head is None:
+        return -1
+    shape = weights[f"{head}.weight"].shape if f"{head}.weight" in weights else ()
+    return shape[0] if shape else None
 
 
 def _is_of(layer: str, names: Collection[str]) -> bool:

@@ -4,7 +4,9 @@ import glob
 import json
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 
+from ..checkpoint.published import is_published, published
 from ..data.listing import EXTENSIONS
 from ..errors import ConfigError
 from ..files.paths import is_url
@@ -16,7 +18,8 @@ _IMAGES = "images are given as words, or by --data.predict"
 def as_options(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of ``predict`` with options in the place of words.
 
-    The first word that ends in .ckpt is the checkpoint; the others are images: files, folders, patterns, or .beton
+    The first word that ends in .ckpt is the checkpoint, or the first word of all names published weights, as
+    `poolformer.checkpoint.published` knows them; the others are images: files, folders, patterns, or .beton
     files. Images that cannot be read are left out, and said, unless ``--data.on_error`` says otherwise. Any other word
     stays.
 
@@ -25,11 +28,13 @@ def as_options(arguments: Sequence[str]) -> list[str]:
     """
     options, words, names = _split(arguments)
     checkpoint = [] if "--ckpt_path" in names else [word for word in words if word.endswith(".ckpt")][:1]
-    images = [word for word in words if word not in checkpoint and _names_images(word)]
-    left = [word for word in words if word not in checkpoint and word not in images]
+    weights = [] if checkpoint or {"--ckpt_path", "--model.pretrained"} & names else words[:1]
+    weights = [word for word in weights if is_published(word)]
+    images = [word for word in words if word not in checkpoint and word not in weights and _names_images(word)]
+    left = [word for word in words if word not in checkpoint and word not in weights and word not in images]
     found = [*options, *left, *(f"--ckpt_path={path}" for path in checkpoint)]
     if not images:
-        return found
+        return [*found, *weights]
     for option in ("--data", "--data.predict", "--data.class_path"):
         if option in names:
             raise ConfigError(f"'{images[0]}' and {option} are both given: {_IMAGES}")
@@ -39,7 +44,21 @@ def as_options(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"'{packed[0]}' is a .beton file and '{loose}' is none: predict them one after the other")
     found += ["--data", "FFCVData" if packed else "FolderData"]
     found.append(f"--data.predict={json.dumps(images) if len(images) > 1 else images[0]}")
-    return found if "--data.on_error" in names else [*found, "--data.on_error=skip"]
+    found += [] if "--data.on_error" in names else ["--data.on_error=skip"]
+    of_weights = [option for word in weights for option in _of_published(word, options)]
+    return found + [option for option in of_weights if option.partition("=")[0] not in names]
+
+
+def _of_published(word: str, options: Sequence[str]) -> list[str]:
+    """Return the options that build the network of published weights and feed it."""
+    given = [value for name, value in pairwise(options) if name == "--model.backbone"]
+    given += [option.partition("=")[2] for option in options if option.startswith("--model.backbone=")]
+    found = published(word, given[-1] if given else None, option="--model.backbone")
+    model = {**found.model, **({"num_classes": len(found.class_names)} if found.class_names else {})}
+    values = {f"model.{name}": value for name, value in model.items() if value is not None}
+    values |= {"model.pretrained": found.source, "data.image_size": found.image_size, "data.crop_pct": found.crop_pct}
+    values |= {"data.orient": True} if found.orient else {}
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:

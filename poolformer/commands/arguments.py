@@ -101,13 +101,22 @@ above_0 = number(float, "a number above 0", least=0, above=True)
 share = number(float, "a number above 0, at most 1", least=0, most=1, above=True)
 
 
+_CHECKPOINT = (
+    "a checkpoint of a run, or its URL; or published weights: a file, timm/<model>, hf-hub:user/repo, or the name of a "
+    "backbone, to download them"
+)
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the checkpoint of a run, and what it may import."""
-    parser.add_argument("checkpoint", metavar="CKPT", type=checkpoint_path, help="a checkpoint of a run, or its URL")
+    """Add the checkpoint of a run or published weights, and what these may import or are of."""
+    parser.add_argument("checkpoint", metavar="CKPT", type=checkpoint_path, help=_CHECKPOINT)
     parser.add_argument(
         "--trust",
         metavar="MODULE:NAME",
         action="append",
         default=[],
         help="mixer outside the registry that CKPT may import",
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="what CKPT is of, for published weights whose name does not say it"
     )

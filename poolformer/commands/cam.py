@@ -40,7 +40,10 @@ def main(argv: list[str]) -> int:
 
     paths = [options.checkpoint, *options.beside]
     with Places() as places:
-        classifiers = [load_classifier(places.file(path), trusted=options.trust) for path in paths]
+        classifiers = [
+            load_classifier(places.file(path), trusted=options.trust, backbone=None if number else options.backbone)
+            for number, path in enumerate(paths)
+        ]
     plt.switch_backend("agg")
     _check_output(options, plt.gcf().canvas.get_supported_filetypes())
     figure, axes = plt.subplots(

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import first_word
+from ..checkpoint.published import without_ending
 from ..data.target import sidecar
 from ..errors import ConfigError, PoolformerError, describe
 from ..files.atomic_write import beginning, publish
-from ..files.paths import is_url
 from ..registry import install
 from .arguments import CommandParser, above_0, add_checkpoint, local_path
 
@@ -56,10 +56,10 @@ def main(argv: list[str]) -> int:
       poolformer export runs/s12/checkpoints/best.ckpt
       poolformer export runs/s12/checkpoints/best.ckpt s12.pt2 --compile
       poolformer export runs/s12/checkpoints/best.ckpt s12.safetensors
+      poolformer export poolformer_s12.pth.tar s12.onnx
     """
-    options = _parser().parse_args(argv)
-    beside = os.path.basename(options.checkpoint) if is_url(options.checkpoint) else options.checkpoint
-    target = Path(options.file or f"{os.path.splitext(beside)[0]}.onnx")
+    options = _parser().parse_intermixed_args(argv)  # FILE may stand behind an option
+    target = Path(options.file or f"{without_ending(options.checkpoint)}.onnx")
     if target.suffix not in _FORMATS:
         raise ConfigError(f"'{target}': the name ends in one of {', '.join(_FORMATS)}")
     if target.suffix == ".safetensors" and (options.batch_size or options.fixed_size):
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     from ..trained import load_classifier
 
     with Places() as places:
-        classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust)
+        classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust, backbone=options.backbone)
     with torch.no_grad(), _folder_beside(place) as folder:
         unfinished = folder / f"network{target.suffix}"
         for line in _FORMATS[target.suffix](classifier, unfinished, options):

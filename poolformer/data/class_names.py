@@ -47,7 +47,7 @@ def imagenet_names(of_data: list[str], logits: int) -> list[str] | None:
     Weights are published without names, and those of ImageNet-1k in the order of its synsets.
 
     Args:
-        of_data: Names of the data's classes.
+        of_data: Names of the data's classes; without any, the number of logits alone says that it is ImageNet.
         logits: Logits K of the network.
 
     Returns:

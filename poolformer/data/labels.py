@@ -54,6 +54,24 @@ def names_to_learn(classes: Classes, known: list[str] | None, *, logits: int) ->
     return classes.names or known
 
 
+def names_of_published(known: list[str] | None, head: Any, *, logits: int, stage: str) -> list[str] | None:
+    """Return what the logits of published weights mean, which are used as they are.
+
+    Args:
+        known: What they are said to mean; None where nothing says it.
+        head: Classes that their head is for; None where they have none.
+        logits: Logits K of the network.
+        stage: ``validate``, ``test`` or ``predict``, which takes ImageNet-1k's synsets for a thousand logits.
+
+    Raises:
+        ConfigError: Their head is for other classes, so that the network's is fresh.
+    """
+    if head is None or (isinstance(head, int) and head not in (-1, logits)):
+        found = f"is for {head} classes: pass --model.num_classes {head}" if head else "is missing: train one first"
+        raise ConfigError(f"a fresh head says nothing of images, and that of the weights {found}")
+    return known or (imagenet_names([], logits) if stage == "predict" else None)
+
+
 def logits_of_labels(
     classes: Classes, known: list[str] | None, *, logits: int, has_published_weights: bool
 ) -> list[int] | None:

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     from ..trained import load_classifier
 
     with Places() as places:
-        classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust)
+        classifier = load_classifier(places.file(options.checkpoint), trusted=options.trust, backbone=options.backbone)
     _teach(classifier, flags, target, top=options.top)
     return 0
 

@@ -35,6 +35,26 @@ NEW = {
     ],
 }
 
+OF_WEIGHTS = {
+    "poolformer_s12.pth.tar dog.jpg": ["poolformer_s12", "poolformer_s12.pth.tar", 224, 0.9],
+    "caformer_s18 dog.jpg": ["caformer_s18", "timm/caformer_s18", 224, 1.0],
+    "hf-hub:a/caformer_s18_384 dog.jpg": ["caformer_s18", "hf-hub:a/caformer_s18_384", 384, 1.0],
+}
+
+
+@pytest.mark.parametrize("line", OF_WEIGHTS)
+def test_published_weights_bring_their_network_and_how_to_feed_it(line):
+    backbone, source, size, crop = OF_WEIGHTS[line]
+    assert as_options(line.split()) == [
+        *(*LOOSE, "--data.predict=dog.jpg", SKIP, f"--model.backbone={backbone}", f"--model.pretrained={source}"),
+        *(f"--data.image_size={size}", f"--data.crop_pct={crop}"),
+    ]
+
+
+def test_what_is_said_beside_published_weights_counts():
+    found = as_options(["mine.pth", "dog.jpg", "--model.backbone", "poolformer_s12", "--data.crop_pct", "1"])
+    assert found[-2:] == ["--model.pretrained=mine.pth", "--data.image_size=224"]
+
 
 @pytest.mark.parametrize("line", NEW)
 def test_words_become_options(line):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from poolformer.data.labels import Classes, classes_of, logits_of_labels, names_to_learn
+from poolformer.data.labels import Classes, classes_of, logits_of_labels, names_of_published, names_to_learn
 from poolformer.errors import ConfigError
 
 KNOWN = ["ant", "bee", "cat"]
@@ -50,3 +50,14 @@ def test_classes_are_those_that_the_data_module_names():
     assert classes_of(SimpleNamespace(class_names=KNOWN), logits=3) == Classes(KNOWN, 3)
     assert classes_of(None, logits=3) == Classes(None, None)
     assert classes_of(None, logits=0) == Classes(None, 1)
+
+
+def test_published_weights_are_evaluated_with_their_own_head():
+    assert names_of_published(None, 10, logits=10, stage="predict") is None
+    assert names_of_published(["a"], 1, logits=1, stage="test") == ["a"]
+    assert names_of_published(None, 1000, logits=1000, stage="predict")[207] == "n02099601"
+    assert names_of_published(None, 1000, logits=1000, stage="validate") is None
+    with pytest.raises(ConfigError, match=r"is for 37 classes: pass --model\.num_classes 37"):
+        names_of_published(None, 37, logits=1000, stage="validate")
+    with pytest.raises(ConfigError, match="is missing: train one first"):
+        names_of_published(None, None, logits=1000, stage="predict")

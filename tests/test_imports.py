@@ -58,6 +58,7 @@ LIGHT = [
     "cli.field_words",
     "cli.option_texts",
     "cli.predicted_words",
+    "cli.said",
     "cli.unknown_options",
     "errors",
     "first_word",

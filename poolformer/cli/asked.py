@@ -13,7 +13,7 @@ from ..run import config as run_config
 from ..run import earlier_runs
 from ..run import files as run_files
 from ..run.places import Places
-from . import callback_lists, data_path, data_section, user_classes
+from . import callback_lists, data_path, data_section, said, user_classes
 from .model_section import without_foreign_mixers
 
 DIGITS = data_section.class_path("DigitsData")
@@ -54,18 +54,9 @@ class Asked:
         content = read_config(file)
         url = self.places.url_of(file.parent)
         if file.name == run_config.NAME and run_config.is_of_a_run(file) and (url or run_files.is_run(file.parent)):
-            asked = self._last_value("--trainer.default_root_dir") or url
+            asked = next(reversed(said.values(self.flags, "--trainer.default_root_dir")), url)
             return run_config.in_its_place(content, file, run_dir=asked and os.path.expanduser(asked))
         return content
-
-    def _last_value(self, option: str) -> str | None:
-        """Return what stands behind a flag; the last one counts."""
-        found = None
-        for index, word in enumerate(self.flags):
-            name, equals, value = word.partition("=")
-            if name == option:
-                found = value if equals else next(iter(self.flags[index + 1 : index + 2]), None)
-        return found
 
     @property
     def read_files(self) -> list[tuple[Path, dict[str, Any]]]:
@@ -130,16 +121,13 @@ class Asked:
 def _split_configs(arguments: list[str], places: Places) -> tuple[list[str], list[Path]]:
     """Split the arguments into flags and configuration files, packaged names replaced by their files."""
     flags, files = [], []
-    words = iter(arguments)
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option not in ("-c", "--config"):
-            flags.append(word)
+    for words, option, text in said.each(arguments):
+        if option not in said.CONFIG:
+            flags += words
             continue
-        text = value if equals else next(words, None)
         if text is None:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        file = str(places.config(text)) if paths.is_url(text) else paths.local(paths.without_scheme(text), option)
+        file = str(places.config(text)) if paths.is_url(text) else paths.local(paths.without_scheme(text), str(option))
         if Path(file).name == run_config.NAME:
             earlier_runs.recover(Path(file).parent)
         files.append(find_config(file))

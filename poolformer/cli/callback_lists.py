@@ -10,6 +10,9 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from . import said
+from .user_classes import read
+
 ADDED = "callbacks+"
 _FLAG = "--trainer.callbacks"
 _SHORT = ("lightning.", "poolformer.")
@@ -32,16 +35,23 @@ def settled(files: Sequence[tuple[Path, dict[str, Any]]], flags: Sequence[str]) 
             _say_replaced(listed, given, f"trainer.callbacks of '{file}'")
             listed = given
         if isinstance(trainer, dict) and ADDED in trainer:
-            added = [one for one in _in_a_list(trainer[ADDED]) if not any(_is_within(one, other) for other in listed)]
+            added = []
+            for one in _in_a_list(trainer[ADDED]):
+                there = next((other for other in listed if _is_within(one, other)), None)
+                if there is None:
+                    added.append(one)
+                elif _options(one) != _options(there):
+                    rank_zero_warn(
+                        f"callbacks+ of '{file}': {_path(one)} is left out, as there is one with all that it says "
+                        f"already ({dict(_options(there))}); give it an option that tells them apart"
+                    )
             content = {**content, "trainer": {**trainer, ADDED: added}}
             listed = listed + added
         contents.append(content)
-    for index, word in enumerate(flags):
-        option, equals, value = word.partition("=")
-        if option == _FLAG:
-            value = value if equals else next(iter(flags[index + 1 : index + 2]), "")
-            _say_replaced(listed, [] if value in ("null", "[]") else [value], f"{_FLAG} {value}")
-            listed = []
+    for value in said.values(flags, _FLAG):
+        given = [] if value == "null" else _in_a_list(read(value))
+        _say_replaced(listed, given, f"{_FLAG} {value}")
+        listed = []
     return contents
 
 

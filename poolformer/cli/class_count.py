@@ -1,7 +1,6 @@
 """How many classes a new network is built for: as many as its data has, where nobody says a number."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..configs import config_dir, read_config
 from ..data.class_names import count_of, names_of
 from ..data.images import ImageData
 from ..run import config as run_config
+from . import said
 from .asked import Asked
 
 _FLAG = "--model.num_classes"
@@ -70,8 +70,7 @@ def _count(data_module: pl.LightningDataModule) -> int | None:
 
 def _of_the_model(asked: Asked) -> Iterator[Any]:
     """Yield what ``--model`` is given as a whole: options as a mapping, or a file of them."""
-    words = [word.removeprefix("--model=") for word in asked.flags if word.startswith("--model=")]
-    for text in words + [value for word, value in pairwise(asked.flags) if word == "--model"]:
+    for text in said.values(asked.flags, "--model"):
         try:
             yield yaml.safe_load(Path(text).read_text() if Path(text).is_file() else text)
         except (OSError, ValueError, yaml.YAMLError):  # said where it is parsed

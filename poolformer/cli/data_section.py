@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 
 from .. import data, registry
 from ..errors import BrokenPluginError, UnknownNameError
+from . import said
 from .user_classes import options_of, why_no_data_module
 
 _NAME = re.compile(r"\w[\w-]*|[\w.-]+/[\w.-]+")
@@ -48,15 +49,12 @@ def unknown(name: str) -> str | None:
 
 def with_class_paths(flags: list[str]) -> list[str]:
     """Return flags in which data modules that are asked for by name stand with their full path."""
-    words, is_name = [], False
-    for word in flags:
-        option, equals, value = word.partition("=")
-        if is_name:
-            word = class_path(word)
-        elif option in _OPTIONS and equals:
-            word = f"{option}={class_path(value)}"
-        is_name = word in _OPTIONS
-        words.append(word)
+    words = []
+    for one in said.each(flags):
+        *option, word = one.words  # --data NAME, or --data=NAME
+        if one.option in _OPTIONS and one.value is not None:
+            word = f"{word.removesuffix(one.value)}{class_path(one.value)}"
+        words += [*option, word]
     return words
 
 
@@ -75,10 +73,7 @@ def named(contents: list[dict[str, Any]], flags: list[str]) -> str | None:
     for content in contents:
         section = content.get("data")
         named.append(section.get("class_path") if isinstance(section, dict) else section)
-    for index, word in enumerate(flags):
-        option, equals, value = word.partition("=")
-        if option in _OPTIONS:
-            named.append(value if equals else "".join(flags[index + 1 : index + 2]))
+    named += said.values(flags, *_OPTIONS)
     return next((class_path(name) for name in reversed(named) if isinstance(name, str)), None)
 
 

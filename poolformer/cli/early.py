@@ -6,6 +6,7 @@ versions. Whatever may be an option of something else, such as a plugin's, is le
 
 import ast
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from ..configs import STDIN, find_config, is_piped, read_config
 from ..errors import ConfigError
 from ..files import paths
-from . import unknown_options
+from . import said, unknown_options
 
 OF_PREDICT = ("return_predictions", "top_k", "out", "sheet")
 """Options of ``predict`` that the other verbs do not have."""
@@ -65,12 +66,7 @@ def wants_no_run(arguments: Sequence[str]) -> bool:
 
 def configs_of(arguments: Sequence[str]) -> list[str]:
     """Return the configurations that are asked for, as they are written."""
-    found: list[str] = []
-    for index, word in enumerate(arguments):
-        option, equals, value = word.partition("=")
-        if option in ("-c", "--config"):
-            found += [value] if equals else arguments[index + 1 : index + 2]
-    return found
+    return said.values(arguments, *said.CONFIG)
 
 
 @cache
@@ -109,19 +105,16 @@ def _parameters(class_: ast.ClassDef) -> frozenset[str] | None:
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
     """Split as `asked` does, which brings back what an interrupted start has moved away, too."""
     flags, files = [], []
-    words = iter(arguments)
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option not in ("-c", "--config"):
-            flags.append(word)
+    for words, option, text in said.each(arguments):
+        if option not in said.CONFIG:
+            flags += words
             continue
-        text = value if equals else next(words, None)
         if text is None:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
         if paths.is_url(text):
             files.append(STDIN)  # as little can be said of it
             continue
-        file = Path(paths.local(paths.without_scheme(text), option))
+        file = Path(paths.local(paths.without_scheme(text), str(option)))
         may_come_back = file.name == _OF_A_RUN and (file.parent / "previous").is_dir()
         files.append(file if may_come_back else find_config(str(file)))
     return flags, files
@@ -138,14 +131,12 @@ def _data_module(flags: Sequence[str], contents: Sequence[dict[str, Any]], *, su
     sections = [content.get("data") for content in contents]
     named = [each.get("class_path") if isinstance(each, dict) else each for each in sections]
     resumes = any("ckpt_path" in content for content in contents)
-    for index, word in enumerate(flags):
-        option, equals, value = word.partition("=")
-        if option in ("--data", "--data.class_path"):
-            named.append(value if equals else "".join(flags[index + 1 : index + 2]))
-            sure = True
-        resumes = resumes or option == "--ckpt_path"
+    if given := said.values(flags, "--data", "--data.class_path"):
+        named, sure = [*named, *given], True
+    resumes = resumes or bool(said.values(flags, "--ckpt_path"))
     last = next((name for name in reversed(named) if isinstance(name, str)), None)
-    if not sure or (last is None and resumes):
+    from_environment = os.environ.get("JSONARGPARSE_DEFAULT_ENV", "").lower() in ("true", "1")  # may name another
+    if not sure or (last is None and (resumes or from_environment)):
         return None
     name = (last or "DigitsData").removeprefix("poolformer.data.")
     return name if name in _HOMES and name != "model" else None

@@ -1,12 +1,12 @@
 """What configurations say about the model, where a later one or a flag chooses another backbone."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from ..errors import PoolformerError
 from ..network.frame_options import own_options, takes_mixer
 from ..network.mixer_spec import stages
+from . import said
 
 
 def without_foreign_mixers(contents: Sequence[dict[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:
@@ -52,6 +52,5 @@ def _without(content: dict[str, Any], option: str) -> dict[str, Any]:
 
 
 def _flag(flags: Sequence[str], option: str) -> str | None:
-    values = [word.partition("=")[2] for word in flags if word.startswith(f"{option}=")]
-    values += [value for word, value in pairwise(flags) if word == option]
+    values = said.values(flags, option)
     return values[-1] if values else None

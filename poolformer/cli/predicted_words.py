@@ -10,8 +10,8 @@ from ..checkpoint.published import is_published, published
 from ..data.listing import EXTENSIONS
 from ..errors import ConfigError
 from ..files.paths import is_url
+from . import said
 
-_ALONE = ("-h", "--help", "--print_config")
 _IMAGES = "images are given as words, or by --data.predict"
 
 
@@ -26,7 +26,10 @@ def as_options(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: There are images of both kinds, or images are given in both ways.
     """
-    options, words, names = _split(arguments)
+    heard = list(said.each(arguments))
+    options = [word for one in heard if one.option for word in one.words]
+    names = {one.option for one in heard if one.option}
+    words = [word for one in heard if not one.option for word in one.words]
     checkpoint = [] if "--ckpt_path" in names else [word for word in words if word.endswith(".ckpt")][:1]
     weights = [] if checkpoint or {"--ckpt_path", "--model.pretrained"} & names else words[:1]
     weights = [word for word in weights if is_published(word)]
@@ -59,23 +62,6 @@ def _of_published(word: str, options: Sequence[str]) -> list[str]:
     values |= {"model.pretrained": found.source, "data.image_size": found.image_size, "data.crop_pct": found.crop_pct}
     values |= {"data.orient": True} if found.orient else {}
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
-    """Split into options with their values, words that belong to none, and the options' names."""
-    options, words, names, takes_value = [], [], set(), False
-    for argument in arguments:
-        if argument.startswith("-") and argument != "-":
-            name, equals, _ = argument.partition("=")
-            names.add(name)
-            options.append(argument)
-            takes_value = not equals and not name.startswith(_ALONE) and not name.endswith(".help")
-        elif takes_value:
-            options.append(argument)
-            takes_value = False
-        else:
-            words.append(argument)
-    return options, words, names
 
 
 def _names_images(word: str) -> bool:

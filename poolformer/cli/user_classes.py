@@ -26,6 +26,7 @@ from lightning.pytorch.strategies import Strategy
 from .. import data
 from ..errors import ConfigError, PoolformerError, describe, suggestion
 from ..registry import DATA, listing, make_current_directory_importable
+from . import said
 
 
 class Slot(NamedTuple):
@@ -240,14 +241,12 @@ def _values(key: str, files: Sequence[tuple[Path, dict[str, Any]]], flags: Seque
         holder = content.get(section) if section else content
         for name in (option, f"{option}+"):  # with a plus it is added to a list
             yield f" in '{file}'", holder.get(name) if isinstance(holder, dict) else None
-    for index, word in enumerate(flags):
-        option, equals, value = word.partition("=")
-        if option.removesuffix("+") in (f"--{key}", f"--{key}.class_path"):
-            text = value if equals else "".join(flags[index + 1 : index + 2])
-            yield "", _read(text)
+    for text in said.values(flags, f"--{key}", f"--{key}+", f"--{key}.class_path"):
+        yield "", read(text)
 
 
-def _read(text: str) -> Any:
+def read(text: str) -> Any:
+    """Return what an option that takes classes gives: a mapping or a list where it is written as one, else the text."""
     if text[:1] not in ("[", "{"):
         return text
     try:

@@ -51,7 +51,29 @@ def test_callbacks_that_files_add_count_together(listed, words, expected):
 
 
 def test_a_callback_that_is_there_already_is_not_added_again(listed):
-    assert listed("digits", "extras/ema", "extras/ema", "short.yaml") == [EMA]
+    assert listed("digits", "extras/ema", "extras/ema") == [EMA]
+
+
+@pytest.mark.filterwarnings("ignore:.*EMAWeightAveraging is left out")
+def test_a_callback_with_less_said_of_it_is_not_added(listed):
+    assert listed("digits", "extras/ema", "short.yaml") == [EMA]
+
+
+def test_what_is_left_out_beside_one_with_other_options_is_said():
+    keeps = {"class_path": "ModelCheckpoint", "init_args": {"every_n_epochs": 5}}
+    files = [(Path("a.yaml"), {"trainer": {"callbacks": [keeps]}})]
+    files.append((Path("b.yaml"), {"trainer": {"callbacks+": ["ModelCheckpoint"]}}))
+    with pytest.warns(
+        UserWarning, match=r"callbacks\+ of 'b.yaml': ModelCheckpoint is left out, .*'every_n_epochs': 5"
+    ):
+        assert settled(files, [])[1] == {"trainer": {"callbacks+": []}}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_list_on_the_command_line_that_has_them_all_replaces_none():
+    files = [(Path("a.yaml"), {"trainer": {"callbacks": ["EarlyStopping"]}})]
+    settled(files, ["--trainer.callbacks=[{class_path: EarlyStopping, init_args: {monitor: val/loss}}]"])
+    settled(files, ["--trainer.callbacks", "[EarlyStopping, RichProgressBar]"])
 
 
 def test_a_class_of_the_users_is_not_lightnings_of_the_same_name():

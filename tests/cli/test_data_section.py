@@ -59,7 +59,7 @@ def test_our_names_are_short():
         ([{"data": "FolderData"}, {"data": "DigitsData"}], [], DIGITS),
         ([{"data": "FolderData"}], ["--data", "DigitsData"], DIGITS),
         ([], ["--data=mine.Data", "--data.class_path", "FolderData"], FOLDER),
-        ([], ["--data"], ""),
+        ([], ["--data"], None),
     ],
 )
 def test_the_last_one_named_counts_and_flags_win(contents, flags, expected):

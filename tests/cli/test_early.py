@@ -122,3 +122,10 @@ def test_a_mistake_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2 []\n"
     assert "Did you mean 'trainer.max_epochs'" in done.stderr
+
+
+def test_data_that_the_environment_may_name_is_left_to_the_parser(monkeypatch):
+    with pytest.raises(ConfigError, match=r"there is no option 'data\.train' for the digits"):
+        early.refuse("fit", ["--data.train", "photos"])
+    monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
+    early.refuse("fit", ["--data.train", "photos"])

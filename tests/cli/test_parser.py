@@ -66,8 +66,8 @@ WRONG = [
         "--data.batch_size got 'many', but expects an integer.",
     ),
     (
-        ["--model.mean", "[1,2]"],
-        "--model.mean got '[1, 2]', but expects 3 numbers.",
+        ["--data", "FolderData", "--data.scale", "[1,2,3]"],
+        "--data.scale got '[1, 2, 3]', but expects 2 numbers.",
     ),
     (
         ["--model.image_size", "16"],

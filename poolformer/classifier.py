@@ -216,20 +216,20 @@ class ImageClassifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        return self._evaluate(self.val_metrics, batch)
+        return self._evaluate(self.val_metrics, batch, batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        return self._evaluate(self.test_metrics, batch)
+        return self._evaluate(self.test_metrics, batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the probabilities (B, K)."""
         return self(self.on_after_batch_transfer(batch).images).float().softmax(1)
 
-    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> dict[str, Tensor]:
+    def _evaluate(self, metrics: MetricCollection, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, labels = self.on_after_batch_transfer(batch)
         assert labels is not None
         logits = self(images)
-        log_metrics(self, metrics, logits, labels)
+        log_metrics(self, metrics, *self._preparation.counted(logits, labels, batch_idx, self.trainer))
         return {"images": images, "logits": logits, "labels": labels}  # for callbacks
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Batch:

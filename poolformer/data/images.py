@@ -9,10 +9,12 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch.distributed
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from .. import option_ranges
 from ..errors import ConfigError, DataError
 from ..files.paths import is_url
+from . import label_map as label_maps
 from .beton_set import Given, as_text, shown
 from .growth import Growth, check_growth, side_at
 from .held_out import Part, Parts, hold_out
@@ -69,11 +71,14 @@ class ImageData(SeededDataModule, ABC):
             of `val`, or of the part that `val_share` holds out, which stay unseen.
         pad: Pixels of black around a training image, resized whole to image_size, from which the crop is cut in place
             of one by scale and ratio: 4 is usual for CIFAR. 0: by scale and ratio.
+        label_map: To evaluate a network of ImageNet-1k: subset (ImageNet-A, -R), logits of classes that the data does
+            not have do not count; numbers (-V2), folders are numbers of classes; or ReaL's JSON of right labels.
 
     Attributes:
         class_names: Names of the classes in the order of the labels; None where the data has no names.
         num_classes: How many classes there are; None before `setup`, and where nothing has labels.
         predict_class_names: Names of the labels of the images to predict, where these have both.
+        right_labels: Of the samples that are evaluated by a list of them, int64 (N, R).
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class ImageData(SeededDataModule, ABC):
         val_share: float | None = None,
         tune_share: float | None = None,
         pad: int = 0,
+        label_map: str | None = None,
     ) -> None:
         super().__init__(seed)
         self.save_hyperparameters()
@@ -114,6 +120,7 @@ class ImageData(SeededDataModule, ABC):
         self.class_names: list[str] | None = None
         self.num_classes: int | None = None
         self.predict_class_names: list[str] | None = None
+        self.right_labels: Tensor | None = None
         self._sources: dict[str, Source | Part] = {}
         self._parts: Parts | None = None
         self._cores = available_cores()
@@ -141,6 +148,7 @@ class ImageData(SeededDataModule, ABC):
             DataError: It is not given, missing or damaged, or its classes do not fit together.
             ConfigError: The device cannot augment, or both `val` and `val_share` are given to train.
         """
+        label_maps.check(self.hparams.label_map, stage)
         if stage == "fit" and self.hparams.val and self.hparams.val_share is not None:
             raise ConfigError(
                 f"--data.val '{shown(self.hparams.val)}' and --data.val_share {self.hparams.val_share:g} both say what "
@@ -248,7 +256,9 @@ class ImageData(SeededDataModule, ABC):
         if split == "predict":  # whose labels, if there are any, need not be the network's
             self.predict_class_names = class_names
         else:
+            class_names = label_maps.class_names_of(self.hparams.label_map, class_names)
             self._compare_classes(shown(given), source, class_names)
+            self.right_labels = label_maps.right_labels(self.hparams.label_map, getattr(source, "paths", None))
         self._sources[split] = source
 
     def _is_of_a_part(self, option: str) -> bool:

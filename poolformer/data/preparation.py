@@ -6,9 +6,14 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from .batches import NORMALISED, BatchCheck, source_name
 from .channels import as_taken
+from .class_names import imagenet_names
+from .label_map import SUBSET, best_of_right, restricted
 from .labels import Classes, classes_of, logits_of_labels
+
+IMAGENET = 1000
 
 
 class Preparation:
@@ -26,6 +31,8 @@ class Preparation:
         self.logits, self.example = logits, example
         self.classes = Classes(None, None)
         self._logit_of_label: Tensor | None = None
+        self._counted: Tensor | None = None
+        self._right: Tensor | None = None
         self._checks: dict[Any, BatchCheck] = {}
 
     def begin(self, data_module: Any) -> None:
@@ -34,7 +41,7 @@ class Preparation:
         Raises:
             DataError: The names of its classes are no list of names.
         """
-        self._checks, self._logit_of_label = {}, None
+        self._checks, self._logit_of_label, self._counted, self._right = {}, None, None, None
         self.classes = classes_of(data_module, logits=self.logits)
 
     def match_labels(
@@ -49,11 +56,39 @@ class Preparation:
             device: Device of the labels.
 
         Raises:
-            ConfigError: The network does not know all the classes, or what its logits mean cannot be known.
+            ConfigError: The network does not know all the classes, or what its logits mean cannot be known; or a list
+                of right labels is not for them.
         """
         self.classes = classes_of(data_module, logits=self.logits)
         logits = logits_of_labels(self.classes, known, logits=self.logits, has_published_weights=has_published_weights)
         self._logit_of_label = None if logits is None else torch.tensor(logits, device=device)
+        label_map = getattr(data_module, "hparams", {}).get("label_map")
+        self._counted = self._right = None
+        if label_map == SUBSET:
+            numbers = logits if logits is not None else range(self.classes.count or self.logits)
+            self._counted = torch.tensor(list(numbers), device=device)
+        elif (right := getattr(data_module, "right_labels", None)) is not None:
+            if self.logits != IMAGENET or (known or imagenet_names([], IMAGENET)) != imagenet_names([], IMAGENET):
+                raise ConfigError(
+                    f"--data.label_map {label_map} is for networks of all of ImageNet-1k's classes in order"
+                )
+            self._right = right
+
+    def counted(self, logits: Tensor, labels: Tensor, batch: int, trainer: pl.Trainer) -> tuple[Tensor, Tensor]:
+        """Return logits and labels as --data.label_map has them counted.
+
+        Args:
+            logits: (B, K).
+            labels: (B,).
+            batch: Number of the batch.
+            trainer: Trainer that evaluates.
+        """
+        if self._counted is not None:
+            return restricted(logits, self._counted), labels
+        if self._right is not None:
+            loader: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+            return best_of_right(logits, self._right[loader.batch_indices(batch)])
+        return logits, labels
 
     def __call__(
         self, batch: Any, loader: int, *, trainer: pl.Trainer, mean: Tensor, std: Tensor

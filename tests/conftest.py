@@ -83,7 +83,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def as_it_was(tmp_path_factory):
     """Undo what a test changes in its process: which files' tests share one is chance."""
     path, modules, base = list(sys.path), set(sys.modules), tmp_path_factory.getbasetemp()
+    loggers = [logging.getLogger(name) for name in ("", "lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
     yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     sys.path[:] = path
     for name in sys.modules.keys() - modules:
         if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(base):

@@ -173,6 +173,7 @@ def test_a_run_whose_end_could_not_be_saved_says_so(fit_while_the_disk_fills):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* cannot be written")
 def test_a_run_ends_in_a_line_when_the_disk_is_full(fit_while_the_disk_fills):
     code, run, said = fit_while_the_disk_fills("stop")
     assert code == 2

@@ -71,6 +71,8 @@ def name_of(spec: OptimizerSpec) -> str:
         OptionsError: It has none.
     """
     name = spec.get("name") if isinstance(spec, Mapping) else spec
+    if isinstance(name, str) and not name.strip():
+        raise OptionsError("--model.optimizer is empty: write the name of one, or leave it out for adamw")
     if not isinstance(name, str):
         raise OptionsError(
             f"an optimizer's mapping needs its name, got {dict(spec) if isinstance(spec, Mapping) else spec!r}; "

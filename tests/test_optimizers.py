@@ -97,3 +97,9 @@ def test_a_run_does_not_resume_with_another_optimizer(tmp_path, capsys):
     assert "the run was trained with optimizer adamw, whose state lamb cannot take over" in capsys.readouterr().err
     assert cli.main(["fit", *QUICK, *root, "--ckpt_path", "auto", "--model.optimizer.name", "lambx"]) == 2
     assert "no optimizer 'lambx'. Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["", " ", {"name": ""}])
+def test_an_empty_name_is_a_line_of_its_own(spec):
+    with pytest.raises(PoolformerError, match=r"^--model\.optimizer is empty: write the name of one"):
+        resolve(spec)

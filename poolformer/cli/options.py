@@ -102,6 +102,8 @@ def _stand_in_for_urls(options: Namespace, asked: Asked) -> None:
     if given is not None and paths.is_url(given):
         writes = asked.verb == "predict" and trainer.default_root_dir is None
         options.ckpt_path = str(asked.places.checkpoint(os.fspath(given), writes=writes))
+    if asked.verb != "fit":
+        asked.places.keep_results()
 
 
 def _expand_paths(options: Namespace) -> None:

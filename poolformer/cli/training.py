@@ -278,6 +278,7 @@ class TrainingCLI(OneVerbCLI):
         except SystemExit as left:  # what Lightning makes of Ctrl-C before the first batch, with exit code 1
             if not isinstance(left.__context__, KeyboardInterrupt):
                 raise
+            self.ending.say_stopped(self.trainer, 128 + signal.SIGINT)
             raise SystemExit(128 + signal.SIGINT) from None
 
     def after_fit(self) -> None:

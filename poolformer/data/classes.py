@@ -8,6 +8,9 @@ from ..errors import DataError
 from .listing import IMAGE_BESIDE, UNREADABLE, Folders, Found, Listing
 from .splits import split_kind, splits_among
 
+_MANY = 20
+"""Classes of one image each from which on it is asked whether they are classes."""
+
 
 class _Source(NamedTuple):
     path: Path
@@ -171,6 +174,9 @@ def _remarks(listing: Listing, images: list[Found], top: Folders) -> str:
         remarks.append(f"the classes are the folders in '{'/'.join(top)}'")
     if deeper := sum(len(image.folders) > 1 for image in images):
         remarks.append(f"{deeper} images are in folders inside their class")
+    classes = len({image.folders[0] for image in images})
+    if classes == len(images) >= _MANY:
+        remarks.append(f"each of the {classes} classes has one image: are these folders classes?")
     if listing.links:
         remarks.append(f"{listing.links} links to folders followed")
     return "; ".join(remarks)

@@ -6,6 +6,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,12 +79,17 @@ class _Table:
         self._separator = next((sign for sign in ("\t", ";", ",") if sign in first), None)
 
     def rows(self) -> list[Row]:
-        lines = self._lines()
+        lines: Iterator[tuple[int, list[str]]] = self._lines()
         number, first = next(lines, (0, []))
         if not first:
             raise DataError(f"'{self._path}' is empty: a line an image is expected, its path and its class")
         header = [cell.lower().strip("# ") for cell in first]
         has_header = not any(map(is_image, first)) and bool({*header} & {*_PATHS, *_LABELS})
+        second = next(lines, None)
+        lines = chain([second] if second else [], lines)
+        are_words = all(re.fullmatch(r"[a-z][a-z_ -]*", cell) for cell in header)
+        if are_words and not has_header and second and any(map(is_image, second[1])):
+            raise self._unknown(header, f"one of them 'path' (or {', '.join(_PATHS[1:9])}), and one 'label'")
         if has_header:
             name, label, part = self._columns(header)
         elif self._split:
@@ -127,13 +133,16 @@ class _Table:
             name, label = (1 - label, label) if name is None and label is not None else (name, 1 - (name or 0))
         if name is None or label is None:
             missing = "path" if name is None else "label"
-            raise DataError(f"'{self._path}' has the columns {', '.join(header)[:200]}: call one of them '{missing}'")
+            raise self._unknown(header, f"one of them '{missing}'")
         if not self._split:
             return name, label, None
         part = next((header.index(known) for known in _SPLITS if known in header), None)
         if part is None:
             raise DataError(f"'{self._path}' has no column called split, where '{self._split}' would be")
         return name, label, part
+
+    def _unknown(self, header: list[str], remedy: str) -> DataError:
+        return DataError(f"'{self._path}' has the columns {', '.join(header)[:200]}: call {remedy}")
 
     def _error(self, number: int, what: str) -> DataError:
         return DataError(f"'{self._path}', line {number}: {what}")

@@ -6,12 +6,15 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import DataError
 from ..files.atomic_write import beginning, sync_folder, unfinished_name
 from ..files.lock import is_still, lock
 from ..signals import handling
+
+_ENDING = ".beton"
 
 
 def sidecar(path: Path) -> Path:
@@ -23,9 +26,13 @@ def checked_target(text: str, *, overwrite: bool) -> Path:
     """Return the file that DST means, behind links, once it is known that it may be written.
 
     Raises:
-        DataError: It is a folder, a device, already there, in no folder, or another process is writing it.
+        DataError: Its ending is mistyped; it is a folder, a device, already there, in no folder, or another process is
+            writing it.
     """
     given = Path(text).expanduser()
+    if given.suffix != _ENDING and get_close_matches(given.suffix, [_ENDING]):
+        meant = given.with_suffix(_ENDING)
+        raise DataError(f"'{given}' ends in {given.suffix}: did you mean '{meant}'? Other commands go by {_ENDING}")
     try:
         path = Path(os.path.realpath(given))
         if path.is_symlink():

@@ -109,9 +109,17 @@ def _configuration(config: Mapping[str, Any]) -> str:
     options = {name: config.get(name) for name in _SECTIONS}
     trainer = options["trainer"] if isinstance(options["trainer"], dict) else {}
     options["trainer"] = {name: value for name, value in trainer.items() if name not in run_config.OF_THE_MACHINE}
-    text = json.dumps(options, sort_keys=True, default=str)
-    place = trainer.get("default_root_dir")
-    return text.replace(json.dumps(place)[1:-1], "") if place and isinstance(place, str) else text
+    return json.dumps(_without_place(options, trainer.get("default_root_dir")), sort_keys=True, default=str)
+
+
+def _without_place(value: Any, place: object) -> Any:
+    """Return options without the folder of their run, which may be as short as a letter: as a path of it alone."""
+    if isinstance(value, dict):
+        return {name: _without_place(each, place) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_place(each, place) for each in value]
+    is_there = isinstance(value, str) and isinstance(place, str) and place != ""
+    return value.removeprefix(str(place)) if is_there and f"{value}/".startswith(f"{place}/") else value
 
 
 def grouped(runs: Sequence[LoggedRun]) -> dict[str, list[LoggedRun]]:

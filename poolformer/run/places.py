@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .spool import Spool, fetch_run, launch, probe, stand_in
 
 _INHERITED = "POOLFORMER_PLACES"  # of the process of rank 0, by those that it launches
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_RESULT = re.compile(r"(validate|test)-\d+\.json|predictions[\w.-]*\.(csv|jsonl)")
 _NAMED = {"last": "last", "best": "best", "auto": "last"}
 _OTHERS_WAIT_S = 600
 
@@ -137,6 +138,11 @@ class Places:
             self._visits[url] = _Visit(url)
         return self._visits[url]
 
+    def keep_results(self) -> None:
+        """Have the names of what earlier evaluations have written at the URLs be taken here: it is not replaced."""
+        for visit in self._visits.values():
+            visit.keep_results()
+
     def of_trainer(self, text: str) -> str:
         """Return a text of the trainer's options, with a URL below a run's in it as the path that stands for it."""
         for url, folder in self._dirs.items():
@@ -176,6 +182,15 @@ class _Visit:
                 if other.endswith(".ckpt"):
                     self.fetch(other)
         return self.run_dir / name
+
+    def keep_results(self) -> None:
+        """Take the names of earlier results, without fetching them."""
+        with suppress(StoreError):  # one that tells no names
+            for name in self.store.names():
+                place = self.run_dir / name
+                if _RESULT.fullmatch(name) and not place.exists():
+                    place.touch()
+                    self._sent.add(name, stamp_of(place.stat()))
 
     def fetch_all(self) -> None:
         """Fetch what a run has written, once the process of rank 0 has it all there."""

@@ -77,7 +77,7 @@ class RunSummary(Callback):
         complexity = self.complexity
         assert complexity is not None
         name, frame = classifier.hparams.backbone, classifier.frame
-        built = ", ".join(f"{option} {value}" for option, value in frame.items() if value is not None)
+        built = ", ".join(f"{option} {worded(value)}" for option, value in frame.items() if value is not None)
         size_of_it = (
             f"{complexity.parameters:,} parameters, {complexity.macs / 1e6:,.1f} M MACs at {_sides(classifier)}"
         )
@@ -109,6 +109,21 @@ class RunSummary(Callback):
             logger.log_metrics({BEST: self._best}, step=logging_step(trainer))
 
 
+def worded(value: Any) -> str:
+    """Return an option in words: a mixer or an optimiser by its name, with its options behind it.
+
+    Example:
+        >>> worded([{"name": "pooling"}, {"name": "attention", "head_dim": 32}])
+        'pooling / attention with head_dim 32'
+    """
+    if isinstance(value, list | tuple):
+        return " / ".join(map(worded, value))
+    if not isinstance(value, Mapping) or "name" not in value:
+        return str(value)
+    options = ", ".join(f"{name} {each}" for name, each in value.items() if name != "name")
+    return f"{value['name']}{' with ' * bool(options)}{options}"
+
+
 def _boards(trainer: pl.Trainer) -> Iterable[TensorBoardLogger]:
     return (logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
 
@@ -123,10 +138,10 @@ def _write_text(logger: TensorBoardLogger, classifier: Any, complexity: Complexi
     hparams = classifier.hparams
     facts = {
         "backbone": hparams.backbone,
-        **{option: str(value) for option, value in classifier.frame.items()},
+        **{option: worded(value) for option, value in classifier.frame.items()},
         "parameters": f"{complexity.parameters:,}",
         "MACs": f"{complexity.macs:,} at {_sides(classifier)}",
-        "optimizer": str(hparams.optimizer),
+        "optimizer": worded(hparams.optimizer),
     }
     layers = [
         (f"`{name}`", type(layer).__name__, f"{sum(parameter.numel() for parameter in layer.parameters()):,}")

@@ -845,6 +845,19 @@ def test_a_process_starts_from_published_weights_and_others_go_on_without_them(t
         assert not (tmp_path / "was-run").exists()
 
 
+def test_ctrl_c_before_the_first_batch_says_that_nothing_was_trained(call, work, monkeypatch):
+    monkeypatch.syspath_prepend(work)
+    (work / "interrupting.py").write_text(
+        "from lightning.pytorch.callbacks import Callback\n\n\n"
+        "class Interrupt(Callback):\n"
+        "    def on_fit_start(self, trainer, pl_module):\n"
+        "        raise KeyboardInterrupt\n"
+    )
+    done = call("fit", *SHORT, "--trainer.callbacks", "interrupting.Interrupt")
+    assert done.code == 130
+    assert done.out.endswith("stopped by SIGINT before the first step\n")
+
+
 @pytest.mark.exhaustive
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     process = forked.Started("-m", "poolformer", "fit", *SHORT, "--trainer.max_epochs", "10000", cwd=tmp_path)

@@ -340,3 +340,10 @@ def test_a_split_is_found_wherever_it_lies(tmp_path, kind):
         files("several", "train")
     with pytest.raises(DataError, match=r"has no folder 'test', but a, b$"):
         files("several", "test")
+
+
+@pytest.mark.parametrize("classes", [3, 30])
+def test_many_folders_of_one_image_each_are_asked_about(tmp_path, classes):
+    root = tree(tmp_path / "images", *(f"{number}/0.jpg" for number in range(classes)))
+    asked = f"each of the {classes} classes has one image: are these folders classes?"
+    assert FolderFiles(root).remarks == ("" if classes == 3 else asked)

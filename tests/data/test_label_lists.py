@@ -76,6 +76,11 @@ def test_imagenets_development_kit_is_read(tmp_path):
         (b"path,label\na.jpg\n", "line 2: has no path or no label"),
         (b"a.jpg,cat\nb.jpg,\n", "line 2: has no path or no label"),
         (b"a.jpg,cat,3\n", "line 1: has 3 columns; expected are two, or a header"),
+        (
+            b"picture,kind\na.jpg,cat\n",
+            r"has the columns picture, kind: call one of them 'path' \(or filepath, .*'label'",
+        ),
+        (b"n,picture,kind\n1,a.jpg,cat\n", "has the columns n, picture, kind: call one of them 'path'"),
         (b"path,size,colour\na.jpg,1,2\n", "has the columns path, size, colour: call one of them 'label'"),
         (b"\x89PNG\r\n\0\0", "it is no text"),
         (b"caf\xe9.jpg,cat\n", "is not encoded in UTF-8"),

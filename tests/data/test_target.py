@@ -15,7 +15,7 @@ from data_images import encoded, photo, write_class_folders
 from poolformer.cli.dispatch import main
 from poolformer.data.beton import Beton
 from poolformer.data.pack import sha256
-from poolformer.data.target import locked
+from poolformer.data.target import checked_target, locked
 from poolformer.errors import DataError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="of files as POSIX has them")
@@ -260,3 +260,9 @@ def test_a_file_that_appears_while_it_is_packed_is_kept(source, tmp_path):
     with pytest.raises(DataError, match=r"x\.beton' is already there"):
         pack(files, tmp_path / "x.beton", storage=Storage(), overwrite=False, workers=1)
     assert names(tmp_path) == ["x.beton"]
+
+
+def test_a_mistyped_ending_is_refused_and_another_one_is_not(source, tmp_path, capsys):
+    said = refused(capsys, source, tmp_path / "train.betno")
+    assert f"'{tmp_path}/train.betno' ends in .betno: did you mean '{tmp_path}/train.beton'?" in said
+    assert checked_target(str(tmp_path / "train.ffcv"), overwrite=False) == tmp_path / "train.ffcv"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import stub_probes
 
 from poolformer.ablation import launchers
 from poolformer.cli import dispatch as cli
+from poolformer.judging import jobs
 
 PROTOCOL = """# Probes that train nothing.
 # Record: rho 0.60 (-0.10 to 0.90).
@@ -162,3 +164,25 @@ def test_a_mixer_is_tuned_and_judged_by_fits_as_ablate_trains_them(tmp_path, mon
     said = capfd.readouterr().out
     assert "tries: 6, finished before: 6" in said
     assert "3 trainings, finished before: 3" in said
+
+
+def test_a_long_time_without_a_result_is_said_to_be_work(monkeypatch):
+    class Row:
+        title = "pooling, seed 0"
+
+        def outcome(self):
+            return None
+
+    def slowly(function, todo, *, at_once, report):
+        time.sleep(0.3)
+        report(0, "no")
+
+    monkeypatch.setattr(launchers, "run_here", slowly)
+    lines = []
+    assert jobs.finish([Row()], print, at_once=2, say=lines.append, every_s=0.05) == {"pooling, seed 0": "no"}
+    assert lines[0] == "1 trainings, finished before: 0, at once: 2"
+    assert lines[1].startswith("[0/1] at work for 0 s, 1 at once")
+    assert lines[-1] == "[1/1] pooling, seed 0: failed: no"
+    before = len(lines)
+    time.sleep(0.15)
+    assert len(lines) == before

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from logged import write_events, write_run
 
-from poolformer.plots.runs import find_runs, grouped, series
+from poolformer.plots.runs import _configuration, find_runs, grouped, series
 
 ATTENTION = {"mixer": "attention"}
 
@@ -71,3 +71,16 @@ def test_curves_lie_along_epochs_where_each_has_one_value(tmp_path, epochs, alon
     write_events(tmp_path / "events.out.tfevents.1.host", {"val/top1": {9: 0.25, 19: 0.5}, "epoch": epochs})
     rows, found = series(grouped(find_runs([tmp_path])), "val/top1")
     assert (found, rows[0].curves) == (along, [points])
+
+
+def test_a_short_folder_of_a_run_is_cut_out_of_paths_alone():
+    texts = [
+        _configuration({"model": {"lr": 1}, "data": f"a/b {place}", "trainer": {"default_root_dir": place}})
+        for place in ("a", "mo", "r")
+    ]
+    assert all('"lr"' in text and '"model"' in text for text in texts)
+    inside = [
+        _configuration({"data": {"train": f"{place}/x"}, "trainer": {"default_root_dir": place}})
+        for place in ("a", "b")
+    ]
+    assert inside[0] == inside[1]

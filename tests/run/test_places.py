@@ -99,9 +99,13 @@ def test_every_verb_and_command_reads_a_run_at_a_url(stored, call, tmp_path):
     ):
         done = call("validate", *where, *quiet)
         assert (done.code, "val/top1" in done.out) == (0, True), done.err
+    assert {"validate-1.json", "validate-2.json", "validate-3.json"} <= names(stored)
     done = call("predict", "--ckpt_path", best, "--trainer.limit_predict_batches", "1", *quiet[:2])
     assert done.code == 0, done.err
-    assert Store(stored).read("predictions.csv").startswith(b"image,class_1")
+    first = Store(stored).read("predictions.csv")
+    assert first.startswith(b"image,class_1")
+    assert call("predict", "--ckpt_path", best, "--trainer.limit_predict_batches", "2", *quiet[:2]).code == 0
+    assert (Store(stored).read("predictions.csv"), "predictions.2.csv" in names(stored)) == (first, True)
     assert call("export", best, "weights.safetensors").code == 0
     assert Path("weights.safetensors").is_file()
     done = call("export", f"{stored}/checkpoints/bets.ckpt")

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from poolformer.classifier import ImageClassifier
 from poolformer.data import DigitsData
-from poolformer.run.run_summary import LAYOUT, RunSummary
+from poolformer.run.run_summary import LAYOUT, RunSummary, worded
 
 
 def run(folder: Path, **options: Any) -> pl.Trainer:
@@ -58,7 +58,7 @@ def test_the_summary_says_what_is_trained(summarised):
     said = text(summarised, "model")
     parameters = sum(parameter.numel() for parameter in tiny().parameters())
     assert "| backbone | poolformer_tiny |" in said
-    assert "| mixer | {'name': 'pooling', 'pool_size': 5} |" in said
+    assert "| mixer | pooling with pool_size 5 |" in said
     assert f"| parameters | {parameters:,} |" in said
     assert re.search(r"\| MACs \| [\d,]{7,} at 8 x 8 \|", said)
     assert "stages.0" in said  # the layers
@@ -139,3 +139,10 @@ def test_the_summary_is_content_with_other_loggers(tmp_path, loggers):
     )
     assert not list(tmp_path.rglob("events.out*"))
     assert "best/top1" in (tmp_path / "0" / "version_0" / "metrics.csv").read_text()
+
+
+def test_mixers_and_optimisers_are_named_with_their_options():
+    assert worded({"name": "pooling"}) == "pooling"
+    assert worded({"name": "attention", "head_dim": 32}) == "attention with head_dim 32"
+    assert worded(["pooling", {"name": "identity"}]) == "pooling / identity"
+    assert (worded(0.1), worded(None), worded({"a": 1})) == ("0.1", "None", "{'a': 1}")

@@ -1,6 +1,5 @@
 """Ending a run from outside: a signal stops it between two steps, and nothing outlives a dead rank."""
 
-import multiprocessing
 import os
 import signal
 import stat
@@ -82,9 +81,7 @@ class StopOnSignal(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.waiting.close()
         if self.waiting.was_stuck:
-            for worker in multiprocessing.active_children():
-                if worker.daemon:  # PyTorch's loader would wait for it before it ends it
-                    worker.kill()
+            self.waiting.end_workers()
 
     # In place of Lightning's handler, which talks to the other ranks in the middle of whatever runs.
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

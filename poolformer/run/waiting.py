@@ -1,6 +1,7 @@
 """Waiting for a batch, which counts as being between two steps: a stop need not wait for a disk that hangs."""
 
 import _thread
+import multiprocessing
 import signal
 import threading
 import time
@@ -75,3 +76,20 @@ class Waiting:
         if self._is_on and self._is_watched and time.monotonic() - self._since_s >= self._patience_s:
             self._is_on, self.was_stuck = False, True
             raise StuckLoader(self._code)
+
+    def end_workers(self) -> None:
+        """Kill the daemons among the child processes, for which PyTorch's loader would wait before it ends them.
+
+        Its handler of SIGCHLD would raise that one was killed, wherever the main thread then is: they are gone before
+        it asks.
+        """
+        handler = None
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        workers = [each for each in multiprocessing.active_children() if each.daemon]
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join(1)
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)

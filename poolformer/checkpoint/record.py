@@ -23,6 +23,8 @@ from .plain_values import is_bounded
 RECORD = "poolformer"
 METRICS = "poolformer_metrics"
 """Where a checkpoint keeps what was logged last."""
+RUN = "poolformer_run"
+"""Where a checkpoint keeps facts of its run."""
 IMPORTING = ("mixer", "backbone", "optimizer")
 """Options of the model that name what is imported, or have options that may."""
 
@@ -56,13 +58,14 @@ class Saved:
 
 def saved_in(checkpoint: Mapping[str, Any]) -> Saved:
     """Return what a checkpoint says beside its weights and options."""
-    options = checkpoint.get("datamodule_hyper_parameters") or {}
+    options, run = checkpoint.get("datamodule_hyper_parameters") or {}, checkpoint.get(RUN) or {}
     crop_pct = options.get("crop_pct")
     return Saved(
         record=checkpoint.get(RECORD),
         metrics=checkpoint.get(METRICS, {}),
         crop_pct=crop_pct if isinstance(crop_pct, float) and 0 < crop_pct <= 1 else None,
-        orient=options.get("orient") is True,
+        # What lies turned in a .beton is so without an option.
+        orient=options.get("orient") is True or run.get("images_turned") is True,
     )
 
 

@@ -49,6 +49,7 @@ class FFCVData(ImageData):
         beton = open_betons(path, fetched=_fetched)
         if self.hparams.orient and not beton.settings.get("orient"):
             raise DataError(f"'{beton.path}' holds images as they are stored, not turned: pack it with --orient")
+        self.turns = self.turns or beton.settings.get("orient") is True
         return BetonSource(beton), beton.class_names
 
 

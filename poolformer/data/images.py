@@ -78,6 +78,7 @@ class ImageData(SeededDataModule, ABC):
         class_names: Names of the classes in the order of the labels; None where the data has no names.
         num_classes: How many classes there are; None before `setup`, and where nothing has labels.
         predict_class_names: Names of the labels of the images to predict, where these have both.
+        turns: Whether the images are turned as EXIF says: by `orient`, or when a .beton was packed.
         right_labels: Of the samples that are evaluated by a list of them, int64 (N, R).
     """
 
@@ -120,6 +121,7 @@ class ImageData(SeededDataModule, ABC):
         self.class_names: list[str] | None = None
         self.num_classes: int | None = None
         self.predict_class_names: list[str] | None = None
+        self.turns = orient
         self.right_labels: Tensor | None = None
         self._sources: dict[str, Source | Part] = {}
         self._parts: Parts | None = None

@@ -15,8 +15,6 @@ from lightning.pytorch.callbacks import (
 
 from .reproducibility import image_set
 
-RUN = "poolformer_run"
-"""Where a checkpoint keeps these facts."""
 # They change the weights or the steps; so does whatever comes between the gradients and the optimiser.
 _CHANGE_TRAINING = (BaseFinetuning, GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging)
 _HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
@@ -47,6 +45,7 @@ def run_facts(trainer: pl.Trainer) -> dict[str, Any]:
         "benchmark": torch.backends.cudnn.benchmark,
         "callbacks": sorted(callback.state_key for callback in trainer.callbacks if _matters(callback)),
         **optimizer_options(trainer),
+        "images_turned": bool(getattr(getattr(trainer, "datamodule", None), "turns", False)),
         **image_set(trainer.train_dataloader, "train"),
         **image_set(trainer.val_dataloaders, "val"),
     }

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
+from ..checkpoint.record import RUN
 from ..errors import CheckpointError
 from ..files.shell import quoted
-from .facts import RUN
 
 FACT = "data_module"
 """Name of the class path among the facts that a checkpoint keeps of its run."""

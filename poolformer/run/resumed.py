@@ -6,11 +6,11 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from ..checkpoint.record import METRICS
+from ..checkpoint.record import METRICS, RUN
 from ..errors import ConfigError
 from ..optimizers import ADAMW, name_of
 from . import provenance
-from .facts import RUN, run_facts, use_new_options
+from .facts import run_facts, use_new_options
 from .machine import fuses_adamw
 from .reproducibility import changes
 

@@ -15,11 +15,12 @@ import torch.distributed
 from lightning.pytorch.callbacks import Callback
 
 from ..checkpoint.locating import candidates
+from ..checkpoint.record import RUN
 from ..configs import read_config
 from ..errors import CheckpointError, ConfigError
 from ..network.frame_options import with_built
 from . import config as run_config
-from .facts import RUN, run_facts
+from .facts import run_facts
 from .reproducibility import WITHOUT_EFFECT, changes
 
 AUTO = "auto"

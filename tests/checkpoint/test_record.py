@@ -11,7 +11,16 @@ from checkpoints import saved
 
 from poolformer import __version__
 from poolformer.checkpoint.reading import read
-from poolformer.checkpoint.record import RECORD, RENAMED, differences, hyper_parameters, import_references, record
+from poolformer.checkpoint.record import (
+    RECORD,
+    RENAMED,
+    RUN,
+    differences,
+    hyper_parameters,
+    import_references,
+    record,
+    saved_in,
+)
 from poolformer.classifier import ImageClassifier
 from poolformer.errors import CheckpointError, OptionsError, UnknownNameError
 from poolformer.registry import DISTRIBUTION
@@ -266,3 +275,10 @@ def test_options_of_a_checkpoint_are_checked_where_they_are_used():
     made = {RECORD: record(backbone="poolformer_s12", mixer="pooling", class_names=None)}
     with pytest.raises(OptionsError, match="has no option 'poolsize'"):
         differences(made, backbone="poolformer_s12", mixer={"name": "pooling", "poolsize": 5})
+
+
+def test_a_run_on_a_file_of_turned_images_turned_them_without_the_option():
+    data = {"datamodule_hyper_parameters": {"orient": False}}
+    assert saved_in({RUN: {"images_turned": True}, **data}).orient
+    assert not saved_in({RUN: {"images_turned": False}, **data}).orient
+    assert not saved_in(data).orient

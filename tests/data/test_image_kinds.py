@@ -148,6 +148,9 @@ def test_folder_pack_and_verify_treat_odd_images_alike(odd_folder, tmp_path, ori
     assert (turned.mode, turned.height, turned.width) == ((RAW, 40, 30) if orient else (JPEG, 30, 40))
     assert beton.read(0).data.tobytes() == (odd_folder / "class_0" / names[0]).read_bytes()
     assert beton.settings.get("orient", False) == orient
+    data = FFCVData(val=str(tmp_path / "x.beton"), image_size=8)
+    data.setup("validate")
+    assert data.turns == orient  # also where the option is left out
 
 
 def test_a_beton_that_was_not_turned_cannot_be(odd_folder, tmp_path, capsys):

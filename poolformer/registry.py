@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
@@ -108,12 +109,28 @@ class Entry:
 
 def entries(group: str) -> list[Entry]:
     """Return everything that is installed for a group, sorted by name, ours before others."""
+    return list(_entries(group, _plugins_disabled(), _installed()))
+
+
+def _installed() -> tuple[object, ...]:
+    """Return what changes when a package is installed or removed: a run asks for names more than forty times.
+
+    The standard library goes by the same times when it lists the packages of a folder.
+    """
+    folders = [
+        (folder, os.stat(folder or ".").st_mtime_ns if os.path.isdir(folder or ".") else 0) for folder in sys.path
+    ]
+    return (*folders, *map(id, sys.meta_path), os.getcwd() if "" in sys.path else "")
+
+
+@lru_cache(maxsize=8)
+def _entries(group: str, no_plugins: bool, installed: tuple[object, ...]) -> list[Entry]:
     found: dict[tuple[str, str], Entry] = {}
     for distribution in distributions():
         for entry in _entries_of(distribution, group):
             # The first on the path wins: it is the one that would be imported.
             found.setdefault((entry.distribution, entry.name), entry)
-    kept = [entry for entry in found.values() if entry.builtin or not _plugins_disabled()]
+    kept = [entry for entry in found.values() if entry.builtin or not no_plugins]
     return sorted(kept, key=lambda entry: (entry.name, not entry.builtin, entry.distribution))
 
 

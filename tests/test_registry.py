@@ -333,3 +333,15 @@ def test_an_import_reference_that_leads_nowhere_says_so(reference, message):
         find(MIXERS, reference).load()
     assert str(caught.value).startswith(message)
     assert "uninstall" not in str(caught.value)
+
+
+def test_a_package_that_is_installed_while_a_process_runs_is_found(tmp_path, on_path):
+    on_path(tmp_path)
+    assert "later" not in listing(MIXERS)
+    metadata = tmp_path / "later-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[poolformer.mixers]\nlater = later:Mixer\n")
+    assert listing(MIXERS)["later"].distribution == "later"
+    shutil.rmtree(metadata)
+    assert "later" not in listing(MIXERS)

@@ -38,6 +38,7 @@ COMMANDS = {
     "judge": ("judging.command", "Judge a token mixer beside others, on one page: is it any good?"),
     "plot": ("commands.plot", "Draw the learning curves of runs, with the spread of their seeds."),
     "teach": ("teaching.command", "Store what a trained network says of every training view, for fit to learn from."),
+    "validate-published": ("bench.published", "Measure published weights beside the papers' numbers, in one table."),
     "export": ("commands.export", "Write a trained network as ONNX, torch.export or safetensors."),
     "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),

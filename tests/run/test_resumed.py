@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolformer.run.facts import RUN
+from poolformer.checkpoint.record import RUN
 from poolformer.run.resumed import before, seed_of, set_weight_decay
 
 

@@ -13,8 +13,8 @@ from command_line import BEST, LAST, ONE_EPOCH, metric, printed, process_left_as
 from data_images import write_class_folders
 
 from poolformer.checkpoint.reading import read
+from poolformer.checkpoint.record import RUN
 from poolformer.cli import dispatch as cli
-from poolformer.run.facts import RUN
 from poolformer.run.provenance import FACT, trained_on
 
 MODULE = """

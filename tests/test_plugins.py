@@ -57,7 +57,12 @@ def test_example_mixes_in_a_backbone(example):
 
 
 @pytest.mark.parametrize(
-    "folder", [name for name in SHIPPED if name not in ("poolformer-dense", "poolformer-ffcv", "poolformer-text")]
+    "folder",
+    [
+        name
+        for name in SHIPPED
+        if name not in ("my-data-plugin", "poolformer-dense", "poolformer-ffcv", "poolformer-text")
+    ],
 )
 def test_shipped_package_of_networks_depends_on_torch_alone(folder):
     assert 'dependencies = ["torch"]\n' in (PLUGINS / folder / "pyproject.toml").read_text()
@@ -207,6 +212,8 @@ for group in (registry.BACKBONES, registry.MIXERS, registry.DATA):
 # What an installed package offers, and what pytest says of its own tests.
 RUNS = {
     "my-mixer-plugin": (["my_mixer"], "3 passed"),
+    "my-backbone-plugin": (["my_backbone"], "4 passed"),
+    "my-data-plugin": (["my_data"], "3 passed"),
     "poolformer-dense": ([], " passed"),
     "poolformer-extra-mixers": (
         [
@@ -233,6 +240,8 @@ RUNS = {
     "folder",
     [
         "my-mixer-plugin",
+        "my-backbone-plugin",
+        "my-data-plugin",
         "poolformer-extra-mixers",
         pytest.param("poolformer-ffcv", marks=pytest.mark.ffcv),
         "poolformer-dense",

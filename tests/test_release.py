@@ -86,13 +86,16 @@ def metadata(built) -> Message:
         return Parser().parsestr(opened.read(name).decode())
 
 
-def test_the_wheel_has_the_package_its_types_its_configurations_and_the_example_plugin(built):
+def test_the_wheel_has_the_package_its_types_its_configurations_and_the_example_plugins(built):
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         names = {name for name in opened.namelist() if ".dist-info/" not in name}
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "poolformer").rglob("*.py")}
     configs = {f"poolformer/_{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
-    assert ours | configs | {"poolformer/py.typed", "poolformer/_example_plugin/pyproject.toml"} <= names
+    examples = {
+        f"poolformer/_example_plugins/my-{kind}-plugin/pyproject.toml" for kind in ("mixer", "backbone", "data")
+    }
+    assert ours | configs | examples | {"poolformer/py.typed"} <= names
     assert {name for name in names if not name.startswith("poolformer/")} == set()
 
 

@@ -1,4 +1,4 @@
-"""``poolformer new-plugin NAME DIR``: the example package of ``plugins/``, with other names in it."""
+"""``poolformer new-plugin NAME DIR``: an example package of ``plugins/``, with other names in it."""
 
 import argparse
 import inspect
@@ -6,15 +6,40 @@ import keyword
 import re
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import registry
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
 from .arguments import CommandParser, local_folder
 
-# The example's names; what is written differs from the example in these alone.
-_EXAMPLE, _EXAMPLE_CLASS = "my_mixer", "MyMixer"
-_FILES = ("pyproject.toml", "README.md", "src/my_mixer_plugin/__init__.py", "tests/test_my_mixer.py")
+
+class _Kind(NamedTuple):
+    """What a plugin can bring. The example of a kind is ``my-KIND-plugin``; what is written differs in names alone."""
+
+    group: str
+    what: str
+    runs: tuple[str, ...]
+    """Commands that use the name."""
+
+
+_KINDS = {
+    "mixer": _Kind(
+        registry.MIXERS,
+        "token mixer",
+        ("fit --model.mixer {name} --trainer.default_root_dir runs/{name}", "judge {name}"),
+    ),
+    "backbone": _Kind(
+        registry.BACKBONES,
+        "backbone",
+        ("models {name}", "fit --model.backbone {name} --trainer.default_root_dir runs/{name}"),
+    ),
+    "data": _Kind(
+        registry.DATA,
+        "data module",
+        ("data {name}", "fit --config digits --data {name} --trainer.default_root_dir runs/{name}"),
+    ),
+}
 
 
 def main(argv: list[str]) -> int:
@@ -22,40 +47,48 @@ def main(argv: list[str]) -> int:
 
     NAME is what you will write after --model.mixer; DIR is the folder to make. It gets a
     pyproject.toml with the entry point, a module with a small mixer to replace by yours, and a test
-    of the mixer contract.
+    of the mixer contract. With --kind it is a backbone, for --model.backbone, or a data module,
+    for --data.
 
-    Example: poolformer new-plugin gated_conv gated-conv-plugin
+      poolformer new-plugin gated_conv gated-conv-plugin
+      poolformer new-plugin --kind data photos photos-plugin
     """
     parser = CommandParser(
         prog="poolformer new-plugin",
         description=inspect.getdoc(main),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", help="name of the mixer: lower-case letters, digits and underscores")
+    parser.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
     parser.add_argument(
         "directory", metavar="DIR", type=local_folder, help="folder to make; it may exist if it is empty"
     )
+    parser.add_argument("--kind", choices=tuple(_KINDS), default="mixer", help="what it brings (mixer)")
     arguments = parser.parse_args(argv)
-    write_plugin(arguments.name, arguments.directory)
-    print(_next_steps(arguments.name, arguments.directory))
+    write_plugin(arguments.name, arguments.directory, kind=arguments.kind)
+    print(_next_steps(arguments.name, arguments.directory, _KINDS[arguments.kind]))
     return 0
 
 
-def write_plugin(name: str, directory: Path) -> None:
-    """Write the files of a mixer package.
+def write_plugin(name: str, directory: Path, *, kind: str = "mixer") -> None:
+    """Write the files of a package.
 
     Args:
-        name: Name of the mixer, such as ``gated_conv``; the class is then ``GatedConv`` and the
+        name: Name of what it brings, such as ``gated_conv``; the class is then ``GatedConv`` and the
             package ``gated-conv-plugin``.
         directory: Folder of the package; made if it is missing.
+        kind: ``mixer``, ``backbone`` or ``data``.
 
     Raises:
         ConfigError: The name cannot be used or is taken, or the folder is not empty or not writable.
     """
-    _check_name(name)
+    example, called = _example(kind), f"my_{kind}"
+    _check_name(name, _KINDS[kind], called)
     _check_directory(directory)
-    example = _example()
-    texts = {_renamed(file, name): _renamed((example / file).read_text(encoding="utf-8"), name) for file in _FILES}
+    files = ("pyproject.toml", "README.md", f"src/{called}_plugin/__init__.py", f"tests/test_{called}.py")
+    texts = {
+        _renamed(file, called, name): _renamed((example / file).read_text(encoding="utf-8"), called, name)
+        for file in files
+    }
     try:
         for file, text in texts.items():
             target = directory / file
@@ -66,17 +99,18 @@ def write_plugin(name: str, directory: Path) -> None:
         raise ConfigError(f"new-plugin cannot write {str(target)!r} ({error.strerror}); name another folder") from error
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, kind: _Kind, called: str) -> None:
     if not _usable(name):
         words = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()))
         raise ConfigError(
             f"new-plugin cannot use the name {name!r}; "
-            f"write lower-case letters, digits and underscores, such as {(words if _usable(words) else _EXAMPLE)!r}"
+            f"write lower-case letters, digits and underscores, such as {(words if _usable(words) else called)!r}"
         )
-    taken = [entry for entry in registry.entries(registry.MIXERS) if entry.name == name]
+    taken = [entry for entry in registry.entries(kind.group) if entry.name == name]
     if taken:
         raise ConfigError(
-            f"new-plugin cannot use the name {name!r}: {taken[0].origin} has a mixer of that name; choose another name"
+            f"new-plugin cannot use the name {name!r}: {taken[0].origin} has a {kind.what} of that name; "
+            "choose another name"
         )
 
 
@@ -92,26 +126,33 @@ def _check_directory(directory: Path) -> None:
         raise ConfigError(f"new-plugin does not write into {str(directory)!r}, which {what}; name a new folder")
 
 
-def _example() -> Path:
-    """The example package: inside ours where a wheel was installed, beside it in a checkout."""
+def _example(kind: str) -> Path:
+    """The example package of a kind: inside ours where a wheel was installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
-    packaged = package / "_example_plugin"
-    return packaged if packaged.is_dir() else package.parent / "plugins" / "my-mixer-plugin"
+    packaged = package / "_example_plugins"
+    return (packaged if packaged.is_dir() else package.parent / "plugins") / f"my-{kind}-plugin"
 
 
-def _renamed(text: str, name: str) -> str:
-    class_name = "".join(word.capitalize() for word in name.split("_"))
-    dashed = name.replace("_", "-")
-    return text.replace(_EXAMPLE, name).replace(_EXAMPLE.replace("_", "-"), dashed).replace(_EXAMPLE_CLASS, class_name)
+def _renamed(text: str, called: str, name: str) -> str:
+    for spelt in (str, _dashed, _class_name):
+        text = text.replace(spelt(called), spelt(name))
+    return text
 
 
-def _next_steps(name: str, directory: Path) -> str:
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _class_name(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _next_steps(name: str, directory: Path, kind: _Kind) -> str:
     return "\n".join(
         [
-            f"wrote {directory} with the token mixer {name!r}; next:",
+            f"wrote {directory} with the {kind.what} {name!r}; next:",
             f"  pip install -e {shlex.quote(f'{directory}[test]')}",
             f"  pytest {shlex.quote(str(directory))}",
-            f"  poolformer fit --model.mixer {name} --trainer.default_root_dir runs/{name}",
-            f"  poolformer judge {name}",
+            *(f"  poolformer {run.format(name=name)}" for run in kind.runs),
         ]
     )

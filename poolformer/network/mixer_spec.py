@@ -190,8 +190,10 @@ def check_option_names(entry: Entry, factory: Callable[..., Any], options: Mappi
         OptionsError: An unknown option; the message lists what the factory takes.
     """
     # A dotted override of the name alone keeps the options of the mixer it replaces.
-    drop = " To drop the options of another mixer, write --model.mixer NAME." if entry.group == registry.MIXERS else ""
-    check_names(str(entry), factory, options, hidden=_FROM_FRAME, hint=drop)
+    drop = " To drop the options of another mixer, write --model.mixer NAME."
+    null = " What a configuration has set for another backbone is left out by null, as in --model.drop_path_rate null."
+    hint = drop if entry.group == registry.MIXERS else null
+    check_names(str(entry), factory, options, hidden=_FROM_FRAME, hint=hint)
 
 
 def option_parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import LAST, ONE_EPOCH
 
 from poolformer.commands.new_plugin import main, write_plugin
 from poolformer.errors import ConfigError
 from poolformer.testing import check_mixer
 
-EXAMPLE = Path(__file__).parents[2] / "plugins" / "my-mixer-plugin"
+PLUGINS = Path(__file__).parents[2] / "plugins"
+KINDS = ("mixer", "backbone", "data")
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +28,16 @@ def _files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in found}
 
 
-def test_the_examples_name_gives_the_example(tmp_path):
-    write_plugin("my_mixer", tmp_path / "new")
-    assert _files(tmp_path / "new") == _files(EXAMPLE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_examples_name_gives_the_example(tmp_path, kind):
+    write_plugin(f"my_{kind}", tmp_path / "new", kind=kind)
+    assert _files(tmp_path / "new") == _files(PLUGINS / f"my-{kind}-plugin")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_of_the_examples_name(tmp_path, kind):
+    write_plugin("gated_conv2", tmp_path, kind=kind)
+    assert not re.search(f"my.?{kind}", "".join(_files(tmp_path).values()), flags=re.IGNORECASE)
 
 
 def test_the_name_is_filled_in_everywhere(tmp_path):
@@ -43,7 +52,6 @@ def test_the_name_is_filled_in_everywhere(tmp_path):
     assert 'gated_conv2 = "gated_conv2_plugin:GatedConv2"' in files["pyproject.toml"]
     assert 'name = "gated-conv2-plugin"' in files["pyproject.toml"]
     assert "class GatedConv2(nn.Module)" in files["src/gated_conv2_plugin/__init__.py"]
-    assert not re.search("my.?mixer", "".join(files.values()), flags=re.IGNORECASE)
 
 
 def test_the_written_mixer_keeps_the_contract(tmp_path, on_path):
@@ -80,6 +88,33 @@ def test_next_commands_are_printed(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("kind", "commands"),
+    [
+        ("backbone", ["models photos", "fit --model.backbone photos --trainer.default_root_dir runs/photos"]),
+        ("data", ["data photos", "fit --config digits --data photos --trainer.default_root_dir runs/photos"]),
+    ],
+)
+def test_next_commands_are_those_of_the_kind(tmp_path, capsys, kind, commands):
+    assert main(["--kind", kind, "photos", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [f"  poolformer {command}" for command in commands]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["backbone", "data"])
+def test_what_is_written_trains_by_its_name(tmp_path, call, fake_plugin, monkeypatch, kind):
+    monkeypatch.delenv("POOLFORMER_DISABLE_PLUGINS")
+    write_plugin("photos", tmp_path / "new", kind=kind)
+    source = (tmp_path / "new" / "src" / "photos_plugin" / "__init__.py").read_text()
+    group = {"backbone": "poolformer.backbones", "data": "poolformer.data"}[kind]
+    points = {group: {"photos": "photos_plugin:Photos"}}
+    fake_plugin(name="photos-plugin", entry_points=points, modules={"photos_plugin": source})
+    option = ["--model.backbone", "photos"] if kind == "backbone" else ["--data", "photos", "--data.images", "128"]
+    done = call("fit", "--config", "digits", *option, "--trainer.default_root_dir", "run", *ONE_EPOCH)
+    assert done.code == 0, done.err
+    assert Path("run", LAST).is_file()
+
+
+@pytest.mark.parametrize(
     ("name", "instead"),
     [
         ("GatedConv", "gated_conv"),
@@ -100,9 +135,11 @@ def test_unusable_name_is_refused_with_one_to_use(name, instead, tmp_path):
 def test_name_that_is_taken_is_refused(tmp_path, fake_plugin, monkeypatch):
     monkeypatch.delenv("POOLFORMER_DISABLE_PLUGINS")
     fake_plugin(name="other-mixers", entry_points={"poolformer.mixers": {"gated_conv": "other:Mixer"}})
-    with pytest.raises(ConfigError, match=r"'gated_conv': other-mixers 1\.0 has a mixer of that name; choose another"):
+    with pytest.raises(
+        ConfigError, match=r"'gated_conv': other-mixers 1\.0 has a token mixer of that name; choose another"
+    ):
         write_plugin("gated_conv", tmp_path / "new")
-    with pytest.raises(ConfigError, match=r"poolformer-lightning .* has a mixer of that name"):
+    with pytest.raises(ConfigError, match=r"poolformer-lightning .* has a token mixer of that name"):
         write_plugin("pooling", tmp_path / "new")
 
 
@@ -125,4 +162,4 @@ def test_help_is_the_docstring(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
-    assert inspect.getdoc(main) in capsys.readouterr().out
+    assert " ".join(inspect.getdoc(main).split()) in " ".join(capsys.readouterr().out.split())

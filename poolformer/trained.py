@@ -18,7 +18,7 @@ from .checkpoint.published import is_published, published
 from .checkpoint.record import Saved, check_imports
 from .classifier import ImageClassifier
 from .data.channels import as_taken
-from .data.class_names import imagenet_names
+from .data.class_names import imagenet_names, words_of
 from .data.pixels.jpeg import to_words
 from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
@@ -43,6 +43,8 @@ class Guess(NamedTuple):
     name: str
     """Of the class; its number where the checkpoint has no names."""
     probability: float
+    words: str
+    """What the class is: WordNet's words where it is called by a synset, as ImageNet's are, and its name elsewhere."""
 
 
 def load_classifier(path: str | Path, *, trusted: Collection[str] = (), backbone: str | None = None) -> ImageClassifier:
@@ -124,6 +126,8 @@ def predict(
         (True, True)
     """
     top_k = checked_top_k(top_k, classifier.hparams.num_classes)
+    names = [classifier.class_name(label) for label in range(classifier.hparams.num_classes)]
+    words = words_of(names)
     several = [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray) else images
     was_training = classifier.training
     classifier.eval()
@@ -132,9 +136,8 @@ def predict(
         pixels = torch.stack([evaluation_pixels(image, classifier) for image in several[first : first + _BATCH]])
         top = classifier(normalised(classifier, pixels)).float().softmax(1).topk(top_k)
         for values, labels in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-            found.append(
-                [Guess(classifier.class_name(label), value) for value, label in zip(values, labels, strict=True)]
-            )
+            likeliest = [(names[label], value) for value, label in zip(values, labels, strict=True)]
+            found.append([Guess(name, value, words.get(name, name)) for name, value in likeliest])
     classifier.train(was_training)
     return found
 

@@ -51,7 +51,7 @@ def test_files_pillow_images_and_arrays_are_the_same_to_it(classifier, photo):
         found = predict(classifier, kinds)
     assert len(found) == 4
     assert all(guesses == found[0] for guesses in found)
-    assert {name for name, _ in found[0]} == {*NAMES}
+    assert {guess.name for guess in found[0]} == {*NAMES}
     assert predict(classifier, photo) == predict(classifier, [photo])
 
 
@@ -63,8 +63,8 @@ def test_the_numbers_are_the_network_s_of_the_image_as_timm_would_crop_it(classi
         logits = classifier(transform(image)[None])[0]
     order = logits.argsort(descending=True).tolist()
     [guesses] = predict(classifier, photo)
-    assert [name for name, _ in guesses] == [NAMES[label] for label in order]
-    assert [value for _, value in guesses] == pytest.approx(logits.softmax(0)[order].tolist(), abs=1e-5)
+    assert [guess.name for guess in guesses] == [guess.words for guess in guesses] == [NAMES[label] for label in order]
+    assert [guess.probability for guess in guesses] == pytest.approx(logits.softmax(0)[order].tolist(), abs=1e-5)
 
 
 def test_many_images_come_in_their_order(classifier):
@@ -161,3 +161,14 @@ def test_weights_without_a_head_make_no_classes(tmp_path):
     torch.save(create_backbone("poolformer_tiny", num_classes=0).state_dict(), tmp_path / "poolformer_tiny.pth")
     with pytest.raises(CheckpointError, match="has no head: its weights make no classes"):
         load_classifier(tmp_path / "poolformer_tiny.pth")
+
+
+def test_synsets_are_said_in_words(classifier, photo):
+    classifier.class_names = ["n02099601", "n01440764", "n02119789"]
+    [guesses] = predict(classifier, photo)
+    words = {
+        "n02099601": "golden retriever",
+        "n01440764": "tench, Tinca tinca",
+        "n02119789": "kit fox, Vulpes macrotis",
+    }
+    assert {guess.name: guess.words for guess in guesses} == words

@@ -61,6 +61,27 @@ def imagenet_names(of_data: list[str], logits: int) -> list[str] | None:
     return synsets if set(of_data) <= set(synsets) else None
 
 
+def words_of(names: Iterable[str]) -> dict[str, str]:
+    """Return what classes are in words, where all of them are called by synsets of ImageNet, such as n02099601.
+
+    Args:
+        names: Of the classes.
+
+    Returns:
+        WordNet's words by the names, such as "golden retriever"; nothing where a class is called otherwise.
+    """
+    names = list(names)
+    if not names or not all(re.fullmatch(r"n\d{8}", name) for name in names):
+        return {}
+    from timm.data import ImageNetInfo  # 4 s
+
+    known = ImageNetInfo("imagenet-22k")
+    try:
+        return {name: known.label_name_to_description(name) for name in names}
+    except KeyError:  # of another edition of WordNet
+        return {}
+
+
 def positions(of_data: list[str], of_network: list[str]) -> list[int]:
     """Return for each label of the data the number of the logit of the same name.
 

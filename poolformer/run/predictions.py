@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ..data.batches import Batch
+from ..data.class_names import words_of
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
 from ..network.example import own_example
@@ -48,8 +49,9 @@ class PredictionWriter(BasePredictionWriter):
     """Writes a row for each image: its name, its likeliest classes, and the true one where that is known.
 
     The true class is the label's, as in a .beton, or the name of the folder that the image lies in, where the network
-    has a class of that name. The file appears when it is complete; nothing is replaced. With several devices each
-    writes a file of its own, with its rank in the name.
+    has a class of that name. Classes that are called by ImageNet's synsets have WordNet's words beside them. The file
+    appears when it is complete; nothing is replaced. With several devices each writes a file of its own, with its rank
+    in the name.
 
     Args:
         top_k: Classes an image, likeliest first; None for 5, or all of fewer.
@@ -65,6 +67,7 @@ class PredictionWriter(BasePredictionWriter):
         self._sheet: ContactSheet | None = None
         self._stack, self._written = ExitStack(), 0
         self._truths: list[str | None] = []
+        self._words: dict[str, str] = {}
         self._known = self._right = 0
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -78,6 +81,7 @@ class PredictionWriter(BasePredictionWriter):
         names = [classifier.class_name(label) for label in range(classes)]
         if classes and names == [str(label) for label in range(classes)] and classifier.class_names is None:
             rank_zero_info("The checkpoint does not say what its classes are called: their numbers stand for them")
+        self._words = words_of(names)
         self._truths = _truths(trainer, {*names})
         self._known = self._right = 0
         self.path = self._path(trainer)
@@ -104,17 +108,29 @@ class PredictionWriter(BasePredictionWriter):
         if self.path.suffix == ".jsonl":
 
             def write_line(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
-                classes = [{"name": name, "probability": round(value, 6)} for name, value in guesses]
+                classes = [
+                    {
+                        "name": name,
+                        **({"words": self._words[name]} if self._words else {}),
+                        "probability": round(value, 6),
+                    }
+                    for name, value in guesses
+                ]
                 row = {"image": str(image), "classes": classes} | ({"true": truth} if has_truth else {})
                 file.write(json.dumps(row) + "\n")
 
             return write_line
         rows = csv.writer(file)
-        columns = [f"{column}_{k}" for k in range(1, self._count + 1) for column in ("class", "probability")]
+        of_a_class = ("class", "words", "probability") if self._words else ("class", "probability")
+        columns = [f"{column}_{k}" for k in range(1, self._count + 1) for column in of_a_class]
         rows.writerow(["image", *columns, *(["true"] if has_truth else [])])
 
         def write_row(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
-            cells = [cell for name, value in guesses for cell in (name, f"{value:.6f}")]
+            cells = [
+                cell
+                for name, value in guesses
+                for cell in (name, *([self._words[name]] if self._words else []), f"{value:.6f}")
+            ]
             rows.writerow([image, *cells, *([truth or ""] if has_truth else [])])
 
         return write_row
@@ -140,7 +156,8 @@ class PredictionWriter(BasePredictionWriter):
             truth = self._truths[index] if index < len(self._truths) else None
             name = images[index] if images else index
             self._write(name, guesses, truth)
-            said.append(Said(os.path.basename(str(name)), *guesses[0], truth))
+            in_words = [each and self._short(each) for each in (guesses[0][0], truth)]
+            said.append(Said(os.path.basename(str(name)), in_words[0] or "", guesses[0][1], in_words[1]))
             if truth is not None:
                 self._known += 1
                 self._right += guesses[0][0] == truth
@@ -148,6 +165,10 @@ class PredictionWriter(BasePredictionWriter):
             prepared = batch if isinstance(batch, Batch) else classifier.on_after_batch_transfer(batch)
             of_pixels = {"mean": classifier.mean, "std": classifier.std, "normalised": normalises_itself(trainer)}
             self._sheet.update(prepared.images, said, **of_pixels)
+
+    def _short(self, name: str) -> str:
+        """Return a class in a word or two."""
+        return self._words.get(name, name).partition(",")[0]
 
     def _indices(self, loader: Any, batch_idx: int, count: int) -> Sequence[int]:
         """Number the images of a batch: as our own loaders say, in the order of any other."""

@@ -17,7 +17,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.commands.export import main as export
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
-from poolformer.data.class_names import check_resumed, imagenet_names, names_of, positions
+from poolformer.data.class_names import check_resumed, imagenet_names, names_of, positions, words_of
 from poolformer.errors import CheckpointError, ConfigError, DataError, PoolformerError
 from poolformer.run.predictions import PredictionWriter
 
@@ -282,3 +282,8 @@ def test_a_data_module_without_names_has_none():
     assert names_of(OwnData(torch.zeros(1), torch.zeros(1), class_names=[])) is None
     with pytest.raises(DataError, match="is a int, not a list"):
         names_of(OwnData(torch.zeros(1), torch.zeros(1), class_names=4))
+
+
+def test_synsets_have_words_and_other_names_have_none():
+    assert words_of(["n02099601", "n01440764"]) == {"n02099601": "golden retriever", "n01440764": "tench, Tinca tinca"}
+    assert words_of(["n02099601", "my dog"]) == words_of(["n99999999"]) == words_of([]) == {}

@@ -116,3 +116,13 @@ def test_a_sheet_shows_the_least_and_the_most_certain(photos, tmp_path, caplog):
     assert f"Contact sheet: {sheet}" in caplog.text
     with Image.open(sheet) as picture:
         assert picture.width == 4 * 120 + 8  # all four, in a row
+
+
+def test_synsets_have_their_words_beside_them(photos, tmp_path):
+    names, words = ["n02099601", "n01440764"], {"n02099601": "golden retriever", "n01440764": "tench, Tinca tinca"}
+    data = {"predict": str(photos), **OPTIONS}
+    for row in rows(predict(tmp_path, FolderData(**data), names=names)):
+        assert [row["words_1"], row["words_2"]] == [words[row["class_1"]], words[row["class_2"]]]
+    lines = predict(tmp_path, FolderData(**data), names=names, out=str(tmp_path / "of.jsonl")).read_text()
+    for line in lines.splitlines():
+        assert all(one["words"] == words[one["name"]] for one in json.loads(line)["classes"])

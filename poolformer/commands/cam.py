@@ -63,8 +63,8 @@ def main(argv: list[str]) -> int:
                 classifier, pixels, label=_label(classifier, options.label), layer=options.layer
             )
             axis.imshow(heat)
-            name = classifier.class_name(label)
-            short = words_of([name]).get(name, name).partition(",")[0]
+            found = classifier.class_name(label)
+            short = words_of([found]).get(found, found).partition(",")[0]
             axis.set_title(f"{_run_name(path)}\n{short} {probability:.0%}", fontsize=8)
         pixels = evaluation_pixels(name, classifiers[0], options.crop_pct)
         row[0].imshow(pixels.permute(1, 2, 0).numpy())
@@ -144,10 +144,18 @@ def _label(classifier: "ImageClassifier", given: str | None) -> int | None:
         return names.index(given)
     if given.isdecimal() and int(given) < classifier.hparams.num_classes:
         return int(given)
+    from ..data.class_names import words_of
     from ..errors import suggestion
 
+    words = {name: several.split(", ") for name, several in words_of(names).items()}
+    found = [name for name in names if given in words.get(name, ())]
+    if len(found) == 1:
+        return names.index(found[0])
+    if found:
+        raise ConfigError(f"--class {given}: {' and '.join(found)} are called so: write one of these")
+    known = [*names, *(word for several in words.values() for word in several)]
     raise ConfigError(
-        f"--class {given}: there is no such class.{suggestion(given, names)} It is a name that the run was trained "
+        f"--class {given}: there is no such class.{suggestion(given, known)} It is a name that the run was trained "
         f"with, or a number below {classifier.hparams.num_classes}."
     )
 

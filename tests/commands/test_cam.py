@@ -6,7 +6,7 @@ from PIL import Image
 
 from poolformer.classifier import ImageClassifier
 from poolformer.cli.dispatch import main
-from poolformer.commands.cam import class_activation_map
+from poolformer.commands.cam import _label, class_activation_map
 from poolformer.errors import CheckpointError, ConfigError
 from poolformer.trained import evaluation_pixels, load_classifier
 
@@ -169,3 +169,12 @@ def test_a_network_without_a_named_map_asks_for_the_layer(classifier):
     del model.backbone.feature_info
     with pytest.raises(ConfigError, match=r"which layer\? pass --layer with one of stem"):
         class_activation_map(model, bars(1)[0][0])
+
+
+def test_a_class_of_imagenet_is_told_in_words(classifier, monkeypatch):
+    monkeypatch.setattr(classifier, "class_names", ["n02012849", "n02099601", "n03126707"])
+    assert _label(classifier, "golden retriever") == 1
+    with pytest.raises(ConfigError, match="--class crane: n02012849 and n03126707 are called so"):
+        _label(classifier, "crane")
+    with pytest.raises(ConfigError, match="Did you mean 'golden retriever'"):
+        _label(classifier, "golden retreiver")

@@ -179,8 +179,8 @@ def feeding(classifier: ImageClassifier) -> dict[str, Any]:
 
     Turn the image as EXIF says where ``orient`` is true; convert it to RGB; resize its short side to ``resize`` pixels
     by ``interpolation``, antialiased; take ``image_size`` pixels square from the middle; convert to ``mode``, Pillow's
-    RGB or L; divide by 255, take ``mean`` off and divide by ``std``, each by channel. ``crop_pct`` is timm's word for
-    image_size / resize.
+    RGB or L, or None for other numbers of channels, which image files do not have; divide by 255, take ``mean`` off and
+    divide by ``std``, each by channel. ``crop_pct`` is timm's word for image_size / resize.
     """
     options = classifier.hparams
     transform = EvalTransform(image_size=options.image_size, crop_pct=crop_pct_of(classifier))
@@ -190,7 +190,7 @@ def feeding(classifier: ImageClassifier) -> dict[str, Any]:
         "resize": transform.short,
         "interpolation": "bicubic",
         "orient": classifier.loaded.orient,
-        "mode": "L" if len(options.mean) == 1 else "RGB",
+        "mode": {1: "L", 3: "RGB"}.get(len(options.mean)),
         "mean": list(options.mean),
         "std": list(options.std),
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..data.ffcv_types import leave_types_alone
 from ..errors import DataError
 
 # To the end of the process: numba 0.68 prints a KeyError for each of ffcv's compiled functions that goes.
@@ -30,6 +31,7 @@ def stock_loader(path: str, *, training: bool, image_size: int, batch_size: int,
         from ffcv.loader import Loader, OrderOption
         from ffcv.transforms import RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
 
+        leave_types_alone()
         size = (image_size, image_size)
         crop = [decoders.CenterCropRGBImageDecoder(size, ratio=224 / 256)]
         if training:

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     Every network of both papers, ConvFormer and CAFormer also at 384 pixels and after ImageNet-21k. Weights come from
     the files in --weights, told by their names, such as poolformer_s12.pth.tar or caformer_s18_384_in21ft1k.pth;
     otherwise timm downloads them. Those that cannot be had are a line in the table. What is measured is kept in
-    published.json below --out and not measured again.
+    published.json below --out and not measured again, unless --weights has another file of it. One device evaluates.
 
     All other options are those of 'poolformer validate'; --data.val is needed, a folder of class folders or a .beton.
 
@@ -72,15 +72,18 @@ def main(argv: list[str]) -> int:
     options, flags = parser.parse_known_args(argv)
     if not any(word.partition("=")[0] == "--data.val" for word in flags):
         raise ConfigError("validate-published needs images: pass --data.val DIR")
+    if several := [word for word in flags if word.partition("=")[0] in ("--trainer.devices", "--trainer.num_nodes")]:
+        raise ConfigError(f"validate-published {several[0]}: one device evaluates each network; leave it out")
     first_word.say("validate-published", "PyTorch and Lightning", "lightning")
     rows = _chosen(options.rows)
     sources = _sources(options.weights, rows)
     measured = _kept(options.out / _MEASURED, flags)
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        if row.name not in measured:
+        source = sources.get(row.name)
+        if row.name not in measured or (source is not None and measured[row.name].get("source") != source):
             try:
-                measured[row.name] = _measure(row, sources.get(row.name), options.out, flags)
+                measured[row.name] = _measure(row, source, options.out, flags)
             except CheckpointError as error:
                 found[row.name] = {"error": one_line(error)}
                 _stay_offline(error)
@@ -159,7 +162,7 @@ def _measure(row: Row, source: str | None, out: Path, flags: Sequence[str]) -> d
     data = [] if "--data" in named else ["--data", "FFCVData"]  # which reads folders, too
     model = [f"--model.backbone={row.backbone}", f"--model.pretrained={found.source}"]
     fed: dict[str, Any] = {"--data.image_size": found.image_size, "--data.crop_pct": found.crop_pct}
-    fed |= {"--trainer.default_root_dir": out / row.name}
+    fed |= {"--trainer.default_root_dir": out / row.name, "--trainer.devices": 1}
     print(f"{row.name}: {found.source}", flush=True)
     cli = run("validate", [*data, *model, *(f"{name}={value}" for name, value in fed.items()), *flags])
     metrics = {name.removeprefix("val/"): float(value) for name, value in cli.trainer.callback_metrics.items()}

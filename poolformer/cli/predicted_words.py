@@ -4,7 +4,6 @@ import glob
 import json
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 
 from ..checkpoint.published import is_published, published
 from ..data.listing import EXTENSIONS
@@ -54,14 +53,21 @@ def as_options(arguments: Sequence[str]) -> list[str]:
 
 def _of_published(word: str, options: Sequence[str]) -> list[str]:
     """Return the options that build the network of published weights and feed it."""
-    given = [value for name, value in pairwise(options) if name == "--model.backbone"]
-    given += [option.partition("=")[2] for option in options if option.startswith("--model.backbone=")]
+    given = said.values(options, "--model.backbone")
     found = published(word, given[-1] if given else None, option="--model.backbone")
+    from ..checkpoint.record import check_imports  # torch: 2 s
+
+    vouched = {*given, *said.values(options, "--model.mixer"), *said.values(options, "--model.mixer.name")}
+    check_imports(found.model, path=word, vouched=vouched, remedy=_naming)
     model = {**found.model, **({"num_classes": len(found.class_names)} if found.class_names else {})}
     values = {f"model.{name}": value for name, value in model.items() if value is not None}
     values |= {"model.pretrained": found.source, "data.image_size": found.image_size, "data.crop_pct": found.crop_pct}
     values |= {"data.orient": True} if found.orient else {}
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+
+
+def _naming(foreign: list[str]) -> str:
+    return f"name them yourself, by --model.backbone or --model.mixer, where you know what {foreign[0]} does"
 
 
 def _names_images(word: str) -> bool:

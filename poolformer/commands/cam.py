@@ -127,8 +127,9 @@ def class_activation_map(
     import torch
 
     from ..network.activation_maps import activation_maps, map_layer, overlaid
+    from ..trained import normalised
 
-    images = (pixels[None] - classifier.mean) / classifier.std
+    images = normalised(classifier, pixels[None])
     with torch.no_grad():
         probabilities = classifier(images).softmax(1)[0]
     label = int(probabilities.argmax()) if label is None else label

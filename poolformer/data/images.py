@@ -150,7 +150,7 @@ class ImageData(SeededDataModule, ABC):
             DataError: It is not given, missing or damaged, or its classes do not fit together.
             ConfigError: The device cannot augment, or both `val` and `val_share` are given to train.
         """
-        label_maps.check(self.hparams.label_map, stage)
+        label_maps.check(self.hparams, stage)
         if stage == "fit" and self.hparams.val and self.hparams.val_share is not None:
             raise ConfigError(
                 f"--data.val '{shown(self.hparams.val)}' and --data.val_share {self.hparams.val_share:g} both say what "

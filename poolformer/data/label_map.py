@@ -10,7 +10,7 @@ Shapes: B images, N samples of a data set, K classes, R the most right labels th
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,24 @@ NO_LABEL = -1
 _SHOWN = 3
 
 
-def check(label_map: str | None, stage: str) -> None:
-    """Refuse a map of labels where images are trained on or predicted.
+def check(options: Mapping[str, Any], stage: str) -> None:
+    """Refuse a map of labels where images are trained on or predicted, and of a part of them.
+
+    Args:
+        options: Of the data module.
+        stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
     Raises:
-        ConfigError: It is given to train.
+        ConfigError: It is given with one of these.
     """
-    if label_map is not None and stage == "fit":
-        raise ConfigError(f"--data.label_map {label_map} is for validate and test: leave it out to train")
+    if (label_map := options["label_map"]) is None:
+        return
+    if stage in ("fit", "predict"):
+        verb = "train" if stage == "fit" else "predict"
+        raise ConfigError(f"--data.label_map {label_map} is for validate and test: leave it out to {verb}")
+    for share in ("val_share", "tune_share"):
+        if options.get(share) is not None:
+            raise ConfigError(f"--data.label_map {label_map} is for whole sets: take --data.{share} back (null)")
 
 
 def class_names_of(label_map: str | None, names: list[str] | None) -> list[str] | None:

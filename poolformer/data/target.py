@@ -15,6 +15,7 @@ from ..files.lock import is_still, lock
 from ..signals import handling
 
 _ENDING = ".beton"
+_NEAR = 0.75  # .bin is another ending, .betn is none
 
 
 def sidecar(path: Path) -> Path:
@@ -30,7 +31,7 @@ def checked_target(text: str, *, overwrite: bool) -> Path:
             writing it.
     """
     given = Path(text).expanduser()
-    if given.suffix != _ENDING and get_close_matches(given.suffix, [_ENDING]):
+    if given.suffix != _ENDING and get_close_matches(given.suffix, [_ENDING], cutoff=_NEAR):
         meant = given.with_suffix(_ENDING)
         raise DataError(f"'{given}' ends in {given.suffix}: did you mean '{meant}'? Other commands go by {_ENDING}")
     try:

@@ -38,6 +38,7 @@ def activation_maps(backbone: nn.Module, images: Tensor, labels: Sequence[int], 
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+    images = images.detach().clone().requires_grad_()  # so that frozen layers have gradients, too
     with GradCAM(backbone, [layer], reshape_transform=partial(_as_map, **_layout(backbone))) as cam:
         found: np.ndarray = cam(images, [ClassifierOutputTarget(label) for label in labels])
     return found

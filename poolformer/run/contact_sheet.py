@@ -24,12 +24,14 @@ class Said(NamedTuple):
         guess: Its likeliest class.
         confidence: The probability of that class.
         truth: Its true class; None where it is unknown.
+        is_right: Whether these are the same, however they are called; None where the class is unknown.
     """
 
     name: str
     guess: str
     confidence: float
     truth: str | None
+    is_right: bool | None
 
 
 class ContactSheet:
@@ -89,6 +91,5 @@ def _drawn(items: Sequence[tuple[float, int, Said, np.ndarray]]) -> Any:
     for _, _, said, _ in items:
         of_truth = [f"is {said.truth}" if said.truth else ""] if has_truth else []
         captions.append([f"{said.guess} {said.confidence:.1%}", *of_truth, said.name])
-        unknown = said.truth is None
-        colours.append(drawing.NEUTRAL if unknown else drawing.GOOD if said.truth == said.guess else drawing.BAD)
+        colours.append({None: drawing.NEUTRAL, True: drawing.GOOD, False: drawing.BAD}[said.is_right])
     return drawing.sheet([pixels for *_, pixels in items], captions, colours)

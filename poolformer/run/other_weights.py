@@ -18,11 +18,10 @@ BATCHES = 16
 def backbone_of(module: pl.LightningModule, device: torch.device) -> nn.Module:
     """Return a copy of a module's backbone, in evaluation mode: whatever is done with it, training goes on as before.
 
-    Hooks of DDP on its parameters, a compiled form of it and its gradients are left behind.
+    Hooks of DDP on its parameters, a compiled form of it and its gradients are left behind: a copy has none of them.
     """
     with torch.inference_mode(False):  # which Lightning evaluates in: weights made there take no gradient
         copied: nn.Module = copy.deepcopy(module.get_submodule("backbone")).to(device)
-    copied.zero_grad()
     return copied.eval()
 
 

@@ -156,11 +156,11 @@ class PredictionWriter(BasePredictionWriter):
             truth = self._truths[index] if index < len(self._truths) else None
             name = images[index] if images else index
             self._write(name, guesses, truth)
-            in_words = [each and self._short(each) for each in (guesses[0][0], truth)]
-            said.append(Said(os.path.basename(str(name)), in_words[0] or "", guesses[0][1], in_words[1]))
-            if truth is not None:
-                self._known += 1
-                self._right += guesses[0][0] == truth
+            (guess, confidence), is_right = guesses[0], None if truth is None else guesses[0][0] == truth
+            in_words = truth and self._short(truth)
+            said.append(Said(os.path.basename(str(name)), self._short(guess), confidence, in_words, is_right))
+            self._known += truth is not None
+            self._right += bool(is_right)
         if self._sheet is not None:
             prepared = batch if isinstance(batch, Batch) else classifier.on_after_batch_transfer(batch)
             of_pixels = {"mean": classifier.mean, "std": classifier.std, "normalised": normalises_itself(trainer)}

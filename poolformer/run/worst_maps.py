@@ -48,8 +48,8 @@ class Maps:
             # Behind Lightning's callback, which has changed the averages and the weights of training back by now.
             network = backbone_of(averages_of(trainer) or module, module.device)
             with torch.inference_mode(False), torch.enable_grad():
-                network.requires_grad_(True)  # of a frozen layer no gradient would come
-                images = images.detach().clone().to(next(network.parameters()).dtype)
+                network = network.float()  # NumPy has no bfloat16
+                images = images.detach().clone().float()
                 layer = last_map_layer(network, images[:1])
                 self.are_there = layer is not None
                 return None if layer is None else [activation_maps(network, images, each, layer) for each in labels]

@@ -8,6 +8,7 @@ from data_images import encoded, photo
 
 from poolformer.data.beton import FIELD, HEADER, JPEG, RAW, ROW, Beton, Stored
 from poolformer.data.beton_stream import BetonWriter
+from poolformer.data.ffcv_types import leave_types_alone
 from poolformer.data.pixels.transforms import EvalTransform, TrainTransform
 from poolformer.data.sources import BetonSource
 from poolformer.errors import DataError
@@ -96,6 +97,7 @@ def test_ffcv_reads_what_we_write(path, os_cache):
     from ffcv.transforms import Squeeze, ToTensor
 
     Compiler.set_enabled(False)
+    leave_types_alone()
     pipelines = {
         "image": [CenterCropRGBImageDecoder((32, 32), ratio=1), ToTensor()],
         "label": [IntDecoder(), ToTensor(), Squeeze([1])],

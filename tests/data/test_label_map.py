@@ -71,8 +71,12 @@ def test_what_is_no_map_is_refused():
         right_labels("imagenet-b", FILES)
     with pytest.raises(ConfigError, match="goes by the names of files"):
         right_labels(__file__, None)
-    with pytest.raises(ConfigError, match="is for validate and test"):
-        check("subset", "fit")
+    for stage in ("fit", "predict"):
+        with pytest.raises(ConfigError, match="is for validate and test"):
+            check({"label_map": "subset"}, stage)
+    with pytest.raises(ConfigError, match=r"is for whole sets: take --data.val_share back"):
+        check({"label_map": "subset", "val_share": 0.2, "tune_share": None}, "validate")
+    check({"label_map": None, "val_share": 0.2}, "fit")
 
 
 def test_numbers_of_classes_are_synsets():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from poolformer.data.copies import pinned
+from poolformer.data.ffcv_types import leave_types_alone
 from poolformer.data.order import Order
 from poolformer.errors import DataError
 
@@ -26,6 +27,8 @@ with threads_kept():
     from ffcv.loader import Loader, OrderOption
     from ffcv.loader.epoch_iterator import EpochIterator
     from ffcv.pipeline.graph import TransformNode
+
+    leave_types_alone()
 
 _PATIENCE_S = 10  # for a thread to finish the batch that it is at
 # What is compiled stays to the end of the process: numba 0.68 prints a KeyError for each such function that goes.

@@ -43,8 +43,11 @@ class Guess(NamedTuple):
     name: str
     """Of the class; its number where the checkpoint has no names."""
     probability: float
-    words: str
-    """What the class is: WordNet's words where it is called by a synset, as ImageNet's are, and its name elsewhere."""
+
+    @property
+    def words(self) -> str:
+        """What the class is: WordNet's words where it is called by a synset, as ImageNet's are, else its name."""
+        return words_of([self.name]).get(self.name, self.name)
 
 
 def load_classifier(path: str | Path, *, trusted: Collection[str] = (), backbone: str | None = None) -> ImageClassifier:
@@ -126,8 +129,6 @@ def predict(
         (True, True)
     """
     top_k = checked_top_k(top_k, classifier.hparams.num_classes)
-    names = [classifier.class_name(label) for label in range(classifier.hparams.num_classes)]
-    words = words_of(names)
     several = [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray) else images
     was_training = classifier.training
     classifier.eval()
@@ -136,8 +137,9 @@ def predict(
         pixels = torch.stack([evaluation_pixels(image, classifier) for image in several[first : first + _BATCH]])
         top = classifier(normalised(classifier, pixels)).float().softmax(1).topk(top_k)
         for values, labels in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-            likeliest = [(names[label], value) for value, label in zip(values, labels, strict=True)]
-            found.append([Guess(name, value, words.get(name, name)) for name, value in likeliest])
+            found.append(
+                [Guess(classifier.class_name(label), value) for value, label in zip(values, labels, strict=True)]
+            )
     classifier.train(was_training)
     return found
 

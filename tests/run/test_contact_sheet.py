@@ -35,7 +35,7 @@ def test_of_many_images_the_extremes_are_kept_whatever_the_batches(tmp_path, mon
         sheet = ContactSheet(3)
         for first in range(0, 100, size):
             part = confidences[first : first + size]
-            sheet.update(images(part), [Said(str(value), "ant", value, None) for value in part], **PLAIN)
+            sheet.update(images(part), [Said(str(value), "ant", value, None, None) for value in part], **PLAIN)
         sheet.write(tmp_path / "sheet.jpg")
         least, most = found[-2:]
         assert [name for *_, name in least[1]] == ["0.0", "0.01", "0.02"]
@@ -48,7 +48,11 @@ def test_of_many_images_the_extremes_are_kept_whatever_the_batches(tmp_path, mon
 def test_of_few_images_each_is_there_once(tmp_path, monkeypatch):
     found = shown(monkeypatch)
     sheet = ContactSheet(3)
-    said = [Said("a.png", "ant", 0.5, "ant"), Said("b.png", "ant", 0.5, "bee"), Said("c.png", "bee", 0.9, None)]
+    said = [
+        Said("a.png", "ant", 0.5, "ant", True),
+        Said("b.png", "ant", 0.5, "bee", False),
+        Said("c.png", "bee", 0.9, None, None),
+    ]
     sheet.update(images([0.5, 0.5, 0.9]), said, **PLAIN)
     sheet.update(images([0.1]), [Said("d.png", "bee", 0.1, None)], **PLAIN)
     sheet.write(tmp_path / "sheet.png")

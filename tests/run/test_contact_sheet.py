@@ -54,7 +54,7 @@ def test_of_few_images_each_is_there_once(tmp_path, monkeypatch):
         Said("c.png", "bee", 0.9, None, None),
     ]
     sheet.update(images([0.5, 0.5, 0.9]), said, **PLAIN)
-    sheet.update(images([0.1]), [Said("d.png", "bee", 0.1, None)], **PLAIN)
+    sheet.update(images([0.1]), [Said("d.png", "bee", 0.1, None, None)], **PLAIN)
     sheet.write(tmp_path / "sheet.png")
     assert [caption for _, captions, _ in found for caption in captions] == [
         *(["bee 10.0%", "", "d.png"], ["ant 50.0%", "is ant", "a.png"], ["ant 50.0%", "is bee", "b.png"]),

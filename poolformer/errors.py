@@ -7,7 +7,7 @@ ours and keeps its traceback.
 import difflib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 class PoolformerError(ValueError):
@@ -80,6 +80,20 @@ class NotFiniteError(RunError):
 
 LONGEST_MESSAGE = 1500
 _OF_NO_FILE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def causes(error: BaseException | None, *, contexts: bool = False) -> Iterator[BaseException]:
+    """Yield an error and what it came from, each once: one that was wrapped may be its own cause.
+
+    Args:
+        error: None yields nothing.
+        contexts: Whether what was being handled when an error arose counts where it has no cause.
+    """
+    met: list[BaseException] = []
+    while error is not None and not any(error is each for each in met):
+        met.append(error)
+        yield error
+        error = error.__cause__ or (error.__context__ if contexts else None)
 
 
 def of_the_system(error: OSError) -> PoolformerError | None:

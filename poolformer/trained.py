@@ -18,7 +18,7 @@ from .checkpoint.published import is_published, published
 from .checkpoint.record import Saved, check_imports
 from .classifier import ImageClassifier
 from .data.channels import as_taken
-from .data.class_names import imagenet_names, words_of
+from .data.class_names import imagenet_names, in_words
 from .data.pixels.jpeg import to_words
 from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
@@ -47,7 +47,7 @@ class Guess(NamedTuple):
     @property
     def words(self) -> str:
         """What the class is: WordNet's words where it is called by a synset, as ImageNet's are, else its name."""
-        return words_of([self.name]).get(self.name, self.name)
+        return in_words(self.name)
 
 
 def load_classifier(path: str | Path, *, trusted: Collection[str] = (), backbone: str | None = None) -> ImageClassifier:

@@ -8,6 +8,7 @@ from poolformer.errors import (
     LONGEST_MESSAGE,
     ConfigError,
     PoolformerError,
+    causes,
     describe,
     of_memory,
     of_the_system,
@@ -71,3 +72,13 @@ def test_the_nearest_word_is_suggested(word, said):
 def test_each_mistake_is_one_of_ours():
     assert issubclass(ConfigError, PoolformerError)
     assert issubclass(PoolformerError, ValueError)
+
+
+def test_the_causes_of_an_error_are_each_met_once():
+    first, second, third = ValueError("first"), OSError("second"), KeyError("third")
+    first.__cause__, second.__context__ = second, third
+    assert list(causes(first)) == [first, second]
+    assert list(causes(first, contexts=True)) == [first, second, third]
+    third.__cause__ = first
+    assert list(causes(first, contexts=True)) == [first, second, third]
+    assert list(causes(None)) == []

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .. import first_word
 from ..checkpoint.published import is_published, published
 from ..commands.arguments import CommandParser, local_folder
-from ..errors import CheckpointError, ConfigError, one_line
+from ..errors import CheckpointError, ConfigError, causes, one_line
 from ..files.atomic_write import atomic_write
 
 _NOT_OF_THE_FAMILY = ("resmlp_b24",)
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
     Every network of both papers, ConvFormer and CAFormer also at 384 pixels and after ImageNet-21k. Weights come from
     the files in --weights, told by their names, such as poolformer_s12.pth.tar or caformer_s18_384_in21ft1k.pth;
-    otherwise timm downloads them. Those that cannot be had are a line in the table. What is measured is kept in
+    otherwise timm downloads them. Where that fails, the table says so in that row. What is measured is kept in
     published.json below --out and not measured again, unless --weights has another file of it. One device evaluates.
 
     All other options are those of 'poolformer validate'; --data.val is needed, a folder of class folders or a .beton.
@@ -171,15 +171,10 @@ def _measure(row: Row, source: str | None, out: Path, flags: Sequence[str]) -> d
 
 def _stay_offline(error: BaseException) -> None:
     """Have the hub answer from its cache alone once it could not be reached: each try takes half a minute."""
-    cause: BaseException | None = error
-    met: list[BaseException] = []
-    while cause is not None and cause not in met:  # an error of ours that jsonargparse wrapped is its own cause
-        met.append(cause)
-        if type(cause).__name__ == "LocalEntryNotFoundError":
-            from huggingface_hub import constants
+    if any(type(each).__name__ == "LocalEntryNotFoundError" for each in causes(error)):
+        from huggingface_hub import constants
 
-            constants.HF_HUB_OFFLINE = True
-        cause = cause.__cause__
+        constants.HF_HUB_OFFLINE = True
 
 
 def _kept(path: Path, flags: Sequence[str]) -> dict[str, Any]:

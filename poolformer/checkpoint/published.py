@@ -1,6 +1,6 @@
 """Published weights in the place of a run's checkpoint: which network they are of, as their name or their record says.
 
-Nothing heavy is imported here: the command line asks before it loads PyTorch.
+Nothing heavy is imported with it: the command line asks before it loads PyTorch.
 """
 
 import json
@@ -17,11 +17,6 @@ RECORD_IN_FILES = "poolformer"
 """Entry of a safetensors file's metadata in which `poolformer export` says what it is of."""
 _ENDINGS = (".pth.tar", ".pth", ".pt", ".bin", ".safetensors")
 _OF_TIMM = "timm/"
-_FRAME = (
-    *("mixer", "norm", "act", "residual", "channel_mlp"),
-    *("layer_scale_init", "drop_path_rate", "position_embedding"),
-)
-"""What a record may say of the frame; as `poolformer.network.frame_options.FRAME`, which needs torch."""
 # The share of the image that the authors' scripts evaluate; of all that is left, timm says it.
 _CROPS = (
     (r"poolformer_s\d+", 0.9),
@@ -115,9 +110,11 @@ def _record(path: str) -> dict[str, Any] | None:
 
 
 def _of_record(path: str, record: dict[str, Any]) -> Published:
+    from ..network.frame_options import FRAME  # torch: 2 s
+
     frame, names = record.get("frame"), record.get("class_names")
     model = {"backbone": record["backbone"]}
-    model |= {name: frame[name] for name in _FRAME if name in frame} if isinstance(frame, dict) else {}
+    model |= {name: frame[name] for name in FRAME if name in frame} if isinstance(frame, dict) else {}
     model |= {name: record[name] for name in ("mean", "std") if isinstance(record.get(name), list)}
     model |= {"in_chans": len(model["mean"])} if len(model.get("mean", "RGB")) != 3 else {}
     size, crop = record.get("image_size"), record.get("crop_pct")

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from ..errors import RunError, describe
+from ..errors import RunError, causes, describe
 from ..files.atomic_write import atomic_write
 from ..files.paths import is_url
 from ..files.store import Store, StoreError
@@ -81,9 +81,7 @@ def _write(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 def system_error(error: BaseException | None) -> OSError | None:
     """Return the error of the operating system that an error came from; None if there was none."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
+    return next((each for each in causes(error, contexts=True) if isinstance(each, OSError)), None)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -26,7 +26,7 @@ FIRST = {
     "test": ("config", "ckpt_path", "model.pretrained", "data", "data.test", "data.batch_size", "trainer.devices"),
     "predict": ("ckpt_path", "data", "data.predict", "out", "top_k", "sheet", "data.batch_size", "trainer.devices"),
 }
-"""What most people change, ten at most that a data module has; of each verb."""
+"""What most people change, of each verb; what the data module does not have is left out."""
 GROUPS = (
     (
         "The network",

@@ -47,27 +47,35 @@ def as_options(arguments: Sequence[str]) -> list[str]:
     found += ["--data", "FFCVData" if packed else "FolderData"]
     found.append(f"--data.predict={json.dumps(images) if len(images) > 1 else images[0]}")
     found += [] if "--data.on_error" in names else ["--data.on_error=skip"]
-    of_weights = [option for word in weights for option in _of_published(word, options)]
-    return found + [option for option in of_weights if option.partition("=")[0] not in names]
+    return found + [option for word in weights for option in _of_published(word, options)]
 
 
 def _of_published(word: str, options: Sequence[str]) -> list[str]:
-    """Return the options that build the network of published weights and feed it."""
+    """Return the options that build the network of published weights and feed it; those that are given count.
+
+    Raises:
+        CheckpointError: Nothing says which backbone they are of, or their record would choose what is imported.
+    """
     given = said.values(options, "--model.backbone")
     found = published(word, given[-1] if given else None, option="--model.backbone")
     from ..checkpoint.record import check_imports  # torch: 2 s
 
-    vouched = {*given, *said.values(options, "--model.mixer"), *said.values(options, "--model.mixer.name")}
-    check_imports(found.model, path=word, vouched=vouched, remedy=_naming)
-    model = {**found.model, **({"num_classes": len(found.class_names)} if found.class_names else {})}
+    names = {one.option for one in said.each(options)}
+    model = {name: value for name, value in found.model.items() if f"--model.{name}" not in names}
+    check_imports(model, path=word, vouched=(), remedy=_naming)
+    model |= {"num_classes": len(found.class_names)} if found.class_names else {}
     values = {f"model.{name}": value for name, value in model.items() if value is not None}
     values |= {"model.pretrained": found.source, "data.image_size": found.image_size, "data.crop_pct": found.crop_pct}
     values |= {"data.orient": True} if found.orient else {}
-    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+        if f"--{name}" not in names
+    ]
 
 
 def _naming(foreign: list[str]) -> str:
-    return f"name them yourself, by --model.backbone or --model.mixer, where you know what {foreign[0]} does"
+    return f"pass --model.backbone or --model.mixer yourself, where you know what {foreign[0]} does"
 
 
 def _names_images(word: str) -> bool:

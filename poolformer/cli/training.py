@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from .. import data
 from ..claims import check_claims
 from ..classifier import ImageClassifier
-from ..errors import ConfigError, MisfitError, PoolformerError
+from ..errors import ConfigError, MisfitError, PoolformerError, causes
 from ..network.frame_options import with_built
 from ..run import host_memory, same_run
 from ..run import resume as resuming
@@ -298,7 +298,4 @@ class _BuildingCLI(_SettingsCLI):
 
 def _ours_behind(error: BaseException) -> PoolformerError | None:
     """Return the error of ours that jsonargparse has wrapped, as it does with what a constructor raises."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PoolformerError):
-        cause = cause.__cause__
-    return cause
+    return next((each for each in causes(error) if isinstance(each, PoolformerError)), None)

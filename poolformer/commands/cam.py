@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         import pytorch_grad_cam  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"poolformer cam needs the extra cam: {install('cam')} ({error})") from error
-    from ..data.class_names import words_of
+    from ..data.class_names import in_words
     from ..run.places import Places
     from ..trained import evaluation_pixels, load_classifier
 
@@ -63,8 +63,7 @@ def main(argv: list[str]) -> int:
                 classifier, pixels, label=_label(classifier, options.label), layer=options.layer
             )
             axis.imshow(heat)
-            found = classifier.class_name(label)
-            short = words_of([found]).get(found, found).partition(",")[0]
+            short = in_words(classifier.class_name(label)).partition(",")[0]
             axis.set_title(f"{_run_name(path)}\n{short} {probability:.0%}", fontsize=8)
         pixels = evaluation_pixels(name, classifiers[0], options.crop_pct)
         row[0].imshow(pixels.permute(1, 2, 0).numpy())

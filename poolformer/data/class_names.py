@@ -81,6 +81,11 @@ def words_of(names: Iterable[str]) -> dict[str, str]:
         return {}
 
 
+def in_words(name: str) -> str:
+    """Return a class in WordNet's words where it is called by a synset of ImageNet, else its name."""
+    return words_of([name]).get(name, name)
+
+
 @cache
 def _synsets() -> Any:
     """Return those of ImageNet-21k, read once: 2.7 MB of text."""

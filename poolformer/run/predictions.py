@@ -109,28 +109,19 @@ class PredictionWriter(BasePredictionWriter):
 
             def write_line(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
                 classes = [
-                    {
-                        "name": name,
-                        **({"words": self._words[name]} if self._words else {}),
-                        "probability": round(value, 6),
-                    }
-                    for name, value in guesses
+                    {"name": name, **self._in_words(name), "probability": round(value, 6)} for name, value in guesses
                 ]
                 row = {"image": str(image), "classes": classes} | ({"true": truth} if has_truth else {})
                 file.write(json.dumps(row) + "\n")
 
             return write_line
         rows = csv.writer(file)
-        of_a_class = ("class", "words", "probability") if self._words else ("class", "probability")
+        of_a_class = ("class", *(["words"] if self._words else []), "probability")
         columns = [f"{column}_{k}" for k in range(1, self._count + 1) for column in of_a_class]
         rows.writerow(["image", *columns, *(["true"] if has_truth else [])])
 
         def write_row(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
-            cells = [
-                cell
-                for name, value in guesses
-                for cell in (name, *([self._words[name]] if self._words else []), f"{value:.6f}")
-            ]
+            cells = [cell for name, value in guesses for cell in (name, *self._in_words(name).values(), f"{value:.6f}")]
             rows.writerow([image, *cells, *([truth or ""] if has_truth else [])])
 
         return write_row
@@ -165,6 +156,9 @@ class PredictionWriter(BasePredictionWriter):
             prepared = batch if isinstance(batch, Batch) else classifier.on_after_batch_transfer(batch)
             of_pixels = {"mean": classifier.mean, "std": classifier.std, "normalised": normalises_itself(trainer)}
             self._sheet.update(prepared.images, said, **of_pixels)
+
+    def _in_words(self, name: str) -> dict[str, str]:
+        return {"words": self._words[name]} if self._words else {}
 
     def _short(self, name: str) -> str:
         """Return a class in a word or two."""

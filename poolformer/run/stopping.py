@@ -23,7 +23,7 @@ from ..signals import end_after
 from . import loops
 from .lightning_internals import leave_out_sigterm_broadcast
 from .votes import Votes
-from .waiting import Waiting
+from .waiting import Waiting, end_workers
 
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)
 """Signals of which a second one may end the process at once; the others come more than once by themselves."""
@@ -81,7 +81,7 @@ class StopOnSignal(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.waiting.close()
         if self.waiting.was_stuck:
-            self.waiting.end_workers()
+            end_workers()
 
     # In place of Lightning's handler, which talks to the other ranks in the middle of whatever runs.
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

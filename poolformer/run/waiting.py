@@ -77,19 +77,20 @@ class Waiting:
             self._is_on, self.was_stuck = False, True
             raise StuckLoader(self._code)
 
-    def end_workers(self) -> None:
-        """Kill the daemons among the child processes, for which PyTorch's loader would wait before it ends them.
 
-        Its handler of SIGCHLD would raise that one was killed, wherever the main thread then is: they are gone before
-        it asks.
-        """
-        handler = None
-        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-            handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        workers = [each for each in multiprocessing.active_children() if each.daemon]
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join(1)
-        if handler is not None:
-            signal.signal(signal.SIGCHLD, handler)
+def end_workers() -> None:
+    """Kill the daemons among the child processes, for which PyTorch's loader would wait before it ends them.
+
+    Its handler of SIGCHLD would raise that one was killed, wherever the main thread then is: they are gone before
+    it asks.
+    """
+    handler = None
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    workers = [each for each in multiprocessing.active_children() if each.daemon]
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(1)
+    if handler is not None:
+        signal.signal(signal.SIGCHLD, handler)

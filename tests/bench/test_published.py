@@ -1,8 +1,9 @@
-"""`poolformer validate-published`: what is measured, what is kept, and what is said of weights that cannot be had."""
+"""`poolformer validate-published`: what is measured and kept, and what is said of weights that fail to download."""
 
 import json
 
 import pytest
+from huggingface_hub import constants
 
 from poolformer.bench import published
 from poolformer.errors import CheckpointError, ConfigError
@@ -85,8 +86,15 @@ def test_what_cannot_be_meant_is_refused(arguments, message):
         published.main(arguments)
 
 
-def test_an_error_that_is_its_own_cause_is_looked_at_once():
+class LocalEntryNotFoundError(Exception):
+    """Of the hub, when it is not reached."""
+
+
+@pytest.mark.parametrize("root", [ValueError, LocalEntryNotFoundError])
+def test_a_hub_that_is_not_reached_is_asked_no_more(monkeypatch, root):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     error = CheckpointError("x")
-    error.__cause__ = ValueError()
-    error.__cause__.__cause__ = error
+    error.__cause__ = root()
+    error.__cause__.__cause__ = error  # as of an error of ours that jsonargparse has wrapped
     published._stay_offline(error)
+    assert constants.HF_HUB_OFFLINE is (root is LocalEntryNotFoundError)

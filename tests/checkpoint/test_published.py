@@ -6,9 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from poolformer.checkpoint.published import _FRAME, is_published, published, without_ending
+from poolformer.checkpoint.published import is_published, published, without_ending
 from poolformer.errors import CheckpointError
-from poolformer.network.frame_options import FRAME
 
 # What the authors, mmpretrain, timm and the hub call them.
 NAMES = {
@@ -85,7 +84,3 @@ def test_an_export_says_all_of_it(tmp_path):
 )
 def test_what_is_made_of_weights_is_called_after_them(word, stem):
     assert without_ending(word).removesuffix(".ckpt") == stem
-
-
-def test_the_frame_is_the_frame():
-    assert _FRAME == FRAME

@@ -1,9 +1,14 @@
 """Words of `poolformer predict` become the options that they stand for; command lines with options stay as they are."""
 
-import pytest
+import json
 
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from poolformer.checkpoint.published import RECORD_IN_FILES
 from poolformer.cli.predicted_words import as_options
-from poolformer.errors import ConfigError
+from poolformer.errors import CheckpointError, ConfigError
 
 OLD = [
     "",
@@ -54,6 +59,31 @@ def test_published_weights_bring_their_network_and_how_to_feed_it(line):
 def test_what_is_said_beside_published_weights_counts():
     found = as_options(["mine.pth", "dog.jpg", "--model.backbone", "poolformer_s12", "--data.crop_pct", "1"])
     assert found[-2:] == ["--model.pretrained=mine.pth", "--data.image_size=224"]
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        ({"backbone": "payload:run"}, "--model.backbone"),
+        ({"backbone": "poolformer_tiny", "frame": {"mixer": {"name": "payload:run"}}}, "--model.mixer"),
+    ],
+)
+def test_a_file_of_weights_does_not_choose_what_is_imported(tmp_path, record, named):
+    file = str(tmp_path / "evil.safetensors")
+    save_file({"x": torch.zeros(1)}, file, metadata={RECORD_IN_FILES: json.dumps(record)})
+    with pytest.raises(CheckpointError, match="was trained with payload:run, a module that you have to vouch for"):
+        as_options([file, "dog.jpg"])
+    found = as_options([file, "dog.jpg", named, "poolformer_tiny" if named == "--model.backbone" else "pooling"])
+    assert not any("payload" in option for option in found)
+
+
+def test_a_file_of_weights_says_the_frame_and_nothing_else_of_the_model(tmp_path):
+    record = {"backbone": "poolformer_tiny", "frame": {"act": "relu", "teacher": "secret", "optimizer": "os.system"}}
+    file = str(tmp_path / "some.safetensors")
+    save_file({"x": torch.zeros(1)}, file, metadata={RECORD_IN_FILES: json.dumps(record)})
+    found = as_options([file, "dog.jpg"])
+    assert "--model.act=relu" in found
+    assert not any(option.startswith(("--model.teacher", "--model.optimizer")) for option in found)
 
 
 @pytest.mark.parametrize("line", NEW)

@@ -1,5 +1,8 @@
 """Grad-CAM: the maps lie where a network was taught to look, for backbones of every layout."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -169,6 +172,19 @@ def test_a_network_without_a_named_map_asks_for_the_layer(classifier):
     del model.backbone.feature_info
     with pytest.raises(ConfigError, match=r"which layer\? pass --layer with one of stem"):
         class_activation_map(model, bars(1)[0][0])
+
+
+def test_a_frozen_network_has_the_map_of_another(classifier):
+    pixels = torch.randint(256, (3, SIDE, SIDE), dtype=torch.uint8)
+    _, _, expected = class_activation_map(classifier, pixels, label=1)
+    frozen = copy.deepcopy(classifier).requires_grad_(False)
+    assert np.array_equal(class_activation_map(frozen, pixels, label=1)[2], expected)
+
+
+def test_a_network_of_grey_images_has_a_map():
+    grey = ImageClassifier("poolformer_tiny", 3, image_size=SIDE, in_chans=1).eval()
+    pixels = torch.randint(256, (3, SIDE, SIDE), dtype=torch.uint8)
+    assert class_activation_map(grey, pixels)[2].shape == (SIDE, SIDE, 3)
 
 
 def test_a_class_of_imagenet_is_told_in_words(classifier, monkeypatch):

@@ -8,7 +8,7 @@ import time
 import pytest
 from torch.utils.data import DataLoader
 
-from poolformer.run.waiting import StuckLoader, Waiting
+from poolformer.run.waiting import StuckLoader, Waiting, end_workers
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGURG"), reason="no signal to wake by")
 
@@ -58,7 +58,7 @@ def test_the_end_of_a_loader_s_workers_is_no_error_of_the_process():
     batches = iter(DataLoader([0, 1], num_workers=1, worker_init_fn=hang))
     (worker,) = [each for each in multiprocessing.active_children() if each.daemon]
     handler = signal.getsignal(signal.SIGCHLD)
-    Waiting().end_workers()
+    end_workers()
     time.sleep(0.1)  # PyTorch's handler raises in the main thread, as soon as that does something
     assert not worker.is_alive()
     assert signal.getsignal(signal.SIGCHLD) is handler

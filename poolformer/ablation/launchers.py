@@ -70,10 +70,10 @@ def run_here(function: Function, jobs: Sequence[Any], *, at_once: int, report: R
                 process: BaseProcess = context.Process(  # type: ignore[attr-defined]
                     target=_do, args=(function, job, there, devices[slot])
                 )
-                with _ctrl_c_is_ours():
+                with _ctrl_c_is_ours():  # until it is known as one to end
                     process.start()
+                    running[process.sentinel] = (process, here, index, slot)
                 there.close()
-                running[process.sentinel] = (process, here, index, slot)
             for sentinel in wait(list(running)):
                 assert isinstance(sentinel, int)
                 process, here, index, slot = running.pop(sentinel)

@@ -1,5 +1,7 @@
 """Many jobs at once: each in a process of its own, none left behind."""
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import jobs
 import psutil
 import pytest
 
+from poolformer.ablation import launchers
 from poolformer.ablation.launchers import _devices_of_slots, run_here, run_on_cluster
 from poolformer.errors import ConfigError
 
@@ -75,6 +78,29 @@ def test_jobs_end_with_the_process_that_started_them(tmp_path, sign):
     starter.send_signal(sign)
     assert starter.wait(20) != 0
     wait_until(lambda: not job.is_running())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="of signals that can wait")
+def test_a_ctrl_c_while_a_job_is_started_ends_that_job(tmp_path, monkeypatch):
+    kept_off = launchers._ctrl_c_is_ours
+
+    @contextlib.contextmanager
+    def interrupted():
+        with kept_off():
+            yield
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(launchers, "_ctrl_c_is_ours", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_here(jobs.sleep, [(str(tmp_path), "pid")], at_once=1, report=print)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    left = multiprocessing.active_children()
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def test_a_ctrl_c_while_the_jobs_process_still_imports_leaves_no_traceback(tmp_path):

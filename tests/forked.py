@@ -134,7 +134,7 @@ def _server() -> socket.socket:
 
 def serve(connection: socket.socket) -> list[str]:
     """Fork a process for each request; return, in that process alone, what it has to run."""
-    fresh = {signum: signal.getsignal(signum) for signum in signal.valid_signals() if signum != signal.SIGINT}
+    fresh = {signum: signal.getsignal(signum) for signum in signal.valid_signals()}
     sys.path.pop(0)  # the folder of this file
     for module in IMPORTED:
         importlib.import_module(module)
@@ -181,7 +181,6 @@ def _become(asked: Mapping, out: int, err: int, handlers: Mapping[int, object]) 
     for signum, handler in handlers.items():
         if signum not in (signal.SIGKILL, signal.SIGSTOP) and handler is not None:
             signal.signal(signum, handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started the tests in the background
     for fd, standard in ((out, 1), (err, 2)):
         os.dup2(fd, standard)
         os.close(fd)

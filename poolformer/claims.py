@@ -4,6 +4,7 @@ A checkpoint is data from anywhere, and one number in it may ask for a network t
 """
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .backbones import create_backbone
+from .checkpoint.hub import TIMM
 from .checkpoint.outline import Outline, nbytes
 from .checkpoint.pretrained import compare, explain
 from .errors import CheckpointError, MisfitError, describe
@@ -36,16 +38,10 @@ def check_claims(outline: Outline, options: Mapping[str, Any]) -> None:
         MisfitError: It is larger; the message names the first tensors that do not fit.
         CheckpointError: It consists of very many modules, or would make large tables beside its weights.
     """
-    known = inspect.signature(create_backbone).parameters
-    named = {
-        name: value
-        for name, value in options.items()
-        if name in known and name not in ("name", "pretrained", "pretrained_skip")
-    }
     modules = _FREE_MODULES + _MODULES_A_WEIGHT * len(outline.shapes)
     with _at_most(modules) as count, torch.device("meta"):
         try:
-            backbone = create_backbone(options.get("backbone", "poolformer_s12"), **named)
+            backbone = _on_shapes(options)
         except Exception:  # of a plugin's, or of what is wrong with the options: building it for good says which
             backbone = nn.Identity()
     if count.modules > modules:
@@ -57,6 +53,34 @@ def check_claims(outline: Outline, options: Mapping[str, Any]) -> None:
         raise misfit(outline.shapes, network, options)
     if (tables := nbytes(backbone.buffers())) > limit + _FREE_TABLES:
         raise CheckpointError(f"the checkpoint's options ask for tables of {tables // _MIB} MiB beside its weights")
+
+
+def head_classes(source: str, options: Mapping[str, Any]) -> int | None:
+    """Return how many classes the head of published weights is for; None where they do not say.
+
+    Args:
+        source: The weights, as for ``pretrained``.
+        options: Of `ImageClassifier`; what is not for its backbone is left out.
+    """
+    if source.startswith(TIMM):  # which says it without a download
+        import timm  # 4 s
+
+        found = getattr(timm.get_pretrained_cfg(source.removeprefix(TIMM)), "num_classes", None)
+        return found or None
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that are not copied, and what building it for good says again
+        try:
+            found = getattr(_on_shapes({**options, "num_classes": 1}, pretrained=source), "head_classes", None)
+        except Exception:  # likewise
+            return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _on_shapes(options: Mapping[str, Any], **more: Any) -> nn.Module:
+    """Build the backbone of a classifier's options."""
+    known = inspect.signature(create_backbone).parameters.keys() - {"name", "pretrained", "pretrained_skip"}
+    named = {name: value for name, value in options.items() if name in known}
+    return create_backbone(options.get("backbone", "poolformer_s12"), **named, **more)
 
 
 def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor], options: Mapping[str, Any]) -> MisfitError:

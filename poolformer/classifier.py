@@ -24,8 +24,8 @@ from .checkpoint.record import RECORD, Saved, differences, record, saved_in
 from .claims import misfit_of
 from .data.batches import Batch, check_one_loader
 from .data.channels import IMAGENET_MEAN, IMAGENET_STD, of_each_channel
-from .data.class_names import check_resumed
-from .data.labels import names_of_published, names_to_learn
+from .data.class_names import check_resumed, imagenet_names
+from .data.labels import check_head, names_to_learn
 from .data.preparation import Preparation
 from .network import freezing
 from .network.example import own_example
@@ -276,6 +276,7 @@ class ImageClassifier(pl.LightningModule):
             OptionsError: The backbone cannot be recomputed.
         """
         data, options = self.trainer.datamodule, self.hparams
+        self._preparation.begin(data)
         if stage == "fit":
             check_end(self.trainer)
             self.augment.check_batch_size(getattr(data, "batch_size", 0))
@@ -283,14 +284,11 @@ class ImageClassifier(pl.LightningModule):
             self._teacher.open()
             growth = getattr(data, "hparams", {}).get("growth")
             check_sides(self.backbone, growth, name=options.backbone, image_size=options.image_size)
-        elif self._has_published_weights:
-            head, logits = getattr(self.backbone, "head_classes", -1), options.num_classes
-            self.class_names = names_of_published(self.class_names, head, logits=logits, stage=stage)
-        self._preparation.begin(data)
-        if stage == "fit":
             known = self.class_names if self._has_published_weights else None
             learned = names_to_learn(self._preparation.classes, known, logits=options.num_classes)
             self.class_names = learned or self.class_names
+        elif stage == "predict" and self._has_published_weights:
+            self.class_names = self.class_names or imagenet_names([], options.num_classes)
         compute_as_asked(self.backbone, options, self.trainer)
 
     def on_train_start(self) -> None:
@@ -311,11 +309,12 @@ class ImageClassifier(pl.LightningModule):
 
     def on_predict_start(self) -> None:
         check_one_loader(self.trainer, "predict", self.trainer.predict_dataloaders)
+        check_head(self.backbone, logits=self.hparams.num_classes, has_published_weights=self._has_published_weights)
 
     def _match_labels(self) -> None:
         data, published = self.trainer.datamodule, self._has_published_weights
-        names, device = self.class_names, self.device
-        self._preparation.match_labels(data, names, has_published_weights=published, device=device)
+        check_head(self.backbone, logits=self.hparams.num_classes, has_published_weights=published)
+        self._preparation.match_labels(data, self.class_names, has_published_weights=published, device=self.device)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights.
@@ -347,4 +346,5 @@ class ImageClassifier(pl.LightningModule):
             self._before, self.seed = resumed.take(checkpoint, trainer, self.hparams, seed=self.seed)
         elif "averaging_state" in checkpoint:
             rank_zero_info("The checkpoint's weights are averages (EMA) over its steps")
-        self.class_names = self.loaded.class_names or self.class_names
+        self.class_names = self.loaded.class_names or (None if self._has_published_weights else self.class_names)
+        self._has_published_weights = False

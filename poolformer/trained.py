@@ -4,7 +4,6 @@ Shapes: B images, S their side in pixels as the network sees them, K classes.
 """
 
 import os
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from .checkpoint.published import is_published, published
 from .checkpoint.record import Saved, check_imports
+from .claims import head_classes
 from .classifier import ImageClassifier
 from .data.channels import as_taken
 from .data.class_names import imagenet_names, in_words
@@ -80,25 +80,16 @@ def _of_published(word: str, *, trusted: Collection[str], backbone: str | None) 
         vouched=trusted,
         remedy=lambda foreign: " ".join(f"--trust {quoted(name)}" for name in foreign),
     )
-    classes = len(found.class_names or ()) or IMAGENET_CLASSES
-
-    def build(classes: int) -> ImageClassifier:
-        options = {**found.model, "num_classes": classes, "image_size": found.image_size, "pretrained": found.source}
-        try:
-            return ImageClassifier(**options)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, PoolformerError):
-                raise
-            raise CheckpointError(f"'{word}': its record does not make a model: {describe(error)[:200]}") from error
-
-    with warnings.catch_warnings():  # that the head does not fit is mended here
-        warnings.filterwarnings("ignore", ".*the network's head is fresh")
-        classifier = build(classes)
-    head = classifier.backbone.head_classes
-    if head is None:
+    options = {**found.model, "image_size": found.image_size}
+    classes = head_classes(found.source, options) or len(found.class_names or ()) or IMAGENET_CLASSES
+    try:
+        classifier = ImageClassifier(**options, num_classes=classes, pretrained=found.source)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, PoolformerError):
+            raise
+        raise CheckpointError(f"'{word}': its record does not make a model: {describe(error)[:200]}") from error
+    if classifier.backbone.head_classes is None:
         raise CheckpointError(f"'{word}' has no head: its weights make no classes")
-    if isinstance(head, int) and head > 0 and head != classes:
-        classifier = build(head)
     classifier.loaded = Saved(crop_pct=found.crop_pct, orient=found.orient)
     classifier.class_names = found.class_names or classifier.class_names
     if classifier.class_names is None:

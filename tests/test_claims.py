@@ -8,8 +8,9 @@ import torch
 from bounds import little_memory_and_time
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
+from poolformer.backbones import create_backbone
 from poolformer.checkpoint.record import RECORD, record
-from poolformer.claims import Outline, check_claims
+from poolformer.claims import Outline, check_claims, head_classes
 from poolformer.classifier import ImageClassifier
 from poolformer.cli import dispatch as cli
 from poolformer.errors import CheckpointError, MisfitError
@@ -164,3 +165,18 @@ def test_sound_weights_vouch_for_their_network(options, dtype):
 def test_nothing_stays_counted():
     check_claims(Outline(ImageClassifier(**TINY).state_dict()), TINY)
     assert not torch.nn.modules.module._global_module_registration_hooks
+
+
+@pytest.mark.parametrize(
+    ("head", "asked", "expected"),
+    [(7, {}, 7), (1, {}, 1), (0, {}, None), (7, {"backbone": "poolformer_xs12"}, None), (7, {"mixer": "none"}, None)],
+    ids=["seven", "one", "no head", "of another network", "of none"],
+)
+def test_how_many_classes_published_weights_are_for(tmp_path, head, asked, expected):
+    torch.save(create_backbone("poolformer_tiny", num_classes=head).state_dict(), tmp_path / "x.pth")
+    assert head_classes(str(tmp_path / "x.pth"), {**TINY, **asked}) == expected
+
+
+def test_timm_knows_the_classes_of_its_weights_without_a_download():
+    assert head_classes("timm/resnetv2_50x1_bit.goog_in21k", {}) == 21843
+    assert head_classes("timm/no_such_model", {}) is None

@@ -594,6 +594,37 @@ def test_digits_are_learned_from_python():
     assert trainer.callback_metrics["val/top1"] > 0.6
 
 
+@pytest.fixture
+def other_classes(tmp_path) -> str:
+    """Weights with a head for 7 classes."""
+    file = tmp_path / "poolformer_tiny.pth"
+    torch.save(tiny(7).backbone.state_dict(), file)
+    return str(file)
+
+
+@pytest.mark.filterwarnings("ignore:.*poolformer_tiny.pth")
+def test_a_checkpoint_takes_the_place_of_published_weights_for_other_classes(tmp_path, other_classes):
+    trainer, data = quiet_trainer(), DigitsData(batch_size=6)
+    checkpoint = tmp_path / "run.ckpt"
+    trainer.fit(tiny(), datamodule=data)
+    trainer.save_checkpoint(checkpoint)
+    for evaluate in (quiet_trainer().validate, quiet_trainer().test):
+        model = tiny(pretrained=other_classes)
+        evaluate(model, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+        assert torch.equal(model.backbone.head.fc.weight, trainer.model.backbone.head.fc.weight)
+        assert model.class_names == data.class_names
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.filterwarnings("ignore:.*poolformer_tiny.pth")
+def test_published_weights_for_other_classes_are_not_evaluated(other_classes, verb):
+    with pytest.raises(ConfigError, match=r"is for 7 classes: pass --model\.num_classes 7"):
+        getattr(quiet_trainer(), verb)(
+            tiny(pretrained=other_classes),
+            dataloaders=DataLoader(TensorDataset(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))),
+        )
+
+
 def textured(folder: Path, *, classes: int, images: int) -> None:
     """Write JPEGs of 64 x 64 pixels, a colour and a stripe width for each class."""
     across = torch.arange(64)

@@ -6,6 +6,8 @@ import re
 from ..errors import CheckpointError, describe
 
 _SOURCE = re.compile(r"^hf[-_]hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+TIMM = "timm/"
+"""What stands before the names of weights that timm downloads."""
 # What timm and transformers call their files, the one that is no pickle first.
 _FILES = ("model.safetensors", "pytorch_model.bin")
 

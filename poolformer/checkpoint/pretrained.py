@@ -17,7 +17,8 @@ from ..errors import CheckpointError, MisfitError, describe
 from ..network.metaformer import MetaFormer
 from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
 from .first_layer import fit_channels
-from .hub import fetch, is_on_hub
+from .hub import TIMM, fetch, is_on_hub
+from .published import check_file
 from .reading import read
 from .record import RECORD, differences
 from .skipping import MIXERS, hint, patterns_of, skip_tensors, summary
@@ -30,6 +31,8 @@ _MIXER_HINTS = (
     ("metaformer_pp", "pooling"),  # the hybrids: pppa, ppaa, pppf, ppff
     ("poolformer", "pooling"),
 )
+# Networks with the mean before the last norm in timm and behind it here.
+_OF_TIMM_TOO = tuple(f"poolformer_{size}" for size in ("s12", "s24", "s36", "m36", "m48"))
 
 
 def load_pretrained(
@@ -61,9 +64,9 @@ def load_pretrained(
         MisfitError: They are of another network.
     """
     source = str(source)
-    from_hub = source.startswith("timm/")
+    from_hub = source.startswith(TIMM)
     content = _from_hub(source, image_size) if from_hub else _from_file(fetch(source) if is_on_hub(source) else source)
-    found, notes = _state_dict(content, source)
+    found, notes, was_timms = _state_dict(content, source)
     network = backbone.state_dict()
     if RECORD in content:  # of a run: one prefix, and the network's own names
         found = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
@@ -110,8 +113,8 @@ def load_pretrained(
             backbone.class_names = content[RECORD].get("class_names")
     elif isinstance(backbone, MetaFormer) and mixer is not None:
         notes += [] if MIXERS in patterns else _mixer_notes(backbone, source, found, mixer)
-        timms = not from_hub and "stem.conv.weight" in found and "head.fc.weight" in weights
-        if timms and not backbone.head.mean_first:
+        has_timms_names = "stem.conv.weight" in found and "head.fc.weight" in weights
+        if not from_hub and has_timms_names and was_timms is not False and name in _OF_TIMM_TOO:
             notes.append(
                 "its names are timm's: if timm >= 0.9 trained it, logits differ from timm's, which takes the mean "
                 "before the last norm; features are equal"
@@ -122,7 +125,7 @@ def load_pretrained(
 def _from_hub(source: str, image_size: int) -> dict[str, Any]:
     import timm  # 4 s
 
-    model = source.removeprefix("timm/")
+    model = source.removeprefix(TIMM)
     # timm has loads that do not say weights_only, and this turns the default off.
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     try:
@@ -140,14 +143,8 @@ def _from_hub(source: str, image_size: int) -> dict[str, Any]:
 
 
 def _from_file(source: str) -> dict[str, Any]:
-    if re.match(r"\w+://", source):
-        raise CheckpointError(f"weights come from a file: download '{source}', compare its sha256, and pass the file")
+    check_file(source)
     path = Path(source)
-    if not path.is_file():
-        raise CheckpointError(
-            f"no weights at '{source}': pass a file (.pth.tar, .pth, .safetensors, .ckpt) or a name of timm's hub, "
-            "such as timm/poolformer_s12.sail_in1k"
-        )
     if path.suffix != ".safetensors":
         return read(path)
     from safetensors import safe_open
@@ -167,8 +164,12 @@ def _from_file(source: str) -> dict[str, Any]:
     return {"state_dict": {f"backbone.{name}": value for name, value in weights.items()}, RECORD: saved}
 
 
-def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the state dict, flat or nested, and what to say of it."""
+def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], list[str], bool | None]:
+    """Return the state dict, flat or nested, what to say of it, and whether it is of a network of timm's.
+
+    That is told by the modules without weights, which PyTorch keeps beside a state dict and no other format does: None
+    where there are none.
+    """
     places = [key for key in ("state_dict_ema", "state_dict", "model") if isinstance(content.get(key), Mapping)]
     nested = content[places[0]] if places else content
     if not nested or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in nested.items()):
@@ -177,7 +178,9 @@ def _state_dict(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tens
             f"'{source}' has no state dict, neither flat nor under 'state_dict' or 'model', but {found or 'nothing'}"
         )
     averaged = places[:1] == ["state_dict_ema"]
-    return dict(nested), ["its averaged weights (EMA) are taken, as timm does"] if averaged else []
+    modules = getattr(nested, "_metadata", None)
+    was_timms = any(str(each).endswith("head.global_pool") for each in modules) if modules else None
+    return dict(nested), ["its averaged weights (EMA) are taken, as timm does"] if averaged else [], was_timms
 
 
 def _short(key: Any) -> str:

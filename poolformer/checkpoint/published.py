@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 from .. import registry
 from ..errors import CheckpointError
 from ..files.paths import is_url
-from .hub import is_on_hub
+from .hub import TIMM, is_on_hub
 
 RECORD_IN_FILES = "poolformer"
 """Entry of a safetensors file's metadata in which `poolformer export` says what it is of."""
 _ENDINGS = (".pth.tar", ".pth", ".pt", ".bin", ".safetensors")
-_OF_TIMM = "timm/"
 # The share of the image that the authors' scripts evaluate; of all that is left, timm says it.
 _CROPS = (
     (r"poolformer_s\d+", 0.9),
@@ -47,7 +46,7 @@ class Published(NamedTuple):
 
 def is_published(word: str) -> bool:
     """Return whether a word names weights, not the checkpoint of a run: by its ending, or as a name of theirs."""
-    if word.lower().endswith(_ENDINGS) or is_on_hub(word) or word.startswith(_OF_TIMM):
+    if word.lower().endswith(_ENDINGS) or is_on_hub(word) or word.startswith(TIMM):
         return True
     return not os.path.exists(word) and word in registry.listing(registry.BACKBONES)
 
@@ -69,21 +68,37 @@ def published(word: str, backbone: str | None = None, *, option: str = "--backbo
         option: How the user says the backbone, for the message.
 
     Raises:
-        CheckpointError: Nothing says which backbone they are of.
+        CheckpointError: Nothing says which backbone they are of, or there is no such file.
     """
     path = os.path.expanduser(word)
     if word.lower().endswith(".safetensors") and os.path.isfile(path) and (record := _record(path)) is not None:
         return _of_record(path, record)
     by_name = _named_in(os.path.basename(word))
-    model = backbone or by_name or (word if word.startswith(_OF_TIMM) else None)
+    model = backbone or by_name or (word if word.startswith(TIMM) else None)
     if model is None:
+        check_file(word)
         raise CheckpointError(f"'{word}' does not say which backbone its weights are of: pass {option} NAME")
-    source = f"{_OF_TIMM}{word}" if word == by_name and not os.path.exists(word) else path
+    source = f"{TIMM}{word}" if word == by_name and not os.path.exists(word) else path
     size = 384 if re.search(r"[_.]384(?![0-9a-z])", word) else 224
-    if model.startswith(_OF_TIMM):
+    if model.startswith(TIMM):
         return _of_timm(source, model)
     crop = next((share for names, share in _CROPS if re.fullmatch(names, model)), 0.9)
     return Published(source, {"backbone": model}, size, crop)
+
+
+def check_file(source: str) -> None:
+    """Check that there is a file of weights.
+
+    Raises:
+        CheckpointError: There is none, or it is asked for at a URL; what is on a hub is no file.
+    """
+    if re.match(r"\w+://", source):
+        raise CheckpointError(f"weights come from a file: download '{source}', compare its sha256, and pass the file")
+    if not (is_on_hub(source) or os.path.isfile(os.path.expanduser(source))):
+        raise CheckpointError(
+            f"no weights at '{source}': pass a file (.pth.tar, .pth, .safetensors, .ckpt) or a name of timm's hub, "
+            "such as timm/poolformer_s12.sail_in1k"
+        )
 
 
 def _named_in(name: str) -> str | None:
@@ -131,8 +146,8 @@ def _of_record(path: str, record: dict[str, Any]) -> Published:
 def _of_timm(source: str, model: str) -> Published:
     import timm  # 4 s
 
-    known: Any = timm.get_pretrained_cfg(model.removeprefix(_OF_TIMM))
+    known: Any = timm.get_pretrained_cfg(model.removeprefix(TIMM))
     if known is None:
-        raise CheckpointError(f"timm {timm.__version__} knows no weights called {model.removeprefix(_OF_TIMM)!r}")
+        raise CheckpointError(f"timm {timm.__version__} knows no weights called {model.removeprefix(TIMM)!r}")
     options = {"backbone": model, "mean": list(known.mean), "std": list(known.std)}
     return Published(source, options, known.input_size[-1], known.crop_pct)

@@ -1,4 +1,4 @@
-"""How many classes a new network is built for: as many as its data has, where nobody says a number."""
+"""How many classes a network is built for where nobody says a number: as many as its data has, or its weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +9,12 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
+from ..claims import head_classes
 from ..configs import config_dir, read_config
 from ..data.class_names import count_of, names_of
 from ..data.images import ImageData
 from ..run import config as run_config
-from . import said
+from . import data_section, said
 from .asked import Asked
 
 _FLAG = "--model.num_classes"
@@ -24,10 +25,22 @@ def is_open(asked: Asked) -> bool:
 
     Those that are packaged say the number of the data that they are for.
     """
+    return asked.verb == "fit" and not _is_said(asked)
+
+
+def is_of_weights(asked: Asked) -> bool:
+    """Return whether a network is to be evaluated, and neither a flag nor a configuration of the user says its classes.
+
+    What is evaluated without a checkpoint has published weights.
+    """
+    return asked.verb != "fit" and not _is_said(asked)
+
+
+def _is_said(asked: Asked) -> bool:
     packaged = config_dir().resolve()
     mine = [content for file, content in asked.read_files if packaged not in file.resolve().parents]
     says = any(_says(content.get("model")) for content in mine) or any(_says(text) for text in _of_the_model(asked))
-    return asked.verb == "fit" and not says and all(word.partition("=")[0] != _FLAG for word in asked.flags)
+    return says or any(word.partition("=")[0] == _FLAG for word in asked.flags)
 
 
 def take_from_data(options: Namespace, data_module: pl.LightningDataModule) -> None:
@@ -50,6 +63,19 @@ def take_from_data(options: Namespace, data_module: pl.LightningDataModule) -> N
     if classes is not None and classes > 1 and classes != options.model.num_classes:
         options.model.num_classes = classes
         rank_zero_info(f"The data has {classes} classes: the network is built for these ({_FLAG} {classes})")
+
+
+def take_from_weights(options: Namespace) -> None:
+    """Write the number of classes of published weights into the options of the model, and say so where it is another.
+
+    Args:
+        options: Of a verb that evaluates, with ``--model.pretrained``.
+    """
+    model = {**options.model.as_dict(), "image_size": data_section.image_size_of(options.data)}
+    classes = head_classes(options.model.pretrained, model)
+    if classes is not None and classes != options.model.num_classes:
+        options.model.num_classes = classes
+        rank_zero_info(f"The weights are for {classes} classes: the network is built for these ({_FLAG} {classes})")
 
 
 def keep_of_run(options: Namespace, run_dir: Path) -> None:

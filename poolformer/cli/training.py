@@ -200,6 +200,8 @@ class TrainingCLI(OneVerbCLI):
                 check_claims(self.resume.outline, self.options.model.as_dict())
             elif class_count.is_open(self.asked):
                 self._build_data_first()
+            elif class_count.is_of_weights(self.asked) and self.options.model.pretrained:
+                class_count.take_from_weights(self.options)
             super().instantiate_classes()
         except MisfitError as error:
             if self.resume is None:  # of --model.pretrained, which it names

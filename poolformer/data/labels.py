@@ -54,22 +54,23 @@ def names_to_learn(classes: Classes, known: list[str] | None, *, logits: int) ->
     return classes.names or known
 
 
-def names_of_published(known: list[str] | None, head: Any, *, logits: int, stage: str) -> list[str] | None:
-    """Return what the logits of published weights mean, which are used as they are.
+def check_head(backbone: Any, *, logits: int, has_published_weights: bool) -> None:
+    """Refuse to evaluate published weights whose head does not fit, so that the network's is fresh.
+
+    To be asked when evaluation starts: after `setup` the trainer loads the checkpoint that may bring another head.
 
     Args:
-        known: What they are said to mean; None where nothing says it.
-        head: Classes that their head is for; None where they have none.
+        backbone: Network; where it says so, its head_classes are those of the weights, and None where they have none.
         logits: Logits K of the network.
-        stage: ``validate``, ``test`` or ``predict``, which takes ImageNet-1k's synsets for a thousand logits.
+        has_published_weights: Whether its weights are published ones, and neither trained nor of a checkpoint.
 
     Raises:
-        ConfigError: Their head is for other classes, so that the network's is fresh.
+        ConfigError: Their head is for other classes.
     """
-    if head is None or (isinstance(head, int) and head not in (-1, logits)):
+    head = getattr(backbone, "head_classes", -1)
+    if has_published_weights and (head is None or (isinstance(head, int) and head not in (-1, logits))):
         found = f"is for {head} classes: pass --model.num_classes {head}" if head else "is missing: train one first"
         raise ConfigError(f"a fresh head says nothing of images, and that of the weights {found}")
-    return known or (imagenet_names([], logits) if stage == "predict" else None)
 
 
 def logits_of_labels(

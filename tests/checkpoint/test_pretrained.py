@@ -97,8 +97,8 @@ def saved(path: Path, content: Any) -> Path:
     return path
 
 
-def load(backbone: nn.Module, source: Path, **options: Any) -> list[str]:
-    return load_pretrained(backbone, source, name="tiny", **options)
+def load(backbone: nn.Module, source: Path, *, name: str = "tiny", **options: Any) -> list[str]:
+    return load_pretrained(backbone, source, name=name, **options)
 
 
 @torch.no_grad()
@@ -239,13 +239,26 @@ def test_weights_without_a_head_leave_it_fresh_and_say_so(tmp_path):
 
 def test_timms_names_are_warned_of_where_logits_are_kept(tmp_path):
     file = saved(tmp_path / "poolformer.safetensors", published("timm"))
-    (note,) = load(tiny(), file)
+    (note,) = load(tiny(), file, name="poolformer_s12")
     assert note == (
         f"'{file}': its names are timm's: if timm >= 0.9 trained it, logits differ from timm's, which takes the mean "
         "before the last norm; features are equal"
     )
-    assert "names are timm's" not in " ".join(load(tiny(num_classes=3), file))
-    assert load(tiny(num_classes=0), file) == []
+    assert "names are timm's" not in " ".join(load(tiny(num_classes=3), file, name="poolformer_s12"))
+    assert load(tiny(num_classes=0), file, name="poolformer_s12") == []
+    assert load(tiny(), file, name="poolformer_tiny") == []  # of which timm has none
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("of_timm", [False, True])
+def test_the_state_dict_of_our_own_network_is_not_taken_for_timms(tmp_path, of_timm, nested):
+    network = tiny()
+    if of_timm:
+        network.head.global_pool = nn.Identity()  # as timm's is called
+    weights = network.state_dict()
+    file = saved(tmp_path / "poolformer.pth", {"state_dict": weights} if nested else weights)
+    notes = load(tiny(), file, name="poolformer_s12")
+    assert [note for note in notes if "names are timm's" in note] == (notes if of_timm else [])
 
 
 # ---- what does not fit
@@ -314,7 +327,7 @@ class Tokens(nn.Module):
         MisfitError, match=r"token_mixer.* fits at the image size it was trained at; --model.pretrained_skip mixers"
     ):
         load(tiny(mixer="tokens", image_size=96), file, mixer="tokens")
-    assert len(load(tiny(mixer="tokens", image_size=64), file, mixer="tokens")) == 1  # timm's names
+    assert load(tiny(mixer="tokens", image_size=64), file, mixer="tokens") == []
 
 
 def test_names_that_a_hostile_file_chose_stay_in_one_line(tmp_path):

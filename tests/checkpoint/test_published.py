@@ -51,7 +51,16 @@ def test_models_of_timm_alone_bring_what_timm_knows():
     assert (found.image_size, found.crop_pct) == (384, 1.0)
 
 
-def test_a_name_that_says_nothing_needs_the_backbone():
+def test_a_missing_file_is_said_before_its_backbone_is_asked_for():
+    with pytest.raises(CheckpointError, match=r"no weights at 'nothere\.pth\.tar': pass a file"):
+        published("nothere.pth.tar")
+    with pytest.raises(CheckpointError, match=r"weights come from a file: download 'https://a\.org/b\.pth'"):
+        published("https://a.org/b.pth")
+
+
+def test_a_name_that_says_nothing_needs_the_backbone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pth").touch()
     with pytest.raises(CheckpointError, match=r"'mine\.pth' does not say which backbone its weights are of: pass --b"):
         published("mine.pth")
     assert published("mine.pth", "poolformer_xs12").model == {"backbone": "poolformer_xs12"}

@@ -6,10 +6,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from command_line import LAST, SHORT, settings
 from data_images import write_class_folders
 from jsonargparse import Namespace
 
+from poolformer.backbones import create_backbone
 from poolformer.checkpoint.reading import read
 from poolformer.checkpoint.record import RECORD
 from poolformer.cli import class_count
@@ -65,24 +67,34 @@ MINE = "{model: {num_classes: 5}}"
 
 
 @pytest.mark.parametrize(
-    ("verb", "arguments", "expected"),
+    ("arguments", "expected"),
     [
-        ("fit", ["--config", "s12"], True),
-        ("fit", ["--config", "cifar10"], True),
-        ("fit", ["--config", "cifar10", "--config", "mine.yaml"], False),
-        ("fit", ["--config=mine.yaml"], False),
-        ("fit", ["--model.num_classes", "7"], False),
-        ("fit", ["--model.num_classes=7"], False),
-        ("fit", ["--model", "{num_classes: 7}"], False),
-        ("fit", ["--model=model.yaml"], False),
-        ("fit", ["--model", "{lr: 0.1}", "--model.drop_path_rate", "0.1"], True),
-        ("validate", ["--config", "s12"], False),
+        (["--config", "s12"], True),
+        (["--config", "cifar10"], True),
+        (["--config", "cifar10", "--config", "mine.yaml"], False),
+        (["--config=mine.yaml"], False),
+        (["--model.num_classes", "7"], False),
+        (["--model.num_classes=7"], False),
+        (["--model", "{num_classes: 7}"], False),
+        (["--model=model.yaml"], False),
+        (["--model", "{lr: 0.1}", "--model.drop_path_rate", "0.1"], True),
     ],
 )
-def test_a_number_that_the_user_says_holds(work, verb, arguments, expected):
+def test_a_number_that_the_user_says_holds(work, arguments, expected):
     Path("mine.yaml").write_text(MINE)
     Path("model.yaml").write_text("num_classes: 5")
-    assert class_count.is_open(Asked(verb, arguments)) is expected
+    fit, validate = Asked("fit", arguments), Asked("validate", arguments)
+    assert (class_count.is_open(fit), class_count.is_of_weights(fit)) == (expected, False)
+    assert (class_count.is_open(validate), class_count.is_of_weights(validate)) == (False, expected)
+
+
+@pytest.mark.parametrize("verb", ["validate", "predict"])
+def test_published_weights_are_evaluated_with_as_many_classes_as_they_have(call, work, verb, caplog):
+    torch.save(create_backbone("poolformer_tiny", num_classes=10).state_dict(), work / "poolformer_tiny.pth")
+    data = ["--data", "DigitsData", "--model.backbone", "poolformer_tiny"]
+    done = call(verb, *data, "--model.pretrained", "poolformer_tiny.pth")
+    assert done.code == 0, done.err
+    assert "The weights are for 10 classes: the network is built for these (--model.num_classes 10)" in caplog.text
 
 
 class Mine(pl.LightningDataModule):

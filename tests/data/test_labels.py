@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from poolformer.data.labels import Classes, classes_of, logits_of_labels, names_of_published, names_to_learn
+from poolformer.data.labels import Classes, check_head, classes_of, logits_of_labels, names_to_learn
 from poolformer.errors import ConfigError
 
 KNOWN = ["ant", "bee", "cat"]
@@ -52,12 +52,17 @@ def test_classes_are_those_that_the_data_module_names():
     assert classes_of(None, logits=0) == Classes(None, 1)
 
 
-def test_published_weights_are_evaluated_with_their_own_head():
-    assert names_of_published(None, 10, logits=10, stage="predict") is None
-    assert names_of_published(["a"], 1, logits=1, stage="test") == ["a"]
-    assert names_of_published(None, 1000, logits=1000, stage="predict")[207] == "n02099601"
-    assert names_of_published(None, 1000, logits=1000, stage="validate") is None
-    with pytest.raises(ConfigError, match=r"is for 37 classes: pass --model\.num_classes 37"):
-        names_of_published(None, 37, logits=1000, stage="validate")
-    with pytest.raises(ConfigError, match="is missing: train one first"):
-        names_of_published(None, None, logits=1000, stage="predict")
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [(37, r"is for 37 classes: pass --model\.num_classes 37"), (None, "is missing: train one first")],
+)
+def test_published_weights_are_evaluated_with_their_own_head(head, said):
+    network = SimpleNamespace(head_classes=head)
+    with pytest.raises(ConfigError, match=said):
+        check_head(network, logits=1000, has_published_weights=True)
+    check_head(network, logits=1000, has_published_weights=False)
+
+
+@pytest.mark.parametrize("network", [SimpleNamespace(head_classes=10), SimpleNamespace(head_classes=-1), object()])
+def test_a_head_that_fits_or_does_not_say_is_evaluated(network):
+    check_head(network, logits=10, has_published_weights=True)

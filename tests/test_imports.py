@@ -71,6 +71,7 @@ LIGHT = [
     "commands.mixers",
     "commands.names",
     "completion.command",
+    "completion.schema",
     "completion.shells",
     "completion.words",
     "doctor.check",
@@ -91,6 +92,7 @@ TESTED_AS_ONE = {
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_help_page.py": ["cli.option_texts"],
     "cli/test_parser.py": ["cli.unknown_options"],
+    "completion/test_schema.py": ["cli.schema"],
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
     "doctor/test_command.py": ["doctor.check"],
     "data/test_page_order.py": ["data.pages"],

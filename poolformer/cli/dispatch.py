@@ -23,7 +23,7 @@ from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
-_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion")
+_COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion", "schema")
 
 # Name: its module, and what `poolformer --help` says.
 COMMANDS = {
@@ -44,6 +44,7 @@ COMMANDS = {
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),
     "doctor": ("doctor.command", "Look at all that a run needs: what is wrong here, and how to mend it."),
     "completion": ("completion.command", "Have bash, zsh or fish complete commands, options and names."),
+    "schema": ("completion.schema", "Print the JSON schema of configurations, for editors to complete them."),
 }
 
 
@@ -196,9 +197,8 @@ def _help() -> str:
     rows = {**VERBS, **{name: text for name, (_, text) in COMMANDS.items()}}
     width = max(map(len, rows))
     listing = "\n".join(f"  {name:{width}}  {text}" for name, text in rows.items())
-    # Without blank lines, as all of it is to fit a terminal of 24.
+    # Without blank lines and without a last one, as all of it is to fit a terminal of 24.
     return (
-        "usage: poolformer COMMAND [options]\n"
-        f"MetaFormer backbones with any token mixer, trained with PyTorch Lightning. Commands:\n{listing}\n"
-        "'poolformer fit' trains at once; 'poolformer COMMAND --help' lists the options of a command."
+        "usage: poolformer COMMAND [options]    (poolformer COMMAND --help lists the options)\n"
+        f"MetaFormer backbones with any token mixer, trained with PyTorch Lightning. Commands:\n{listing}"
     )

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ..cli import early
+from ..cli.dispatch import COMMANDS
 from ..configs import config_names, protocol_names
 from ..registry import BACKBONES, DATA, MIXERS, listing
 
@@ -40,7 +41,9 @@ def of_a_command(module: str) -> list[str]:
     file = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
     files = [file]
     if file.name == "command.py":  # a folder of its own
-        files += [each for each in sorted(file.parent.glob("*.py")) if b"add_argument" in each.read_bytes()]
+        others = {_ROOT.joinpath(*other.split(".")).with_suffix(".py") for other, _ in COMMANDS.values()}
+        beside = [each for each in sorted(file.parent.glob("*.py")) if each not in others]
+        files += [each for each in beside if b"add_argument" in each.read_bytes()]
     trees = [_tree(each) for each in files]
     # Also those that a function of another module adds, such as `add_checkpoint`.
     borrowed = [function for each, tree in zip(files, trees, strict=True) for function in _imported(each, tree)]

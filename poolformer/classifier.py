@@ -6,7 +6,7 @@ Shapes: B batch, H and W pixels, K classes. Batches come from a data module as u
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -84,16 +84,15 @@ class ImageClassifier(pl.LightningModule):
             on one GPU. Each number and size of images is captured when it first comes. Not timed yet.
         optimizer: Name of an optimizer: adamw is the paper's, and timm has muon, lamb, sgd and many others; or {name:
             ..., option: value}. It takes lr and weight_decay, whose defaults are meant for AdamW.
-        layer_decay: Learning rate of a block as a share of that of the block after it, for fine-tuning; null for one
-            rate.
-        freeze: What is not trained: backbone for all but the layer that makes the logits, or patterns of names, such
-            as stages.0.*; statistics of frozen norms stay too.
+        layer_decay: Learning rate of a block as a share of that of the block after it; null for one rate.
+        freeze: What is not trained: backbone for all but the layer that makes the logits, or patterns of names.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.
         weight_decay: Of convolution and linear weights; 1-D parameters do not decay.
+        lr_interval: When the rate changes: with each epoch, as in the authors' runs, or with each step.
         warmup_epochs: Epochs in which the rate rises linearly from warmup_lr.
-        warmup_lr: Learning rate of the first epoch.
+        warmup_lr: Learning rate at the start; of the whole first epoch where it changes with epochs.
         min_lr: Learning rate at the end of the cosine.
         cooldown_epochs: Last epochs of the run, at min_lr.
         mixup: Alpha of mixup; 0 turns it off.
@@ -148,6 +147,7 @@ class ImageClassifier(pl.LightningModule):
         lr: float = 1e-3,
         lr_batch_size: int | None = REFERENCE_BATCH_SIZE,
         weight_decay: float = 0.05,
+        lr_interval: Literal["epoch", "step"] = "epoch",
         warmup_epochs: int = 5,
         warmup_lr: float = 1e-6,
         min_lr: float = 1e-5,

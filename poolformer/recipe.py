@@ -48,7 +48,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate by epoch: linear warm-up, cosine, cool-down; constant inside an epoch.
+    """Learning rate by epoch, or part of one: linear warm-up, cosine, cool-down.
 
     As timm's scheduler in the authors' script: the cosine is already at ``warmup_epochs`` when the
     warm-up ends, so the peak itself is never reached; after the cosine come epochs at the minimum.
@@ -57,7 +57,7 @@ class Schedule:
         peak_lr: Learning rate that the warm-up heads for.
         epochs: Epochs of warm-up and cosine together, without the cool-down.
         warmup_epochs: Epochs of warm-up.
-        warmup_lr: Learning rate of epoch 0.
+        warmup_lr: Learning rate at the start.
         min_lr: Learning rate at the end of the cosine and after it.
 
     Example:
@@ -72,7 +72,7 @@ class Schedule:
     warmup_lr: float
     min_lr: float
 
-    def __call__(self, epoch: int) -> float:
+    def __call__(self, epoch: float) -> float:
         if epoch < self.warmup_epochs:
             return self.warmup_lr + (self.peak_lr - self.warmup_lr) * epoch / self.warmup_epochs
         if epoch >= self.epochs:
@@ -81,24 +81,45 @@ class Schedule:
 
 
 class EpochScheduler(LRScheduler):
-    """Sets the rate of a `Schedule` in all groups; step it once an epoch.
+    """Sets the rate of a `Schedule` in all groups.
 
-    Its state is the epoch alone, so a resumed run has the rates that are asked for now.
+    Its state is the epoch alone, so a resumed run has the rates that are asked for now, in steps of any size.
+
+    Args:
+        optimizer: Its groups may have an ``lr_scale``.
+        schedule: By epoch.
+        steps_per_epoch: Tells how often it is stepped in an epoch; asked when it is stepped, since a trainer does not
+            know before it has its data.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule):
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, steps_per_epoch: Callable[[], int] = lambda: 1):
         self.schedule = schedule
+        self._steps_per_epoch = steps_per_epoch
         self._scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+        self._resumed_at: float | None = None
         super().__init__(optimizer)
 
+    @property
+    def epoch(self) -> float:
+        """Epochs that are done, with the part of the present one."""
+        if self._resumed_at is not None:
+            return self._resumed_at
+        return self.last_epoch / self._steps_per_epoch() if self.last_epoch else 0.0
+
+    def step(self, epoch: int | None = None) -> None:
+        if self._resumed_at is not None:  # the last step of this size that was begun
+            self.last_epoch = int(round(self._resumed_at * self._steps_per_epoch(), 6))
+            self._resumed_at = None
+        super().step(epoch)
+
     def get_lr(self) -> list[float | Tensor]:
-        return [self.schedule(self.last_epoch) * scale for scale in self._scales]
+        return [self.schedule(self.epoch) * scale for scale in self._scales]
 
-    def state_dict(self) -> dict[str, int]:
-        return {"last_epoch": self.last_epoch}
+    def state_dict(self) -> dict[str, float]:
+        return {"last_epoch": self.epoch}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.last_epoch = state_dict["last_epoch"]
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self._resumed_at = state_dict["last_epoch"]
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr

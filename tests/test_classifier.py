@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchvision.transforms.functional import normalize
 
 from poolformer import __version__
@@ -253,6 +253,40 @@ def test_each_epoch_of_a_run_has_the_rate_of_the_schedule():
     quiet_trainer(callbacks=[rates], max_epochs=9).fit(model, datamodule=DigitsData(batch_size=6))
     schedule = Schedule(peak_lr=1e-3, epochs=6, warmup_epochs=2, warmup_lr=1e-6, min_lr=1e-5)
     assert rates.seen == [pytest.approx([schedule(epoch)] * 2, rel=1e-9) for epoch in range(9)]
+
+
+class RatesOfSteps(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or (trainer.fit_loop.batch_idx + 1) % 2 == 0:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])  # of the next step
+
+
+def test_each_step_of_a_run_has_the_rate_of_its_part_of_an_epoch():
+    rates = RatesOfSteps()
+    model = tiny(lr=1e-3, lr_batch_size=None, warmup_epochs=2, cooldown_epochs=1, lr_interval="step")
+    trainer = quiet_trainer(callbacks=[rates], max_epochs=4, limit_train_batches=5, accumulate_grad_batches=2)
+    trainer.fit(model, datamodule=DigitsData(batch_size=6))
+    schedule = Schedule(peak_lr=1e-3, epochs=3, warmup_epochs=2, warmup_lr=1e-6, min_lr=1e-5)
+    assert trainer.global_step == 12  # of two batches, two and one
+    assert rates.seen == pytest.approx([schedule(step / 3) for step in range(1, 13)], rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:the data module has no batch_size")
+def test_data_without_an_end_has_no_part_of_an_epoch():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            while True:
+                yield torch.zeros(3, 8, 8, dtype=torch.uint8), 0
+
+    loader = DataLoader(Endless(), batch_size=4)
+    with (
+        pytest.warns(UserWarning, match="no batch_size"),
+        pytest.raises(ConfigError, match="how many batches an epoch"),
+    ):
+        quiet_trainer(limit_train_batches=None).fit(tiny(lr_interval="step"), loader, loader)
 
 
 def test_without_a_batch_size_the_rate_is_used_as_it_is_and_said_so():

@@ -41,7 +41,8 @@ GROUPS = (
         "Learning",
         (
             *("model.lr", "model.lr_batch_size", "model.optimizer", "model.weight_decay", "model.warmup_epochs"),
-            *("model.warmup_lr", "model.min_lr", "model.cooldown_epochs", "model.layer_decay", "model.freeze"),
+            *("model.warmup_lr", "model.min_lr", "model.cooldown_epochs", "model.lr_interval"),
+            *("model.layer_decay", "model.freeze"),
             *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
         ),
     ),

@@ -12,13 +12,13 @@ from ..errors import ConfigError
 from ..optimizers import ADAMW, described, resolve
 from ..recipe import EpochScheduler, parameter_groups
 from .machine import fuses_adamw
-from .schedule import schedule_of
+from .schedule import schedule_of, steps_per_epoch
 
 _STAGE = re.compile(r"stages\.(\d+)\.(?:blocks\.(\d+)\.)?")
 
 
 def optimizer_of(trainer: pl.Trainer, network: nn.Module, options: Any) -> OptimizerLRSchedulerConfig:
-    """Build the optimiser, without decay on 1-D parameters, with warm-up and cosine by epoch.
+    """Build the optimiser, without decay on 1-D parameters, with warm-up and cosine by epoch or by step.
 
     Args:
         trainer: With the run's data module.
@@ -32,8 +32,13 @@ def optimizer_of(trainer: pl.Trainer, network: nn.Module, options: Any) -> Optim
     optimizer = choice.build(groups, lr=schedule.peak_lr, fused=fuses_adamw(trainer))
     if options.optimizer != ADAMW:
         rank_zero_info(described(optimizer, choice.name))
+    by_step = (lambda: steps_per_epoch(trainer),) if options.lr_interval == "step" else ()
+    scheduler = EpochScheduler(optimizer, schedule, *by_step)
     # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": EpochScheduler(optimizer, schedule), "name": "lr"}}
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "name": "lr", "interval": options.lr_interval},
+    }
 
 
 def layer_groups(network: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The recipe's learning rate for the trainer of a run: its images a step, and its epochs."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -33,6 +34,19 @@ def schedule_of(trainer: pl.Trainer, options: Any) -> Schedule:
         warmup_lr=options.warmup_lr,
         min_lr=options.min_lr,
     )
+
+
+def steps_per_epoch(trainer: pl.Trainer) -> int:
+    """Return the steps of an epoch.
+
+    Raises:
+        ConfigError: The training data does not say how many batches it has.
+    """
+    # Not `estimated_stepping_batches`: it has the loader made before a resumed run knows its place in the epoch.
+    batches = trainer.num_training_batches
+    if math.isinf(batches):
+        raise ConfigError("--model.lr_interval step: the training data does not say how many batches an epoch has")
+    return max(math.ceil(batches / trainer.accumulate_grad_batches), 1)
 
 
 def _peak_lr(trainer: pl.Trainer, lr: float, lr_batch_size: int | None) -> float:

@@ -165,7 +165,7 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
     throughput = Throughput()
     extra += [throughput, EpochLines(throughput, run.options["max_steps"])]
     extra += [RunSummary(), SummaryFile(), StopOnSignal(folder / "last.ckpt" if saves else None)]
-    return [*extra, *log_callbacks(run.log_without), LearningRateMonitor(logging_interval="epoch")] if logs else extra
+    return [*extra, *log_callbacks(run.log_without), LearningRateMonitor()] if logs else extra
 
 
 def _tensorboard(run: RunOptions) -> SafeTensorBoardLogger:

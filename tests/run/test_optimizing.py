@@ -59,6 +59,8 @@ def fit(run_dir, *options):
 @pytest.mark.parametrize("extra", ["ema", "clip", "layer-decay"])
 def test_a_run_with_an_extra_resumes_bitwise(extra, tmp_path, capfd):
     whole, parts, flags = tmp_path / "whole", tmp_path / "parts", ["--config", "digits", "--config", f"extras/{extra}"]
+    if extra == "layer-decay":
+        flags += ["--model.lr_interval", "step"]
     fit(whole, *flags)
     fit(parts, *flags, "--trainer.max_steps", "6")
     fit(parts, *flags, "--ckpt_path", "last")

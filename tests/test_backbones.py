@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from poolformer import registry
-from poolformer.backbones import PAPER_TOP1, create_backbone
+from poolformer.backbones import create_backbone
 from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
 from poolformer.network import complexity
 from poolformer.network.block import Block
 from poolformer.network.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
+from poolformer.sizes import PAPER_TOP1
 
 
 class Size(NamedTuple):

@@ -28,7 +28,7 @@ LAYERS = [
     ["checkpoint", "testing"],
     ["network", "data"],
     ["data.pixels", "kernels", "configs", "optimizers"],
-    ["factory_options", "files", "first_word", "registry", "recipe", "option_ranges", "signals"],
+    ["factory_options", "files", "first_word", "registry", "recipe", "option_ranges", "signals", "sizes"],
     ["errors", "draws"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
@@ -69,6 +69,7 @@ LIGHT = [
     "commands.__init__",
     "commands.data",
     "commands.mixers",
+    "commands.models",
     "commands.names",
     "completion.command",
     "completion.schema",
@@ -82,6 +83,7 @@ LIGHT = [
     "doctor.packages",
     "configs",
     "signals",
+    "sizes",
 ]
 # Modules without a test file of their name: those that are one thing for a user, and tested as that, each with the
 # file of tests that would fail.

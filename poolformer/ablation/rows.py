@@ -90,9 +90,9 @@ def _overlay_row(name: str, overlay: Path) -> Row:
 
 def as_in_paper(base: Row, settings: dict[str, Any]) -> Row:
     """Give the base its figure in the paper, if it is one of PoolFormer's own networks unchanged."""
-    from ..backbones import PAPER_TOP1
     from ..network.frame_options import built_options, own_options
     from ..network.mixer_spec import stages
+    from ..sizes import PAPER_TOP1
 
     model = settings["model"]
     if not model["backbone"].startswith("poolformer_"):

@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
 
 def family() -> list[Row]:
     """Return the rows of both papers."""
-    from ..backbones import PAPER_TOP1  # torch: 2 s
+    from ..sizes import PAPER_TOP1
 
     rows = [Row(name, name, top1) for name, top1 in PAPER_TOP1.items() if name not in _NOT_OF_THE_FAMILY]
     for tops, tag, at_384, of_21k in (

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import first_word, registry
 from ..errors import PoolformerError
+from ..sizes import SIZES
 from .arguments import CommandParser
 
 IMAGE_SIZE = 224
@@ -17,7 +18,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="*", metavar="NAME", help="these alone; also timm/<model>")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
-    first_word.say("models")
     names = options.name or list(registry.listing(registry.BACKBONES))
     rows = (_row(name, listed=not options.name) for name in names)
     if options.json:
@@ -28,30 +28,37 @@ def main(argv: list[str]) -> int:
 
 
 def _row(name: str, *, listed: bool) -> dict[str, Any]:
-    import torch  # 2 s
-
-    from ..backbones import PAPER_TOP1, create_backbone
-    from ..network.complexity import count
-
-    row: dict[str, Any] = {"name": name, "origin": _origin(name), "paper_top1": PAPER_TOP1.get(name)}
+    entry = None if name.startswith("timm/") else registry.find(registry.BACKBONES, name)
+    known = SIZES.get(entry.name) if entry is not None and entry.builtin else None
+    row: dict[str, Any] = {
+        "name": name,
+        "origin": entry.origin if entry else "timm",
+        "paper_top1": known.top1 if known else None,
+    }
+    if known is not None:
+        return {**row, "parameters": known.parameters, "macs": known.macs, "frozen": known.frozen}
     try:
-        with torch.device("meta"):  # counted, not computed
-            size = count(create_backbone(name, image_size=IMAGE_SIZE), image_size=IMAGE_SIZE)
+        return {**row, **_counted(name)}
     except PoolformerError as error:
         if not listed:
             raise
         return {**row, "error": str(error)}
-    return {**row, **size._asdict()}
 
 
-def _origin(name: str) -> str:
-    if name.startswith("timm/"):
-        return "timm"
-    return registry.find(registry.BACKBONES, name).origin
+def _counted(name: str) -> dict[str, int]:
+    """Return the size and the cost of a network that is not ours, for which it is built and run on shapes alone."""
+    first_word.say(f"models {name}")
+    import torch  # 2 s
+
+    from ..backbones import create_backbone
+    from ..network.complexity import count
+
+    with torch.device("meta"):
+        return count(create_backbone(name, image_size=IMAGE_SIZE), image_size=IMAGE_SIZE)._asdict()
 
 
 def _print_table(rows: Iterable[dict[str, Any]], *, width: int) -> None:
-    """Print each row when it is counted: all of them take half a minute."""
+    """Print each row when it is known: to count those of other packages takes seconds."""
     errors = []
     for number, row in enumerate(rows):
         if number == 0:

@@ -10,10 +10,10 @@ from poolformer.ablation import rows as rows_of
 from poolformer.ablation import runs as ablation
 from poolformer.ablation.building import check_builds
 from poolformer.ablation.rows import BASE, Row
-from poolformer.backbones import PAPER_TOP1
 from poolformer.cli.training import settings
 from poolformer.configs import config_names
 from poolformer.errors import AmbiguousNameError, ConfigError
+from poolformer.sizes import PAPER_TOP1
 
 
 def test_the_base_comes_first_among_the_rows():

@@ -3,13 +3,13 @@
 import contextlib
 import io
 import json
-
-import pytest
+import subprocess
+import sys
 
 from poolformer import __version__
-from poolformer.backbones import PAPER_TOP1
 from poolformer.cli import dispatch as cli
 from poolformer.registry import DISTRIBUTION
+from poolformer.sizes import PAPER_TOP1
 
 OURS = f"{DISTRIBUTION} {__version__}"
 
@@ -22,6 +22,13 @@ PAPER = {
     "poolformer_m36": (56, 8.8),
     "poolformer_m48": (73, 11.6),
 }
+
+
+def test_models_of_ours_are_listed_without_pytorch():
+    listed = [sys.executable, "-X", "importtime", "-m", "poolformer", "models", *PAPER]
+    done = subprocess.run(listed, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1 + len(PAPER) + 2
+    assert " torch\n" not in done.stderr
 
 
 def test_models_lists_the_paper_s_sizes_costs_and_accuracies(listing, ours_alone):
@@ -55,7 +62,6 @@ def test_models_are_printed_as_they_are_counted(on_path, tmp_path):
     assert printed.getvalue().splitlines()[1].startswith("poolformer_tiny ")
 
 
-@pytest.mark.slow
 def test_models_names_a_broken_backbone_and_lists_the_others(listing, fake_plugin):
     fake_plugin(
         name="broken-dist",

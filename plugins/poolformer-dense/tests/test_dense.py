@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from poolformer_dense.command import main
-from poolformer_dense.data import FolderMasks, Shapes, VOCData
+from poolformer_dense.command import segment
+from poolformer_dense.data import FolderMasks, VOCData
 from poolformer_dense.networks import SemanticFPN, retinanet
 from poolformer_dense.pyramid import Pyramid
 from poolformer_dense.segmenter import IGNORED, Segmenter
+from poolformer_dense.shapes import Shapes
 from torch import nn
 
 from poolformer.backbones import create_backbone
@@ -49,8 +50,8 @@ def test_the_pyramid_is_the_stages_each_through_its_norm():
 
 @pytest.mark.parametrize("mixer", ["pooling", "depthwise", "attention", "random_matrix"])
 def test_all_that_is_trained_gets_a_gradient(mixer):
-    network = SemanticFPN(Pyramid("poolformer_tiny", mixer=mixer, image_size=64), 4)
-    network(torch.randn(2, 3, 64, 64)).logsumexp(1).sum().backward()
+    network = SemanticFPN(Pyramid("poolformer_tiny", mixer=mixer, image_size=32), 4, channels=16)
+    network(torch.randn(2, 3, 32, 32)).logsumexp(1).sum().backward()
     assert [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
@@ -61,7 +62,9 @@ def test_logits_are_as_large_as_the_images(sides):
 
 
 def test_retinanet_detects_with_any_mixer():
-    network = retinanet("poolformer_tiny", num_classes=3, options={"mixer": "depthwise"}, min_size=64, max_size=64)
+    network = retinanet(
+        "poolformer_tiny", num_classes=3, channels=16, options={"mixer": "depthwise"}, min_size=32, max_size=32
+    )
     images = [torch.rand(3, 64, 48), torch.rand(3, 64, 64)]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0]])
     losses = network(images, [{"boxes": boxes, "labels": torch.tensor([2])}] * 2)
@@ -173,14 +176,15 @@ def test_ignored_pixels_have_no_part_in_the_loss():
 def test_it_trains_from_the_command_line_and_draws(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = (
-        "fit --model.backbone poolformer_tiny --model.mixer depthwise --model.num_classes 4 --model.image_size 32 "
-        "--data ShapesData --data.image_size 32 --data.train 8 --data.val 4 --data.batch_size 4 --trainer.max_epochs 1 "
-        "--trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.log_every_n_steps 1"
+        "fit --model.backbone poolformer_tiny --model.mixer depthwise --model.num_classes 4 --model.channels 16 "
+        "--model.image_size 32 --data ShapesData --data.image_size 32 --data.train 8 --data.val 4 --data.batch_size 4 "
+        "--trainer.max_epochs 1 --trainer.accelerator cpu --trainer.enable_progress_bar false "
+        "--trainer.log_every_n_steps 1"
     )
     seen = []
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", lambda *a, **k: seen.append(a[2].shape))
     monkeypatch.setattr("sys.argv", ["poolformer-segment", *words.split()])
-    assert main() == 0
+    assert segment() == 0
     assert seen
     assert seen[-1] == (3, 3 * 32, 4 * 32)
     assert list((tmp_path / "runs" / "segment").rglob("*.ckpt"))
@@ -191,5 +195,5 @@ def test_a_mistake_is_a_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = "fit --model.backbone poolformer_tyni --data ShapesData --trainer.accelerator cpu"
     monkeypatch.setattr("sys.argv", ["poolformer-segment", *words.split()])
-    assert main() == 2
+    assert segment() == 2
     assert "poolformer_tiny" in capsys.readouterr().err.splitlines()[-1]

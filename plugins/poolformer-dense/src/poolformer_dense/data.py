@@ -3,25 +3,26 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
 from torchvision.transforms import v2
 
 from poolformer.errors import DataError
 
+from .loading import DenseModule, opened
 from .segmenter import IGNORED
+from .shapes import CLASSES, Shapes
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 Sample = tuple[Tensor, Tensor]
 
 
-class MaskModule(pl.LightningDataModule):
+class MaskModule(DenseModule):
     """A data module of images and masks; what inherits it says which, in `datasets`.
 
     Args:
@@ -29,30 +30,10 @@ class MaskModule(pl.LightningDataModule):
         num_workers: Processes that load.
     """
 
-    def __init__(self, batch_size: int, num_workers: int):
-        super().__init__()
-        self.batch_size, self.num_workers = batch_size, num_workers
-
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return what to train on and what to validate on."""
-        raise TypeError(f"{type(self).__name__} has to say what its images are, in datasets()")
-
-    def setup(self, stage: str) -> None:
-        self._train, self._val = self.datasets()
-
-    def train_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self._train, shuffle=True, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self._val)
-
-    test_dataloader = predict_dataloader = val_dataloader
-
-    def _loader(self, data: Dataset[Sample], **options: bool) -> DataLoader[Sample]:
-        workers = self.num_workers
-        return DataLoader(
-            data, batch_size=self.batch_size, num_workers=workers, persistent_workers=workers > 0, **options
-        )
+    @staticmethod
+    def labels_of(batch: Sample) -> Tensor:
+        """Return the classes of all pixels that have one."""
+        return batch[1][batch[1] != IGNORED]
 
 
 class ShapesData(MaskModule):
@@ -68,7 +49,7 @@ class ShapesData(MaskModule):
     """
 
     num_classes = 4
-    class_names = ("background", "disc", "square", "cross")
+    class_names = ("background", *CLASSES)
 
     def __init__(
         self,
@@ -80,7 +61,7 @@ class ShapesData(MaskModule):
         data_seed: int = 0,
     ):
         super().__init__(batch_size, num_workers)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
 
     def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
         """Return the shapes; none is in both."""
@@ -90,34 +71,6 @@ class ShapesData(MaskModule):
             Shapes(range(first), options.image_size, options.data_seed),
             Shapes(range(first, first + options.val), options.image_size, options.data_seed),
         )
-
-
-class Shapes(Dataset[Sample]):
-    """Images uint8 (3, S, S) and masks int64 (S, S), each a function of the seed and its number."""
-
-    def __init__(self, numbers: range, side: int, seed: int):
-        self.numbers, self.side, self.seed = numbers, side, seed
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int) -> Sample:
-        draws = np.random.default_rng((self.seed, self.numbers[index]))
-        side = self.side
-        image, mask = draws.integers(0, 256, (side, side, 3)), np.zeros((side, side), np.int64)
-        rows, columns = np.mgrid[:side, :side]
-        for _ in range(draws.integers(1, 4)):
-            shape, radius = draws.integers(1, 4), draws.integers(side // 8, side // 4)
-            row, column = draws.integers(radius, side - radius, 2)
-            down, right = abs(rows - row), abs(columns - column)
-            inside = np.maximum(down, right) <= radius
-            if shape == 1:
-                inside = down**2 + right**2 <= radius**2
-            elif shape == 3:
-                inside &= np.minimum(down, right) <= radius // 3
-            mask[inside] = shape
-            image[inside] = image[inside] // 2 + draws.integers(0, 128, 3)
-        return torch.from_numpy(image.astype(np.uint8)).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
 
 class FolderMasks(MaskModule):
@@ -133,7 +86,7 @@ class FolderMasks(MaskModule):
 
     def __init__(self, train: str, val: str, image_size: int = 512, batch_size: int = 4, num_workers: int = 2):
         super().__init__(batch_size, num_workers)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self._pairs = _pairs(Path(train)), _pairs(Path(val))
 
     def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
@@ -160,7 +113,7 @@ class VOCData(MaskModule):
 
     def __init__(self, root: str, year: str = "2012", image_size: int = 512, batch_size: int = 4, num_workers: int = 2):
         super().__init__(batch_size, num_workers)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
 
     def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
         """Return torchvision's data sets of the challenge's own lists."""
@@ -214,17 +167,10 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     return list(zip(images, masks, strict=True))
 
 
-def _opened(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:
-    found = []
-    for file in (image, mask):
-        try:
-            opened = Image.open(file)
-            opened.load()
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{file} cannot be read: {error}") from error
-        found.append(opened)
-    if found[0].size != found[1].size:
-        raise DataError(f"{mask} is {found[1].size} pixels, its image {found[0].size}")
-    if found[1].mode not in ("L", "P", "1"):
-        raise DataError(f"{mask} is {found[1].mode}: the levels of a grey or palette image are the classes")
-    return found[0], found[1]
+def _opened(file: Path, mask_file: Path) -> tuple[Image.Image, Image.Image]:
+    image, mask = opened(file), opened(mask_file)
+    if image.size != mask.size:
+        raise DataError(f"{mask_file} is {mask.size} pixels, its image {image.size}")
+    if mask.mode not in ("L", "P", "1"):
+        raise DataError(f"{mask_file} is {mask.mode}: the levels of a grey or palette image are the classes")
+    return image, mask

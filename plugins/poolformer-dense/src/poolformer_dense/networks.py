@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from .pyramid import Pyramid
 
 CHANNELS = 256
-"""Of the feature pyramid network, in both of the paper's tables."""
+"""Of the feature pyramid network and RetinaNet's head, in both of the paper's tables."""
 
 
 class SemanticFPN(nn.Module):
@@ -26,17 +26,17 @@ class SemanticFPN(nn.Module):
     Args:
         pyramid: Of all four stages.
         num_classes: Classes K.
-        width: Channels of the head.
+        channels: Of the feature pyramid network; the head has half as many.
         dropout: Share of the head's channels that training drops.
     """
 
-    def __init__(self, pyramid: Pyramid, num_classes: int, width: int = 128, dropout: float = 0.1):
+    def __init__(self, pyramid: Pyramid, num_classes: int, channels: int = CHANNELS, dropout: float = 0.1):
         super().__init__()
         self.pyramid = pyramid
-        self.fpn = FeaturePyramidNetwork(pyramid.channels, CHANNELS)
-        self.levels = nn.ModuleList(_to_a_quarter(level, width) for level in range(len(pyramid.channels)))
+        self.fpn = FeaturePyramidNetwork(pyramid.channels, channels)
+        self.levels = nn.ModuleList(_to_a_quarter(level, channels) for level in range(len(pyramid.channels)))
         self.dropout = nn.Dropout2d(dropout)
-        self.classify = nn.Conv2d(width, num_classes, 1)
+        self.classify = nn.Conv2d(channels // 2, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.fpn(OrderedDict(self.pyramid(images))).values()
@@ -45,11 +45,11 @@ class SemanticFPN(nn.Module):
         return _resized(self.classify(self.dropout(summed)), images.shape[2:])
 
 
-def _to_a_quarter(level: int, width: int) -> nn.Sequential:
+def _to_a_quarter(level: int, channels: int) -> nn.Sequential:
     """Convolutions of a level, and a doubling after each where its map is smaller than a quarter of the image."""
     layers: list[nn.Module] = []
     for number in range(max(level, 1)):
-        layers.append(Conv2dNormActivation(width if number else CHANNELS, width, 3))
+        layers.append(Conv2dNormActivation(channels // 2 if number else channels, channels // 2, 3))
         if level:
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
     return nn.Sequential(*layers)
@@ -62,33 +62,40 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
 class _DetectionPyramid(nn.Module):
     """What torchvision's RetinaNet takes as its backbone: five maps of as many channels."""
 
-    out_channels = CHANNELS
-
-    def __init__(self, pyramid: Pyramid):
+    def __init__(self, pyramid: Pyramid, channels: int):
         super().__init__()
-        self.pyramid = pyramid
-        more = LastLevelP6P7(pyramid.channels[-1], CHANNELS)  # from the last stage, as the authors' configuration does
-        self.fpn = FeaturePyramidNetwork(pyramid.channels, CHANNELS, extra_blocks=more)
+        self.pyramid, self.out_channels = pyramid, channels
+        more = LastLevelP6P7(pyramid.channels[-1], channels)  # from the last stage, as the authors' configuration does
+        self.fpn = FeaturePyramidNetwork(pyramid.channels, channels, extra_blocks=more)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return self.fpn(OrderedDict(self.pyramid(images)))
 
 
 def retinanet(
-    backbone: str, *, num_classes: int = 80, options: dict[str, Any] | None = None, **settings: Any
+    backbone: str,
+    *,
+    num_classes: int = 80,
+    channels: int = CHANNELS,
+    anchor_size: int = 32,
+    options: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> RetinaNet:
     """Build torchvision's RetinaNet (arXiv 1708.02002) on a backbone; it takes and returns what torchvision's does.
 
     Args:
         backbone: Name of a backbone.
         num_classes: Classes, without one for the background; 80 in COCO.
+        channels: Of the feature pyramid network and of the heads.
+        anchor_size: Side in pixels of the smallest anchors, on the level of an eighth of the image.
         options: Of the backbone, such as ``mixer`` or ``pretrained``.
         settings: Of torchvision's class, such as ``min_size``.
 
     Raises:
         OptionsError: The backbone has no maps of four stages.
     """
-    scales = tuple(tuple(side * 2 ** (third / 3) for third in range(3)) for side in (32, 64, 128, 256, 512))
+    sides = [anchor_size * 2**level for level in range(5)]
+    scales = tuple(tuple(side * 2 ** (third / 3) for third in range(3)) for side in sides)
     anchors = AnchorGenerator(scales, ((0.5, 1.0, 2.0),) * len(scales))
-    pyramid = _DetectionPyramid(Pyramid(backbone, stages=(1, 2, 3), **(options or {})))
+    pyramid = _DetectionPyramid(Pyramid(backbone, stages=(1, 2, 3), **(options or {})), channels)
     return RetinaNet(pyramid, num_classes, anchor_generator=anchors, **settings)

@@ -9,8 +9,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from .networks import SemanticFPN
+from .networks import CHANNELS, SemanticFPN
 from .pyramid import Pyramid
+from .steps import steps_of
 
 IGNORED = 255
 """Of masks: a pixel without a class."""
@@ -24,6 +25,7 @@ class Segmenter(pl.LightningModule):
         backbone: Name that 'poolformer models' lists.
         num_classes: Classes K.
         mixer: Token mixer that 'poolformer mixers' lists, its mapping or four of them; null for the backbone's own.
+        channels: Of the feature pyramid network; the head has half as many.
         image_size: Side of the crops in pixels, for mixers that depend on the number of tokens.
         pretrained: Weights of a classifier, as of poolformer.create_backbone.
         lr: Learning rate of the first step; it decays by the power 0.9 to zero.
@@ -36,6 +38,7 @@ class Segmenter(pl.LightningModule):
         backbone: str = "poolformer_s12",
         num_classes: int = 150,
         mixer: str | dict[str, Any] | list[str | dict[str, Any]] | None = None,
+        channels: int = CHANNELS,
         image_size: int = 512,
         pretrained: str | None = None,
         lr: float = 2e-4,
@@ -47,7 +50,7 @@ class Segmenter(pl.LightningModule):
         pyramid = Pyramid(
             backbone, mixer=mixer, image_size=image_size, pretrained=pretrained, drop_path_rate=drop_path_rate
         )
-        self.network = SemanticFPN(pyramid, num_classes)
+        self.network = SemanticFPN(pyramid, num_classes, channels)
         self.miou = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED)
         self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
@@ -87,8 +90,7 @@ class Segmenter(pl.LightningModule):
             {"params": others, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.hparams.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
-        decay = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps, power=0.9)
+        decay = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps_of(self.trainer), power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
     def _show(self, images: Tensor, masks: Tensor, classes: Tensor) -> None:

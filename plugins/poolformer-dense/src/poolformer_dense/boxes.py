@@ -1,0 +1,272 @@
+"""Images and boxes: shapes made by a seed, COCO folders, and Pascal VOC."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.datasets import VOCDetection
+from torchvision.ops import box_convert, clip_boxes_to_image, remove_small_boxes
+from torchvision.transforms import v2
+
+from poolformer.errors import DataError
+
+from .loading import DenseModule, opened
+from .shapes import CLASSES, draw
+
+Target = dict[str, Tensor]
+"""Boxes float (N, 4) from left and top to right and bottom in pixels, labels int64 (N,) from 0, and iscrowd int64 (N,):
+1 where a box stands for many objects or is too hard, which training leaves out and the metric counts neither way."""
+Sample = tuple[Tensor, Target]
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+class BoxModule(DenseModule):
+    """A data module of images uint8 (3, H, W) of any size and targets; what inherits it says which, in `datasets`.
+
+    Args:
+        batch_size: Images a device and step.
+        num_workers: Processes that load.
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    @staticmethod
+    def collate(samples: list[Sample]) -> tuple[list[Tensor], list[Target]]:
+        """Return the images as a list, since their sizes differ, and their targets."""
+        images, targets = zip(*samples, strict=True)
+        return list(images), list(targets)
+
+    @staticmethod
+    def labels_of(batch: tuple[list[Tensor], list[Target]]) -> Tensor:
+        """Return the classes of all boxes."""
+        return torch.cat([target["labels"] for target in batch[1]])
+
+
+class ShapesBoxes(BoxModule):
+    """Discs, squares and crosses before a noisy background, made by a seed: three classes, no download.
+
+    Args:
+        train: Images to train on.
+        val: Images to validate on.
+        image_size: Their side in pixels.
+        batch_size: Images a device and step.
+        num_workers: Processes that load.
+        data_seed: Of the images.
+    """
+
+    class_names = CLASSES
+
+    def __init__(
+        self,
+        train: int = 2000,
+        val: int = 200,
+        image_size: int = 64,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        data_seed: int = 0,
+    ):
+        super().__init__(batch_size, num_workers)
+        self.save_hyperparameters(logger=False)
+
+    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
+        """Return the shapes; none is in both."""
+        first, val = self.hparams.train, self.hparams.val
+        return _Samples(first, self._shape, _FLIP), _Samples(val, lambda index: self._shape(first + index))
+
+    def _shape(self, number: int) -> Sample:
+        drawn = draw(number, self.hparams.image_size, self.hparams.data_seed)
+        return drawn.image, _target(drawn.boxes, drawn.labels, torch.zeros_like(drawn.labels), drawn.image.shape[1:])
+
+
+class CocoBoxes(BoxModule):
+    """A folder as COCO's: images in ``train2017`` and ``val2017``, boxes in ``annotations/instances_train2017.json``.
+
+    Category numbers may have gaps, as COCO's have: they become 0, 1, ... in their order.
+
+    Args:
+        root: That folder.
+        train: Folder of the images to train on, and end of the name of their annotations.
+        val: Folder of the images to validate on, and end of the name of their annotations.
+        empty: Whether images without a box are trained on, too; the authors' configuration leaves them out.
+        batch_size: Images a device and step; the authors have 2 on each of 8.
+        num_workers: Processes that load.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train: str = "train2017",
+        val: str = "val2017",
+        empty: bool = False,
+        batch_size: int = 16,
+        num_workers: int = 4,
+    ):
+        super().__init__(batch_size, num_workers)
+        self.save_hyperparameters(logger=False)
+
+    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
+        """Return the two lists of annotated images."""
+        train, val = (_Coco(Path(self.hparams.root), split) for split in (self.hparams.train, self.hparams.val))
+        if train.categories != val.categories:
+            raise DataError(f"{val.file} has other categories than {train.file}")
+        self.class_names = tuple(train.categories.values())
+        chosen = [index for index in range(len(train.files)) if self.hparams.empty or train.has_boxes(index)]
+        if not chosen:
+            raise DataError(f"{train.file}: no image has a box")
+        return _Samples(len(chosen), lambda index: train(chosen[index]), _FLIP), _Samples(len(val.files), val)
+
+
+class VOCBoxes(BoxModule):
+    """Pascal VOC's detection, 20 classes, from the folder that holds ``VOCdevkit``.
+
+    Objects marked as difficult are left out as VOC leaves them out: of training, and of the metric either way.
+
+    Args:
+        root: That folder.
+        year: Of the challenge.
+        train: List of the images to train on.
+        val: List of the images to validate on.
+        batch_size: Images a device and step.
+        num_workers: Processes that load.
+    """
+
+    class_names = VOC_CLASSES
+
+    def __init__(
+        self,
+        root: str,
+        year: str = "2012",
+        train: str = "train",
+        val: str = "val",
+        batch_size: int = 16,
+        num_workers: int = 4,
+    ):
+        super().__init__(batch_size, num_workers)
+        self.save_hyperparameters(logger=False)
+
+    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
+        """Return torchvision's data sets of the challenge's own lists."""
+        found, root, year = [], self.hparams.root, self.hparams.year
+        for split, transform in ((self.hparams.train, _FLIP), (self.hparams.val, None)):
+            try:
+                voc = VOCDetection(root, year=year, image_set=split)
+            except (RuntimeError, OSError, ValueError) as error:
+                raise DataError(f"{root} has no VOCdevkit of {year} with '{split}': {error}") from error
+            found.append(_Samples(len(voc), lambda index, voc=voc: _of_voc(voc, index), transform))
+        return found[0], found[1]
+
+
+_FLIP = v2.RandomHorizontalFlip()
+
+
+class _Samples(Dataset[Sample]):
+    def __init__(self, length: int, sample: Callable[[int], Sample], transform: v2.Transform | None = None):
+        self.length, self.sample, self.transform = length, sample, transform
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        image, target = self.sample(index)
+        if self.transform is None:
+            return image, target
+        boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=image.shape[1:])
+        image, boxes = self.transform(tv_tensors.Image(image), boxes)
+        return image.as_subclass(Tensor), {**target, "boxes": boxes.as_subclass(Tensor)}
+
+
+class _Coco:
+    """The samples of one file of annotations, by number.
+
+    The boxes are three tensors of all images: dictionaries, as pycocotools keeps them, would be copied into each of the
+    loader's processes as these touch them (pytorch/pytorch#13246).
+    """
+
+    def __init__(self, root: Path, split: str):
+        self.file, self.folder = root / "annotations" / f"instances_{split}.json", root / split
+        try:
+            found = json.loads(self.file.read_bytes())
+            self.categories = {each["id"]: each["name"] for each in sorted(found["categories"], key=lambda x: x["id"])}
+            ids = [each["id"] for each in found["images"]]
+            self.files = [each["file_name"] for each in found["images"]]
+            self._tell(found["annotations"], ids)
+        except OSError as error:
+            raise DataError(f"{self.file} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.file} is not COCO's: {error}") from error
+        except KeyError as error:
+            raise DataError(f"{self.file} is not COCO's: there is no {error}") from error
+        if not ids:
+            raise DataError(f"{self.file} has no images")
+
+    def _tell(self, annotations: list[dict[str, Any]], ids: list[int]) -> None:
+        """Sort the boxes by image; `_ends` tells where those of an image end."""
+        labels = {category: label for label, category in enumerate(self.categories)}
+        places = {each: place for place, each in enumerate(ids)}
+        for each in annotations:
+            if each["category_id"] not in labels:
+                raise DataError(
+                    f"{self.file}: annotation {each['id']} is of category {each['category_id']}, not listed"
+                )
+            if each["image_id"] not in places:
+                raise DataError(f"{self.file}: annotation {each['id']} is of image {each['image_id']}, not listed")
+            if len(each["bbox"]) != 4:
+                raise DataError(f"{self.file}: annotation {each['id']} has no box of four numbers: {each['bbox']}")
+        annotations = sorted(annotations, key=lambda each: places[each["image_id"]])
+        counts = torch.bincount(
+            torch.tensor([places[each["image_id"]] for each in annotations]).long(), minlength=len(ids)
+        )
+        self._ends = counts.cumsum(0)
+        boxes = torch.tensor([each["bbox"] for each in annotations], dtype=torch.float32).reshape(len(annotations), 4)
+        self._boxes = box_convert(boxes, "xywh", "xyxy")
+        self._labels = torch.tensor([labels[each["category_id"]] for each in annotations]).long()
+        self._crowds = torch.tensor([each.get("iscrowd", 0) for each in annotations]).long()
+
+    def _of(self, index: int) -> slice:
+        return slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index]))
+
+    def has_boxes(self, index: int) -> bool:
+        """Whether there is something to learn in an image."""
+        return bool((self._crowds[self._of(index)] == 0).any())
+
+    def __call__(self, index: int) -> Sample:
+        image, of = _pixels(opened(self.folder / self.files[index])), self._of(index)
+        return image, _target(self._boxes[of], self._labels[of], self._crowds[of], image.shape[1:])
+
+
+def _of_voc(voc: VOCDetection, index: int) -> Sample:
+    try:
+        image, tree = voc[index]
+        objects = tree["annotation"]["object"]
+        corners = [[float(each["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for each in objects]
+        labels = [VOC_CLASSES.index(each["name"]) for each in objects]
+        hard = [int(each.get("difficult", 0)) for each in objects]
+    except KeyError as error:
+        raise DataError(f"{voc.annotations[index]} is not VOC's: there is no {error}") from error
+    except (OSError, ValueError, ParseError) as error:
+        raise DataError(f"{voc.images[index]} or {voc.annotations[index]} cannot be read: {error}") from error
+    boxes = torch.tensor(corners).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])  # pixels are counted from 1
+    pixels = _pixels(image)
+    return pixels, _target(boxes, torch.tensor(labels).long(), torch.tensor(hard).long(), pixels.shape[1:])
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    return v2.functional.pil_to_tensor(image.convert("RGB"))
+
+
+def _target(boxes: Tensor, labels: Tensor, crowds: Tensor, size: torch.Size) -> Target:
+    """Cut boxes at the image's border, and leave out those that have no pixel then, as the authors' loader does."""
+    boxes = clip_boxes_to_image(boxes, (size[0], size[1]))
+    kept = remove_small_boxes(boxes, 1.0)
+    return {"boxes": boxes[kept], "labels": labels[kept], "iscrowd": crowds[kept]}

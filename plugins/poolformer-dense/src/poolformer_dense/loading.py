@@ -1,0 +1,84 @@
+"""What the data modules of this package share: their loaders, and how a file of an image is opened."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from poolformer.errors import DataError
+
+
+class DenseModule(pl.LightningDataModule):
+    """A data module of two data sets; what inherits it says which, in `datasets`.
+
+    Args:
+        batch_size: Images a device and step.
+        num_workers: Processes that load.
+    """
+
+    collate: Callable[[list[Any]], Any] | None = None
+    """Makes a batch of samples; None for stacking them."""
+
+    def __init__(self, batch_size: int, num_workers: int):
+        super().__init__()
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def datasets(self) -> tuple[Dataset[Any], Dataset[Any]]:
+        """Return what to train on and what to validate on."""
+        raise TypeError(f"{type(self).__name__} has to say what its images are, in datasets()")
+
+    def setup(self, stage: str) -> None:
+        self._train, self._val = self.datasets()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self._train, shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self._val)
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Check the classes of a batch while it is on the CPU: on a GPU the loss would end the process, not say why."""
+        num_classes = self.trainer.lightning_module.hparams.num_classes if self.trainer else None
+        labels = self.labels_of(batch)
+        if num_classes and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+            wrong = int(labels.max()) if int(labels.max()) >= num_classes else int(labels.min())
+            raise DataError(f"the data have a class {wrong}, and --model.num_classes is {num_classes}, counted from 0")
+        return batch
+
+    @staticmethod
+    def labels_of(batch: Any) -> Tensor:
+        """Return all classes of a batch, as int64 of one axis."""
+        raise NotImplementedError
+
+    def _loader(self, data: Dataset[Any], **options: bool) -> DataLoader[Any]:
+        workers, size = self.num_workers, self.batch_size
+        if options.get("drop_last") and len(data) < size:
+            raise DataError(f"{len(data)} images to train on are no batch of {size}: lower --data.batch_size")
+        return DataLoader(
+            data,
+            batch_size=size,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=self.collate,
+            **options,
+        )
+
+
+def opened(file: Path) -> Image.Image:
+    """Return the image of a file, read whole.
+
+    Raises:
+        DataError: It is not there, no image, or cut off.
+    """
+    try:
+        image = Image.open(file)
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow says of a damaged PNG that its syntax is wrong
+        raise DataError(f"{file} cannot be read: {error}") from error
+    return image

@@ -64,8 +64,7 @@ class ImageClassifier(pl.LightningModule):
         layer_scale_init: Start of the layer scales; 0 for none.
         drop_path_rate: Stochastic depth of the last block.
         position_embedding: Stage, 1 to 4, that starts by adding a learned position embedding.
-        image_size: Side of the images in pixels, for what depends on the number of tokens. The command
-            line sets it from --data.image_size.
+        image_size: Side of the images in pixels, for what depends on the number of tokens; --data.image_size sets it.
         in_chans: Channels of the images; for 1, colour images become grey. Weights to start from are brought to it by
             timm's rule: summed for 1, else repeated and scaled.
         pretrained: Weights to start from: a file (.pth.tar, .pth, .safetensors, .ckpt) of the authors, timm,
@@ -84,8 +83,9 @@ class ImageClassifier(pl.LightningModule):
             on one GPU. Each number and size of images is captured when it first comes. Not timed yet.
         optimizer: Name of an optimizer: adamw is the paper's, and timm has muon, lamb, sgd and many others; or {name:
             ..., option: value}. It takes lr and weight_decay, whose defaults are meant for AdamW.
-        layer_decay: Learning rate of a block as a share of that of the block after it; null for one rate.
-        freeze: What is not trained: backbone for all but the layer that makes the logits, or patterns of names.
+        layer_decay: Learning rate of a block as a share of the next one's, for fine-tuning; null for one rate.
+        freeze: What is not trained: backbone for all but the layer that makes the logits, or patterns of names, such
+            as stages.0.*; statistics of frozen norms stay too.
         lr: Learning rate for lr_batch_size images a step.
         lr_batch_size: Images a step that lr is meant for; the rate grows linearly with the effective
             batch size. null leaves lr as it is.

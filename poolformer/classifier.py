@@ -228,9 +228,9 @@ class ImageClassifier(pl.LightningModule):
     def _evaluate(self, metrics: MetricCollection, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, labels = self.on_after_batch_transfer(batch)
         assert labels is not None
-        logits = self(images)
-        log_metrics(self, metrics, *self._preparation.counted(logits, labels, batch_idx, self.trainer))
-        return {"images": images, "logits": logits, "labels": labels}  # for callbacks
+        counted = self._preparation.counted(images, self(images), labels, batch=batch_idx, trainer=self.trainer)
+        log_metrics(self, metrics, counted["logits"], counted["labels"])
+        return counted  # for callbacks, which see what the metrics count
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Batch:
         """Check, and normalise on the device; in training mix, erase, and make the targets soft (B, K).

@@ -27,7 +27,7 @@ _KINDS = {
     "mixer": _Kind(
         registry.MIXERS,
         "token mixer",
-        ("fit --model.mixer {name} --trainer.default_root_dir runs/{name}", "judge {name}"),
+        ("mixers {name}", "fit --model.mixer {name} --trainer.default_root_dir runs/{name}", "judge {name}"),
     ),
     "backbone": _Kind(
         registry.BACKBONES,

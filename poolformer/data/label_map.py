@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, describe, printable
+from ..errors import ConfigError, DataError, describe, printable, suggestion
 from .class_names import imagenet_names
 
 SUBSET, NUMBERS = "subset", "numbers"
@@ -33,10 +33,16 @@ def check(options: Mapping[str, Any], stage: str) -> None:
         stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
     Raises:
-        ConfigError: It is given with one of these.
+        ConfigError: It is given with one of these, or is neither a file nor one of the other maps.
     """
     if (label_map := options["label_map"]) is None:
         return
+    if label_map not in (SUBSET, NUMBERS) and not Path(str(label_map)).expanduser().is_file():
+        meant = suggestion(str(label_map), [SUBSET, NUMBERS])
+        raise ConfigError(
+            f"--data.label_map {label_map}: there is no such file.{meant} It is the JSON file of ReaL's labels, "
+            f"{SUBSET} for folders called by some of the synsets, or {NUMBERS} for folders called 0 to 999"
+        )
     if stage in ("fit", "predict"):
         verb = "train" if stage == "fit" else "predict"
         raise ConfigError(f"--data.label_map {label_map} is for validate and test: leave it out to {verb}")
@@ -70,14 +76,12 @@ def right_labels(label_map: str | None, files: Sequence[str] | None) -> Tensor |
         files: Names of the files of the samples; None where they have none.
 
     Raises:
-        ConfigError: There is no such file, and it is none of the other maps; or the samples have no names.
-        DataError: It is no list of labels, or has none for an image.
+        ConfigError: The samples have no names.
+        DataError: It cannot be read, is no list of labels, or has none for an image.
     """
     if label_map in (None, SUBSET, NUMBERS):
         return None
     path = Path(str(label_map)).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"--data.label_map {label_map}: there is no such file; it is one, or {SUBSET}, or {NUMBERS}")
     if files is None:
         raise ConfigError(f"--data.label_map {label_map} goes by the names of files: pass a folder of class folders")
     listed = _read(path)
@@ -125,8 +129,10 @@ def restricted(logits: Tensor, classes: Tensor) -> Tensor:
     return kept
 
 
-def best_of_right(logits: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits and labels of the images that have any right label: of each the one that the network likes best.
+def best_of_right(logits: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits and labels of the images that have any right label, and which have one, (B,).
+
+    An image's label is then the right one that the network likes best.
 
     So a prediction is right if it is among them, and of the five likeliest if one of these is.
 
@@ -138,4 +144,4 @@ def best_of_right(logits: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     labelled = (right >= 0).any(1)
     logits, right = logits[labelled], right[labelled]
     scores = logits.gather(1, right.clamp(min=0)).masked_fill(right < 0, -torch.inf)
-    return logits, right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+    return logits, right.gather(1, scores.argmax(1, keepdim=True))[:, 0], labelled

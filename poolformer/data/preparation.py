@@ -74,21 +74,25 @@ class Preparation:
                 )
             self._right = right
 
-    def counted(self, logits: Tensor, labels: Tensor, batch: int, trainer: pl.Trainer) -> tuple[Tensor, Tensor]:
-        """Return logits and labels as --data.label_map has them counted.
+    def counted(
+        self, images: Tensor, logits: Tensor, labels: Tensor, *, batch: int, trainer: pl.Trainer
+    ) -> dict[str, Tensor]:
+        """Return images, logits and labels by these names as --data.label_map has them counted.
 
         Args:
+            images: (B, C, H, W).
             logits: (B, K).
             labels: (B,).
             batch: Number of the batch.
             trainer: Trainer that evaluates.
         """
         if self._counted is not None:
-            return restricted(logits, self._counted), labels
-        if self._right is not None:
+            logits = restricted(logits, self._counted)
+        elif self._right is not None:
             loader: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-            return best_of_right(logits, self._right[loader.batch_indices(batch)])
-        return logits, labels
+            logits, labels, has_label = best_of_right(logits, self._right[loader.batch_indices(batch)])
+            images = images[has_label]
+        return {"images": images, "logits": logits, "labels": labels}
 
     def __call__(
         self, batch: Any, loader: int, *, trainer: pl.Trainer, mean: Tensor, std: Tensor

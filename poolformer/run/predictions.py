@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ..data.batches import Batch
+from ..data.beton_set import expand
 from ..data.class_names import words_of
+from ..data.images import ImageData
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
 from ..network.example import own_example
@@ -48,10 +50,10 @@ def checked_top_k(top_k: int | None, classes: int, *, name: str = "top_k") -> in
 class PredictionWriter(BasePredictionWriter):
     """Writes a row for each image: its name, its likeliest classes, and the true one where that is known.
 
-    The true class is the label's, as in a .beton, or the name of the folder that the image lies in, where the network
-    has a class of that name. Classes that are called by ImageNet's synsets have WordNet's words beside them. The file
-    appears when it is complete; nothing is replaced. With several devices each writes a file of its own, with its rank
-    in the name.
+    The true class is the label's, as in a .beton, or the name of a folder that the image lies in, where the network
+    has a class of that name: below a folder that was given the outermost one, as in training, else that folder.
+    Classes that are called by ImageNet's synsets have WordNet's words beside them. The file appears when it is
+    complete; nothing is replaced. With several devices each writes a file of its own, with its rank in the name.
 
     Args:
         top_k: Classes an image, likeliest first; None for 5, or all of fewer.
@@ -111,18 +113,19 @@ class PredictionWriter(BasePredictionWriter):
                 classes = [
                     {"name": name, **self._in_words(name), "probability": round(value, 6)} for name, value in guesses
                 ]
-                row = {"image": str(image), "classes": classes} | ({"true": truth} if has_truth else {})
+                row = {"image": str(image), "classes": classes} | (self._truth(truth) if has_truth else {})
                 file.write(json.dumps(row) + "\n")
 
             return write_line
         rows = csv.writer(file)
         of_a_class = ("class", *(["words"] if self._words else []), "probability")
         columns = [f"{column}_{k}" for k in range(1, self._count + 1) for column in of_a_class]
-        rows.writerow(["image", *columns, *(["true"] if has_truth else [])])
+        rows.writerow(["image", *columns, *(self._truth(None) if has_truth else [])])
 
         def write_row(image: Any, guesses: list[tuple[str, float]], truth: str | None) -> None:
             cells = [cell for name, value in guesses for cell in (name, *self._in_words(name).values(), f"{value:.6f}")]
-            rows.writerow([image, *cells, *([truth or ""] if has_truth else [])])
+            truths = [cell or "" for cell in self._truth(truth).values()]
+            rows.writerow([image, *cells, *(truths if has_truth else [])])
 
         return write_row
 
@@ -159,6 +162,10 @@ class PredictionWriter(BasePredictionWriter):
 
     def _in_words(self, name: str) -> dict[str, str]:
         return {"words": self._words[name]} if self._words else {}
+
+    def _truth(self, name: str | None) -> dict[str, str | None]:
+        """Return the true class, with its words where classes have any."""
+        return {"true": name, **({"true_words": self._words.get(name or "")} if self._words else {})}
 
     def _short(self, name: str) -> str:
         """Return a class in a word or two."""
@@ -200,12 +207,35 @@ def _truths(trainer: pl.Trainer, names: set[str]) -> list[str | None]:
     labels, images = getattr(loader, "labels", None), getattr(module, "predict_names", None)
     if labels is None:
         return []
+    folders = _given_folders(module) if images else []
     found: list[str | None] = []
     for index, label in enumerate(labels.tolist()):
         name = None
         if label >= 0:
             name = of_labels[label] if of_labels and label < len(of_labels) else str(label)
         elif images:
-            name = os.path.basename(os.path.dirname(os.path.abspath(images[index])))
+            name = _class_of(images[index], folders, names)
         found.append(name if name in names else None)
     return found
+
+
+def _given_folders(module: Any) -> list[str]:
+    """Return the folders that were given to be predicted."""
+    given = module.given() if isinstance(module, ImageData) else {}
+    places = [os.path.expanduser(place) for each in given.values() for place in expand(each)]
+    return [os.path.abspath(place) for place in places if os.path.isdir(place)]
+
+
+def _class_of(image: str, folders: Sequence[str], names: Collection[str]) -> str | None:
+    """Return the class by whose name a folder is called that an image lies in; None where there is none.
+
+    Args:
+        image: Path of it.
+        folders: Those that were given. Folders around them say nothing of the image, nor do those around a file's own.
+        names: Of the classes.
+    """
+    own = os.path.dirname(os.path.abspath(image))
+    around = [folder for folder in folders if os.path.commonpath([folder, own]) == folder]
+    top = min(around, key=len, default=own)
+    below = [] if own == top else os.path.relpath(own, top).split(os.sep)
+    return next((name for name in [*below, os.path.basename(top)] if name in names), None)

@@ -82,6 +82,7 @@ def test_next_commands_are_printed(tmp_path, capsys):
         f"wrote {folder} with the token mixer 'gated_conv'; next:",
         f"  pip install -e '{folder}[test]'",
         f"  pytest '{folder}'",
+        "  poolformer mixers gated_conv",
         "  poolformer fit --model.mixer gated_conv --trainer.default_root_dir runs/gated_conv",
         "  poolformer judge gated_conv",
     ]

@@ -1,11 +1,12 @@
 """Sets with some of ImageNet's classes, or several right labels an image: counted as the papers count."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from timm.data import ImageNetInfo, RealLabelsImagenet
 
@@ -33,7 +34,8 @@ def test_real_labels_are_counted_as_timm_counts_them(tmp_path):
         row[labels] += 3
     theirs = RealLabelsImagenet(FILES, real_json=str(tmp_path / "real.json"))
     theirs.add_result(logits)
-    kept, labels = best_of_right(logits, right)
+    kept, labels, has_label = best_of_right(logits, right)
+    assert has_label.tolist() == list(map(bool, real))
     assert len(kept) == sum(map(bool, real)) < len(FILES)
     ranks = (kept > kept.gather(1, labels[:, None])).sum(1)
     found = [100 * float((ranks < k).float().mean()) for k in (1, 5)]
@@ -67,8 +69,11 @@ def test_lists_that_do_not_fit_are_refused(tmp_path, case):
 
 
 def test_what_is_no_map_is_refused():
-    with pytest.raises(ConfigError, match="there is no such file; it is one, or subset, or numbers"):
-        right_labels("imagenet-b", FILES)
+    for given, meant in (("imagenet-b", ""), ("7", ""), ("subsets", " Did you mean 'subset'?"), ("number", " Did you")):
+        with pytest.raises(
+            ConfigError, match=rf"label_map {given}: there is no such file\.{re.escape(meant)}.* It is the"
+        ):
+            check({"label_map": given}, "validate")
     with pytest.raises(ConfigError, match="goes by the names of files"):
         right_labels(__file__, None)
     for stage in ("fit", "predict"):
@@ -90,6 +95,17 @@ def test_other_logits_do_not_count():
     logits = torch.tensor([[5.0, 1.0, 2.0, 0.0]])
     assert restricted(logits, torch.tensor([1, 3])).softmax(1)[0, [0, 2]].tolist() == [0, 0]
     assert restricted(logits, torch.tensor([1, 3])).argmax() == 1
+
+
+class Seen(Callback):
+    """Keeps what callbacks are given of the images that count."""
+
+    def setup(self, trainer, pl_module, stage):
+        self.images, self.logits, self.labels = (torch.empty(0) for _ in range(3))
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        for name, value in outputs.items():
+            setattr(self, name, torch.cat([getattr(self, name), value]))
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's, about a loader and a logger
@@ -115,7 +131,10 @@ def test_validation_counts_by_the_map(tmp_path, kind):
     label_map = listed(tmp_path / "real.json", real) if kind == "real" else kind
     data = FolderData(val=str(tmp_path / "val"), image_size=32, crop_pct=1.0, batch_size=5, label_map=label_map)
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.callbacks.append(seen := Seen())
     [found] = trainer.validate(model, data, verbose=False)
+    assert len(seen.images) == len(seen.labels) == found["val/images"]
+    assert (seen.logits.argmax(1) == seen.labels).float().mean() == pytest.approx(found["val/top1"])
     truths = torch.tensor([labels[n % 3] for n in range(12)])
     if kind == "real":
         assert (found["val/images"], found["val/top1"]) == (11, pytest.approx(5 / 11))

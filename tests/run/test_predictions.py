@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import lightning.pytorch as pl
 import pytest
@@ -12,6 +13,7 @@ from poolformer.classifier import ImageClassifier
 from poolformer.commands.pack import main as pack
 from poolformer.data import FFCVData, FolderData
 from poolformer.errors import ConfigError, DataError
+from poolformer.run import predictions
 from poolformer.run.predictions import PredictionWriter
 
 NAMES = ["ant", "bee"]
@@ -116,6 +118,46 @@ def test_a_sheet_shows_the_least_and_the_most_certain(photos, tmp_path, caplog):
     assert f"Contact sheet: {sheet}" in caplog.text
     with Image.open(sheet) as picture:
         assert picture.width == 4 * 120 + 8  # all four, in a row
+
+
+@pytest.mark.parametrize(
+    ("image", "given", "expected"),
+    [
+        ("a/ant/1.png", [], "ant"),  # a file
+        ("ant/2024/1.png", [], None),
+        ("ant/2024/1.png", ["ant"], "ant"),
+        ("val/ant/2024/may/1.png", ["val"], "ant"),
+        ("val/pets/bee/1.png", ["val"], "bee"),
+        ("val/bee/ant/1.png", ["val"], "bee"),  # as in training
+        ("bee/new/ant/1.png", ["bee"], "ant"),
+        ("ant/val/1.png", ["ant/val"], None),
+        ("ant/val/bee/1.png", ["ant/val", "ant/val/bee"], "bee"),
+        ("antics/1.png", ["ant"], None),
+    ],
+)
+def test_the_true_class_of_nested_folders_is_that_of_training(image, given, expected):
+    folders = [os.path.abspath(folder) for folder in given]
+    assert predictions._class_of(image, folders, NAMES) == expected
+
+
+def test_folders_in_a_class_folder_are_of_its_class(photos, tmp_path):
+    (photos / "bee" / "2024").mkdir()
+    (photos / "bee" / "1.png").rename(photos / "bee" / "2024" / "1.png")
+    for given in (str(photos), [str(photos / name) for name in ("ant", "bee", "other")]):
+        found = rows(predict(tmp_path, FolderData(predict=given, **OPTIONS)))
+        assert [row["true"] for row in found] == ["ant", "bee", "bee", ""]
+
+
+def test_the_true_class_has_its_words_too(photos, tmp_path):
+    names = ["n02099601", "n01440764"]
+    (photos / "ant").rename(photos / names[0])
+    given = [str(photos / names[0]), str(photos / "bee")]
+    data = {"predict": given, **OPTIONS}
+    assert [row["true_words"] for row in rows(predict(tmp_path, FolderData(**data), names=names))] == [
+        *("golden retriever", "", "")
+    ]
+    lines = predict(tmp_path, FolderData(**data), names=names, out=str(tmp_path / "of.jsonl")).read_text()
+    assert [json.loads(line)["true_words"] for line in lines.splitlines()] == ["golden retriever", None, None]
 
 
 def test_synsets_have_their_words_beside_them(photos, tmp_path):

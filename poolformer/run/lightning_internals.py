@@ -50,6 +50,19 @@ def averages_of(trainer: pl.Trainer) -> pl.LightningModule | None:
     return module
 
 
+def move_averages(trainer: pl.Trainer, device: torch.device) -> None:
+    """Move averaged weights to a device, unless the callback that has them was given another one.
+
+    Lightning 2.6 makes them in `setup`, before the strategy moves the model: they would stay on the CPU, and every step
+    would copy all weights over the bus, while the GPU waits.
+    """
+    for each in trainer.callbacks:
+        if isinstance(each, WeightAveraging) and each._average_model is not None and each._device is None:
+            each._average_model.to(device)
+            module: Any = each._average_model.module
+            module.to(device)  # what its `device` says
+
+
 def current_batch_idx(trainer: pl.Trainer) -> int:
     """Return the number in its epoch of the batch that is prepared or trained on.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from .lightning_internals import averages_of
+from .lightning_internals import averages_of, move_averages
 
 BATCHES = 16
 """Of a validation, on each device, that the weights of training are evaluated on beside their averages."""
@@ -23,6 +23,13 @@ def backbone_of(module: pl.LightningModule, device: torch.device) -> nn.Module:
     with torch.inference_mode(False):  # which Lightning evaluates in: weights made there take no gradient
         copied: nn.Module = copy.deepcopy(module.get_submodule("backbone")).to(device)
     return copied.eval()
+
+
+class AveragesOnDevice(Callback):
+    """Keeps averaged weights (EMA) where the model is trained. Without averages it does nothing."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        move_averages(trainer, pl_module.device)
 
 
 class WeightsBesideAverages(Callback):

@@ -27,6 +27,7 @@ from .launch import Launch, cluster_environment, launched, launches_itself
 from .lightning_internals import Bar
 from .log_parts import LogParts, log_callbacks
 from .monitors import WatchedMetrics
+from .other_weights import AveragesOnDevice
 from .predictions import PredictionWriter
 from .profiling import NoProfiler
 from .resume import Resume
@@ -164,7 +165,7 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
         extra += directory.checkpoints(run.run_dir, run.save_every_n_steps)
     throughput = Throughput()
     extra += [throughput, EpochLines(throughput, run.options["max_steps"])]
-    extra += [RunSummary(), SummaryFile(), StopOnSignal(folder / "last.ckpt" if saves else None)]
+    extra += [AveragesOnDevice(), RunSummary(), SummaryFile(), StopOnSignal(folder / "last.ckpt" if saves else None)]
     return [*extra, *log_callbacks(run.log_without), LearningRateMonitor()] if logs else extra
 
 

@@ -92,7 +92,7 @@ def test_private_attributes_are_there(tmp_path):
     assert pl.LightningModule()._trainer is None
     logger = TensorBoardLogger(tmp_path, purge_step=3)
     assert (logger._experiment, logger._kwargs) == (None, {"purge_step": 3})
-    assert WeightAveraging()._average_model is None
+    assert (WeightAveraging()._average_model, WeightAveraging()._device) == (None, None)
     checkpoint = ModelCheckpoint()
     assert checkpoint._last_global_step_saved == 0
 

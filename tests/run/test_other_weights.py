@@ -11,7 +11,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from poolformer.classifier import ImageClassifier
-from poolformer.run.other_weights import BATCHES, WeightsBesideAverages, backbone_of
+from poolformer.run.lightning_internals import averages_of
+from poolformer.run.other_weights import BATCHES, AveragesOnDevice, WeightsBesideAverages, backbone_of
+from poolformer.run.trainer import RunOptions, callbacks_of_a_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has no batch_size", "ignore:.*no batch_size", "ignore:.*warm-up")
 IMAGES = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -54,6 +56,24 @@ def test_both_are_evaluated_on_the_same_images_and_training_is_as_without(tmp_pa
     assert metrics["averages/loss_of_averages"] != pytest.approx(expected, rel=1e-3)
     _, without = fit(tmp_path, EMAWeightAveraging(decay=0.5))
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), without.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, "meta"), ("cpu", "cpu")])
+def test_averages_are_where_the_model_is_trained_unless_another_place_is_asked_for(asked, expected):
+    averaging = EMAWeightAveraging(device=asked)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[averaging])
+    model = ImageClassifier("poolformer_tiny", 4, image_size=8)
+    averaging.setup(trainer, model, "fit")  # Lightning's order: the strategy moves the model after it
+    model.to("meta")  # as another device does
+    AveragesOnDevice().on_fit_start(trainer, model)
+    averages = averages_of(trainer)
+    assert {str(each.device) for each in (averages, *averages.parameters(), *averages.buffers())} == {expected}
+
+
+def test_a_run_keeps_its_averages_on_its_device():
+    options = {"default_root_dir": "run", "enable_checkpointing": False, "max_steps": -1}
+    run = RunOptions(verb="fit", options=options, resume=None, save_config=print)
+    assert "AveragesOnDevice" in [type(each).__name__ for each in callbacks_of_a_run(run, logs=False)]
 
 
 def test_without_averages_there_is_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """Networks beside the one that is trained: of the averages (EMA) beside its own weights, and copies to look into."""
 
 import copy
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,6 +14,8 @@ from .lightning_internals import averages_of, move_averages
 
 BATCHES = 16
 """Of a validation, on each device, that the weights of training are evaluated on beside their averages."""
+_SHARE = 0.01
+"""Of what training computes that may go into it; a step costs about three times as much as evaluating its batch."""
 
 
 def backbone_of(module: pl.LightningModule, device: torch.device) -> nn.Module:
@@ -37,17 +40,21 @@ class WeightsBesideAverages(Callback):
 
     Validation, best.ckpt and all other curves are of the averages then. At each validation both are evaluated on the
     same batches, at most `BATCHES` of each device, evenly spread: ``averages/loss_of_averages`` and
-    ``averages/loss_of_training``, and the same of top-1. Without averages it does nothing.
+    ``averages/loss_of_training``, and the same of top-1. Without averages it does nothing. Where epochs are so short
+    that this would take more than a hundredth of the training, it is done at the first validation, every so many, and
+    the last one: the same ones in a run that is resumed.
     """
 
     def __init__(self) -> None:
         self._network: nn.Module | None = None
         self._every = 1
+        self._is_due = False
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._network = None
         batches = trainer.num_val_batches[0] if trainer.num_val_batches else 0
         self._every = -(-int(batches) // BATCHES) if batches != float("inf") else 1
+        self._is_due = trainer.state.fn == "fit" and not trainer.sanity_checking and is_due(trainer, batches)
 
     def on_validation_batch_end(
         self,
@@ -58,7 +65,7 @@ class WeightsBesideAverages(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.loggers:
+        if not self._is_due or not trainer.loggers:
             return
         averages = averages_of(trainer)
         place, is_off = divmod(batch_idx, max(self._every, 1))
@@ -79,3 +86,22 @@ class WeightsBesideAverages(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._network = None  # its memory is another's
+
+
+def is_due(trainer: pl.Trainer, batches: float) -> bool:
+    """Return whether a validation is one of those that a hundredth of the training allows.
+
+    Args:
+        trainer: In a validation of a run.
+        batches: Of this validation.
+    """
+    between = (trainer.val_check_batch or math.inf) * (trainer.check_val_every_n_epoch or 1)  # batches of training
+    if math.isinf(between) or (trainer.max_epochs not in (None, -1) and _ends(trainer)):
+        return True
+    rarely = math.ceil(min(batches, BATCHES) / (3 * _SHARE * between))
+    number = round(trainer.global_step * trainer.accumulate_grad_batches / between)
+    return (number - 1) % rarely == 0
+
+
+def _ends(trainer: pl.Trainer) -> bool:
+    return trainer.current_epoch + 1 >= (trainer.max_epochs or 0)

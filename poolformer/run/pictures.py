@@ -143,7 +143,9 @@ class ValidationPictures(Callback):
         if self._shows_images and not {"errors", "cam"} <= self.without:
             self._worst.update(outputs["images"], outputs["logits"], outputs["labels"])
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    # Not at the end of its epoch, when Lightning's callback gives training its weights back: whether it has done so by
+    # then depends on the order of the callbacks.
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._takes or not self._outcomes.update_called:
             return
         outcomes = self._outcomes.outcomes()

@@ -20,7 +20,9 @@ from ..data.class_names import words_of
 from ..data.images import ImageData
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
+from ..files.paths import check_new
 from ..network.example import own_example
+from . import contact_sheet
 from .contact_sheet import ContactSheet, Said
 from .picture_log import normalises_itself
 
@@ -87,6 +89,11 @@ class PredictionWriter(BasePredictionWriter):
         self._truths = _truths(trainer, {*names})
         self._known = self._right = 0
         self.path = self._path(trainer)
+        for option, asked, suffixes in (("--out", self.out, SUFFIXES), ("--sheet", self.sheet, contact_sheet.SUFFIXES)):
+            if asked is not None:  # all of them in each process, so that none waits for one that has left
+                for rank in range(trainer.world_size):
+                    check_new(str(_of_rank(asked, trainer, rank)), option, suffixes)
+        trainer.strategy.barrier()  # before the first of them can have written its own
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stack, self._written = ExitStack(), 0
         # Names of files are bytes: those that are not UTF-8 come out as they are, too.
@@ -94,9 +101,9 @@ class PredictionWriter(BasePredictionWriter):
         self._write = self._rows(self._stack.enter_context(atomic_write(self.path, "w", **as_bytes)))
 
     def _path(self, trainer: pl.Trainer) -> Path:
-        rank = _rank(trainer)
+        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         if self.out is not None:
-            return Path(self.out).with_stem(Path(self.out).stem + rank)
+            return _of_rank(self.out, trainer, trainer.global_rank)
         folder, number = Path(trainer.default_root_dir), 1
         path = folder / f"predictions{rank}.csv"
         while os.path.lexists(path):
@@ -188,7 +195,7 @@ class PredictionWriter(BasePredictionWriter):
             rank_zero_info(f"Accuracy: {right / known:.1%} of the {known} images whose class is known")
         rank_zero_info(f"Predictions: {self.path}")
         if self._sheet is not None and self.sheet is not None:
-            path = Path(self.sheet).with_stem(Path(self.sheet).stem + _rank(trainer))
+            path = _of_rank(self.sheet, trainer, trainer.global_rank)
             self._sheet.write(path)
             rank_zero_info(f"Contact sheet: {path}")
 
@@ -196,8 +203,10 @@ class PredictionWriter(BasePredictionWriter):
         self._stack.__exit__(type(exception), exception, exception.__traceback__)
 
 
-def _rank(trainer: pl.Trainer) -> str:
-    return f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+def _of_rank(asked: str, trainer: pl.Trainer, rank: int) -> Path:
+    """Return the file of a process for what was asked for: of several each has its own."""
+    path = Path(asked)
+    return path.with_stem(f"{path.stem}-{rank}") if trainer.world_size > 1 else path
 
 
 def _truths(trainer: pl.Trainer, names: set[str]) -> list[str | None]:

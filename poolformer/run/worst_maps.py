@@ -45,7 +45,7 @@ class Maps:
         if not self.are_there:
             return None
         try:
-            # Behind Lightning's callback, which has changed the averages and the weights of training back by now.
+            # Lightning's callback has changed the averages and the weights of training back at the end of the epoch.
             network = backbone_of(averages_of(trainer) or module, module.device)
             with torch.inference_mode(False), torch.enable_grad():
                 network = network.float()  # NumPy has no bfloat16

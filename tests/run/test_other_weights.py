@@ -1,6 +1,7 @@
 """The weights of training beside their averages: numbers of both on the same images, and training as it was."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from poolformer.classifier import ImageClassifier
 from poolformer.run.lightning_internals import averages_of
-from poolformer.run.other_weights import BATCHES, AveragesOnDevice, WeightsBesideAverages, backbone_of
+from poolformer.run.other_weights import BATCHES, AveragesOnDevice, WeightsBesideAverages, backbone_of, is_due
 from poolformer.run.trainer import RunOptions, callbacks_of_a_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has no batch_size", "ignore:.*no batch_size", "ignore:.*warm-up")
@@ -79,6 +80,17 @@ def test_a_run_keeps_its_averages_on_its_device():
 def test_without_averages_there_is_nothing(tmp_path):
     trainer, _ = fit(tmp_path, WeightsBesideAverages())
     assert not [name for name in trainer.callback_metrics if name.startswith("averages/")]
+
+
+@pytest.mark.parametrize(("batches", "expected"), [(22, [1, 11, 21, 25]), (500, list(range(1, 26)))])
+def test_short_epochs_have_few_of_them_the_same_in_every_run(batches, expected):
+    trainer = SimpleNamespace(val_check_batch=batches, check_val_every_n_epoch=1, accumulate_grad_batches=1)
+    trainer.max_epochs, found = 25, []
+    for epoch in range(25):
+        trainer.current_epoch, trainer.global_step = epoch, batches * (epoch + 1)
+        if is_due(trainer, batches=6):
+            found.append(epoch + 1)
+    assert found == expected
 
 
 def test_of_many_batches_some_are_taken_evenly(tmp_path, monkeypatch):

@@ -1,19 +1,24 @@
 """Pictures in TensorBoard of real runs, with the loggers and the data that people have."""
 
 import io
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+import forked
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
 from poolformer.classifier import ImageClassifier
+from poolformer.run import worst_maps
 from poolformer.run.event_log import SafeTensorBoardLogger
 from poolformer.run.picture_log import PictureLog
 from poolformer.run.pictures import PICTURES, FirstBatch, ValidationPictures
@@ -62,6 +67,69 @@ def test_maps_are_of_what_is_said_and_of_the_label_of_each_of_the_worst(tmp_path
     assert tag == "val/cam"
     assert picture.shape[1] == 8 * 120 + 8  # of six images two maps each, eight in a row
     assert picture.shape[0] > 2 * 120
+
+
+def test_maps_are_of_the_averages_wherever_the_callback_stands(tmp_path, monkeypatch):
+    seen = []
+
+    def of(self, trainer, module, images, labels):
+        validated = worst_maps.averages_of(trainer).state_dict()
+        seen.append(validated["backbone.head.fc.weight"].clone())
+
+    monkeypatch.setattr(Maps, "of", of)
+    for order in (1, -1):
+        torch.manual_seed(0)
+        callbacks = [ValidationPictures(), EMAWeightAveraging(decay=0.5)][::order]
+        fit(tmp_path / str(order), *callbacks, images=torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
+    assert torch.equal(*seen)
+
+
+TWO = """
+import json, sys, warnings
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from poolformer.classifier import ImageClassifier
+from poolformer.data import DigitsData
+from poolformer.run.pictures import ValidationPictures
+
+warnings.simplefilter("ignore")
+folder, devices = sys.argv[1], int(sys.argv[2])
+
+
+class Kept(ValidationPictures):
+    def _draw(self, trainer, pl_module, outcomes):
+        metrics = {name: float(trainer.callback_metrics[name]) for name in ("val/top1", "val/top5", "val/images")}
+        found = {"confusion": outcomes.confusion_matrix(10).tolist(), "classes": outcomes.accuracy_by_class()}
+        found |= {"calibration": outcomes.calibration(), "ece": outcomes.calibration_error, **metrics}
+        open(f"{folder}/{devices}.json", "w").write(json.dumps(found))
+
+
+pl.seed_everything(0)
+quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+several = {"devices": devices, "strategy": "ddp"} if devices > 1 else {"devices": 1}
+short = {"max_epochs": 1, "limit_train_batches": 1, "num_sanity_val_steps": 0, "default_root_dir": folder}
+logger = TensorBoardLogger(folder)
+trainer = pl.Trainer(accelerator="cpu", logger=logger, callbacks=[Kept(["cam"])], **several, **short, **quiet)
+still = {"optimizer": "sgd", "lr": 1e-30, "min_lr": 0.0, "warmup_epochs": 0, "cooldown_epochs": 0}
+trainer.fit(ImageClassifier("poolformer_tiny", 10, image_size=8, **still), DigitsData(batch_size=48 // devices))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_draws(tmp_path):
+    program = tmp_path / "two.py"
+    program.write_text(TWO)
+    for devices in (1, 2):
+        done = forked.run(program, tmp_path, devices, env=os.environ | forked.ONE_THREAD)
+        assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / f"{devices}.json").read_text()) for devices in (1, 2))
+    # Batches of another size round otherwise.
+    for name in ("calibration", "ece"):
+        np.testing.assert_allclose(two.pop(name), one.pop(name), rtol=1e-5)
+    assert two == one
+    assert one["val/images"] == 360
 
 
 def test_maps_that_cannot_be_computed_are_warned_of_and_end_nothing(tmp_path, monkeypatch):

@@ -160,6 +160,16 @@ def test_the_true_class_has_its_words_too(photos, tmp_path):
     assert [json.loads(line)["true_words"] for line in lines.splitlines()] == ["golden retriever", None, None]
 
 
+@pytest.mark.parametrize(("option", "name"), [("sheet", "some.png"), ("out", "some.csv")])
+def test_what_is_there_is_not_replaced_by_any_process(photos, tmp_path, monkeypatch, option, name):
+    monkeypatch.setattr(pl.Trainer, "world_size", 2)
+    there = tmp_path / f"some-1.{name.rpartition('.')[2]}"
+    there.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"--{option} '.*{there.name}' is already there"):
+        predict(tmp_path, FolderData(predict=str(photos), **OPTIONS), **{option: str(tmp_path / name)})
+    assert there.read_bytes() == b"mine"
+
+
 def test_synsets_have_their_words_beside_them(photos, tmp_path):
     names, words = ["n02099601", "n01440764"], {"n02099601": "golden retriever", "n01440764": "tench, Tinca tinca"}
     data = {"predict": str(photos), **OPTIONS}

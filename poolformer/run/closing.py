@@ -46,17 +46,18 @@ def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps
     return f"'{checkpoint}' is at {epochs} epochs, {steps} steps already: raise --trainer.{limit}"
 
 
-def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None) -> str:
+def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None, limit: str = "max_epochs") -> str:
     """Return the lines that a run ends with.
 
     Args:
         run_dir: Its directory.
         trainer: That has trained it.
         other_mixer: A token mixer to try next; None for a backbone that has none to choose.
+        limit: The option of the trainer that has ended it, which has to be raised to train on.
     """
     config, folder = run_dir / "config.yaml", run_dir / "checkpoints"
     kept = [name for name in ("best", "last") if (folder / f"{name}.ckpt").is_file()]
-    lines = [_headline(folder, trainer), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
+    lines = [_headline(folder, trainer, limit), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
     lines += [f"also         {place}" for place in _elsewhere(run_dir, trainer)]
     if events := _events(run_dir, trainer):
         lines.append(f"look at it   {program('tensorboard')} --logdir {quoted(events)}")
@@ -67,7 +68,8 @@ def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None) -> st
         lines.append(f"evaluate     {poolformer} validate {start} --ckpt_path {kept[0]}")
     if "last" in kept:
         epochs = 2 * max(trainer.max_epochs or 0, trainer.current_epoch, 1)
-        lines.append(f"train on     {poolformer} fit {start} --ckpt_path last --trainer.max_epochs {epochs}")
+        raised = {"max_steps": str(2 * trainer.global_step), "max_time": "null"}.get(limit, str(epochs))
+        lines.append(f"train on     {poolformer} fit {start} --ckpt_path last --trainer.{limit} {raised}")
     if other_mixer:
         beside = quoted(run_dir.with_name(f"{run_dir.name}-{other_mixer}") if run_dir.name else Path(other_mixer))
         lines.append(
@@ -76,12 +78,12 @@ def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None) -> st
     return "\n".join(lines)
 
 
-def _headline(folder: Path, trainer: pl.Trainer) -> str:
+def _headline(folder: Path, trainer: pl.Trainer, limit: str) -> str:
     found, epochs, steps = trainer.callback_metrics, trainer.current_epoch, trainer.global_step
     if steps == 0 and (saved := _saved(folder / "last.ckpt")):  # by a process that was spawned
         epochs, steps = saved.get("epoch", -1) + 1, saved.get("global_step", 0)
         found = found or saved.get(METRICS, {})
-    after = f"after {epochs} epochs" if epochs else f"after {steps} steps"
+    after = f"after {epochs} epochs" if epochs and limit == "max_epochs" else f"after {steps} steps"
     if HEADLINE in found:
         best = _best(folder, trainer)
         return f"{HEADLINE} {found[HEADLINE]:.4f} {after}{'' if best is None else f', best {best:.4f}'}"

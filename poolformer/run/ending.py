@@ -68,7 +68,8 @@ class Ending:
             return
         if not getattr(trainer.strategy.checkpoint_io, "saved", True):
             raise RunError(f"the end of the run in '{self.run.run_dir}' could not be saved; its checkpoints are older")
-        print(f"\n{closing.report(self.run.run_dir, trainer, other_mixer=_another_mixer(options))}")
+        mixer, limit = _another_mixer(options), self._limit(trainer)
+        print(f"\n{closing.report(self.run.run_dir, trainer, other_mixer=mixer, limit=limit)}")
 
     def _has_trained(self, trainer: pl.Trainer) -> bool:
         if not _has_started(trainer):  # or in processes that were spawned, of which the directory alone tells

@@ -43,6 +43,26 @@ def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, wo
     assert read(work / "r" / BEST)[METRICS]["val/top1"] == pytest.approx(max(curve), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "bound"),
+    [
+        ("max_steps", "30", []),
+        pytest.param("max_time", "00:00:00:03", ["--trainer.max_steps", "9999"], marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the run is resumed with other options. callbacks")
+def test_what_ended_a_run_is_what_is_raised_to_train_on(call, work, option, value, bound):
+    quick = ["--trainer.limit_train_batches", "20", "--trainer.limit_val_batches", "1"]
+    said = closing_of(call("fit", *quick, f"--trainer.{option}", value))
+    steps = read(work / "runs/digits" / LAST)["global_step"]
+    assert f"after {steps} steps" in said[""]
+    assert said["train on"].endswith(f" --trainer.{option} {2 * steps if option == 'max_steps' else 'null'}")
+    bound = [word.replace("9999", str(steps + 5)) for word in bound]
+    more = call(*shlex.split(said["train on"])[1:], *bound)
+    assert more.code == 0, more.err
+    assert read(work / "runs/digits" / LAST)["global_step"] == (steps + 5 if bound else 2 * steps)
+
+
 def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
     assert re.fullmatch(r"train/loss [\d.]+ after 1 epochs; nothing was validated", said[""])

@@ -2,9 +2,10 @@
 
 The network is the paper's block (`network.block`) over maps of symbols, without downsampling, the same for every
 mixer; its sizes are `ProbeSettings`. Symbols are looked up; the head takes the mean over tokens, as the paper's does,
-or over those that the task asks of: what has to come from other places is brought there by the mixer or not at all. So
-the norm is one of each token, where the paper's takes its statistics over all of them. The maps depend on the task, the
-side and the seed alone, so that rows are paired by seed. Shapes: B batch, C channels, S symbols a side, K classes.
+or over those that the task asks of; in a dense task it takes each token for itself. What has to come from other places
+is brought there by the mixer or not at all. So the norm is one of each token, where the paper's takes its statistics
+over all of them. The maps depend on the task, the side and the seed alone, so that rows are paired by seed.
+Shapes: B batch, C channels, S symbols a side, K classes.
 """
 
 import math
@@ -25,7 +26,7 @@ from ..network.complexity import count
 from ..network.head import Head
 from ..network.layers import ACTIVATIONS, choose, make_norm
 from ..network.mixer_spec import Mixer, MixerSpec, resolve
-from .tasks import SYMBOLS, TASKS
+from .tasks import NO_ANSWER, SYMBOLS, TASKS
 
 _DRAWN_AT_ONCE = 32  # batches: one call of NumPy for many maps
 _TEST, _TRAIN = 1, 0  # streams of maps, which share nothing
@@ -66,7 +67,7 @@ class ProbeResult(NamedTuple):
     """What came of a cell.
 
     Attributes:
-        score: Share of the test maps that are answered right at the end.
+        score: Share of the test maps, of a dense task of their places, that are answered right at the end.
         curve: (maps trained on, seconds of training, score) on the way; the last is the end.
         train_s: Wall seconds of the steps, without drawing maps and evaluating.
         parameters: That are trained.
@@ -83,7 +84,9 @@ class ProbeResult(NamedTuple):
 
 
 class ProbeNetwork(nn.Module):
-    """Maps of symbols (B, S, S) to logits (B, K): a look-up, blocks of one width and resolution, the paper's head.
+    """Maps of symbols (B, S, S) to logits (B, K), of a dense task (B, K, S, S).
+
+    A look-up, blocks of one width and resolution, and the paper's head.
 
     Args:
         mixers: The mixers of the four stages; blocks take them in order, as many from each as can be equal.
@@ -91,12 +94,20 @@ class ProbeNetwork(nn.Module):
         classes: Classes K.
         settings: Sizes.
         asked_of: Symbols whose tokens the head takes the mean of; none for all tokens.
+        dense: Whether the head takes each token for itself.
     """
 
     def __init__(
-        self, mixers: list[Mixer], side: int, classes: int, settings: ProbeSettings, asked_of: tuple[int, ...] = ()
+        self,
+        mixers: list[Mixer],
+        side: int,
+        classes: int,
+        settings: ProbeSettings,
+        asked_of: tuple[int, ...] = (),
+        dense: bool = False,
     ):
         super().__init__()
+        self.dense = dense
         options = BlockOptions(
             norm=partial(make_norm, kind="layer", eps=1e-5, bias=True),
             act=choose("act", "gelu", ACTIVATIONS),
@@ -120,6 +131,9 @@ class ProbeNetwork(nn.Module):
     def forward(self, symbols: Tensor) -> Tensor:
         # (B, S, S, C) seen as (B, C, S, S) is channels last without a copy.
         tokens = self.head.norm(self.blocks(self.embedding(symbols).permute(0, 3, 1, 2)))
+        if self.dense:
+            places: Tensor = self.head.fc(tokens.permute(0, 2, 3, 1))
+            return places.permute(0, 3, 1, 2)
         weights = self.asked[symbols.long()]
         mean = (tokens * weights[:, None]).sum((2, 3)) / weights.sum((1, 2)).clamp(min=1)[:, None]
         logits: Tensor = self.head.fc(mean)
@@ -162,7 +176,8 @@ def run_cell(mixer: MixerSpec, task: str, side: int, seed: int, settings: ProbeS
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = ProbeNetwork(resolve(mixer), side, TASKS[task].classes, settings, TASKS[task].asked_of)
+            asked = TASKS[task]
+            network = ProbeNetwork(resolve(mixer), side, asked.classes, settings, asked.asked_of, asked.dense)
             return _train(network, task, side, seed, settings)
     finally:
         torch.set_num_threads(threads)
@@ -239,7 +254,7 @@ def _score(network: nn.Module, symbols: Tensor, labels: Tensor) -> float:
     network.eval()
     found = torch.cat([network(part).argmax(1) for part in symbols.split(256)])
     network.train()
-    return (found == labels).double().mean().item()
+    return (found == labels)[labels != NO_ANSWER].double().mean().item()
 
 
 def check_mixer_works(

@@ -2,9 +2,9 @@
 
 After the synthetic tasks that foretell how mixers scale (MAD, arXiv 2403.17844) and Long Range Arena's ListOps and
 Pathfinder (arXiv 2011.04006), on maps in place of sequences. In all of them but `count` a linear head over the counts
-of symbols stays at chance, so that what is learned is learned by mixing. Borders do tell places: a convolution pads
-with zeros, and average pooling leaves the padding out of its mean, so that both know where a map ends and attention
-does not.
+of symbols stays at chance, so that what is learned is learned by mixing; in `find`, the dense one, so does a linear
+head over the counts and the symbol of the place. Borders do tell places: a convolution pads with zeros, and average
+pooling leaves the padding out of its mean, so that both know where a map ends and attention does not.
 Shapes: N maps, S symbols a side.
 """
 
@@ -17,6 +17,8 @@ SYMBOLS = 10
 EMPTY, MARKER, WALL = 0, 8, 9
 LETTERS = 7
 """Symbols 1 to 7."""
+NO_ANSWER = -100
+"""Label of a place that no loss and no score is of, as `torch.nn.functional.cross_entropy` has it."""
 LEAST_SIDE = 3
 """So that every letter, and 9 markers, have a place."""
 
@@ -35,8 +37,10 @@ class Task:
         solved: Share of right answers from which on the task counts as solved.
         solved_by: Reference rows that reach it.
         unsolved_by: Reference rows that stay near chance: half-way to `solved` at most.
-        draw: (generator, maps N, side S) -> symbols uint8 (N, S, S), labels int64 (N,).
+        draw: (generator, maps N, side S) -> symbols uint8 (N, S, S), labels int64 (N,); of a dense task (N, S, S), with
+            `NO_ANSWER` where a place has none.
         asked_of: Symbols at whose places the answer is read; none for the mean over all places.
+        dense: Whether every place has an answer of its own.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Task:
     unsolved_by: tuple[str, ...]
     draw: Draw
     asked_of: tuple[int, ...] = ()
+    dense: bool = False
 
     @property
     def chance(self) -> float:
@@ -151,6 +156,16 @@ def _connected(symbols: np.ndarray) -> np.ndarray:
         inside |= new
 
 
+def _find(generator: np.random.Generator, maps: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    # Letters 1 and 2 are as frequent in every map, so that counts tell nothing, and no letter alone its answer.
+    each, asked = (side * side - 1) // 2, generator.integers(1, 3, maps)
+    places = np.zeros((maps, side * side), np.uint8)
+    places[:, :each], places[:, each : 2 * each], places[:, -1] = 1, 2, 2 + asked
+    symbols = generator.permuted(places, axis=1).reshape(maps, side, side)
+    answers = (symbols == asked[:, None, None]).astype(np.int64)
+    return symbols, np.where((symbols == 1) | (symbols == 2), answers, NO_ANSWER)
+
+
 _MOST = ("identity", "pooling", "depthwise", "random_matrix")  # attention reaches it with most seeds
 # Without position attention answers by the counts of symbols, as identity does: see tests/judging/test_probe.py.
 _OF_COUNTS = ("identity", "attention")
@@ -205,5 +220,17 @@ TASKS = {
             asked_of=(1, 2),
         ),
         Task("path", "Does a path join the two markers?", 2, _SIDES, 0.9, (), _OF_COUNTS, _path, (MARKER,)),
+        Task(
+            name="find",
+            question="At every letter 1 and 2: does the one letter 3 or 4 of the map ask for it?",
+            classes=2,
+            sides=_SIDES,
+            solved=0.9,
+            solved_by=("attention",),
+            # Two blocks see two places far: at most 72 % of the right answers at 6 x 6, and 64 % at 8 x 8.
+            unsolved_by=("identity", "pooling", "depthwise"),
+            draw=_find,
+            dense=True,
+        ),
     )
 }

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from poolformer.errors import PoolformerError
-from poolformer.judging.probe import ProbeNetwork, ProbeSettings, check_mixer_works, run_cell
+from poolformer.judging.probe import ProbeNetwork, ProbeSettings, _score, check_mixer_works, run_cell
 from poolformer.judging.tasks import TASKS
 from poolformer.network.mixer_spec import resolve
 
@@ -36,6 +36,41 @@ def test_rows_that_answer_by_counts_of_symbols_alone_do_not_see_where_they_stand
     symbols = torch.from_numpy(TASKS["copy near"].draw(np.random.default_rng(0), 16, 6)[0]).long()
     elsewhere = symbols.flatten(1)[:, torch.randperm(36)].unflatten(1, (6, 6))
     assert torch.allclose(network(symbols), network(elsewhere), atol=1e-5) != sees_places
+
+
+def test_a_dense_task_is_scored_by_place():
+    network = ProbeNetwork(resolve("identity"), 6, 2, TINY, dense=True)
+    symbols, labels = (torch.from_numpy(each) for each in TASKS["find"].draw(np.random.default_rng(0), 8, 6))
+    assert network(symbols.int()).shape == (8, 2, 6, 6)
+    by_place = torch.nn.functional.one_hot(labels.clamp(min=0), 2).permute(0, 3, 1, 2).double()
+    half = by_place.clone()
+    half[:4] = 1 - half[:4]
+    for logits, score in ((by_place, 1.0), (1 - by_place, 0.0), (half, 0.5)):
+        assert _score(Fixed(logits), symbols, labels) == score
+    assert 0.3 < run_cell("identity", "find", 6, 0, TINY).score < 0.7
+
+
+class Fixed(nn.Module):
+    """Network that answers one batch."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, symbols):
+        return self.logits
+
+
+@pytest.mark.parametrize(("mixer", "reach"), [("identity", 0), ("pooling", 2), ("depthwise", 2), ("attention", 7)])
+def test_what_asks_for_a_letter_is_seen_as_far_as_two_blocks_reach(mixer, reach):
+    torch.manual_seed(0)
+    network = ProbeNetwork(resolve(mixer), 8, 2, TINY, dense=True).eval().double()
+    symbols = torch.randint(1, 3, (1, 8, 8))
+    symbols[0, 0, 0] = 3
+    other = symbols.clone()
+    other[0, 0, 0] = 4
+    _, rows, columns = (network(symbols) - network(other)).abs().amax(1).nonzero(as_tuple=True)
+    assert max(rows.max(), columns.max()) == reach
 
 
 class Wrong(nn.Module):
@@ -108,7 +143,7 @@ def for_64_channels(dim):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["copy near", "order", "same"])
+@pytest.mark.parametrize("name", ["copy near", "order", "same", "find"])
 def test_a_task_is_solved_by_the_row_that_it_names_and_by_no_row_that_it_excludes(name):
     task = TASKS[name]
     assert run_cell(task.solved_by[0], name, task.sides[-1], 7).score >= task.solved

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from poolformer.judging.tasks import EMPTY, MARKER, SYMBOLS, TASKS, WALL
+from poolformer.judging.tasks import EMPTY, MARKER, NO_ANSWER, SYMBOLS, TASKS, WALL
 
 MAPS = 2000
 CELLS = [(name, side) for name, task in TASKS.items() for side in task.sides]
@@ -21,8 +21,10 @@ def counts(symbols: np.ndarray) -> np.ndarray:
 def test_labels_are_balanced_and_symbols_within_the_alphabet(name, side):
     symbols, labels = drawn(name, side)
     assert (symbols.shape, symbols.dtype, labels.dtype) == ((MAPS, side, side), np.uint8, np.int64)
+    assert labels.shape == (symbols.shape if TASKS[name].dense else (MAPS,))
     assert symbols.max() < SYMBOLS
-    share = np.bincount(labels, minlength=TASKS[name].classes) / MAPS
+    answers = labels[labels != NO_ANSWER]
+    share = np.bincount(answers, minlength=TASKS[name].classes) / len(answers)
     assert np.abs(share - TASKS[name].chance).max() < 5 * np.sqrt(0.25 / MAPS)
 
 
@@ -36,7 +38,11 @@ def test_the_same_generator_draws_the_same_maps(name, side):
 def test_counts_of_symbols_do_not_tell_the_label_to_a_linear_head(name, side):
     symbols, labels = drawn(name, side)
     inputs = np.concatenate([counts(symbols), np.ones((MAPS, 1))], axis=1)
-    half = MAPS // 2
+    if TASKS[name].dense:  # beside the counts, the symbol of the place that is asked
+        which, row, column = np.nonzero(labels != NO_ANSWER)
+        inputs = np.concatenate([inputs[which], np.eye(SYMBOLS)[symbols[which, row, column]]], axis=1)
+        labels = labels[which, row, column]
+    half = len(labels) // 2
     weights = np.linalg.lstsq(inputs[:half], np.eye(TASKS[name].classes)[labels[:half]], rcond=None)[0]
     right = ((inputs[half:] @ weights).argmax(1) == labels[half:]).mean()
     chance = TASKS[name].chance
@@ -70,6 +76,18 @@ def test_two_letters_are_the_same():
     letters = np.sort(symbols.reshape(MAPS, -1), axis=1)[:, -2:]
     assert ((symbols != EMPTY).sum((1, 2)) == 2).all()
     assert np.array_equal(letters[:, 0] == letters[:, 1], labels == 1)
+
+
+def test_a_letter_is_asked_for_by_the_one_key_of_its_map():
+    symbols, labels = drawn("find", 6)
+    assert (((symbols == 3) | (symbols == 4)).sum((1, 2)) == 1).all()
+    asked = np.where((symbols == 3).any((1, 2)), 1, 2)[:, None, None]
+    for letter in (1, 2):
+        assert ((symbols == letter).sum((1, 2)) == 17).all()
+        assert np.array_equal(
+            labels[symbols == letter], np.broadcast_to(asked == letter, symbols.shape)[symbols == letter]
+        )
+    assert (labels[(symbols == EMPTY) | (symbols > 2)] == NO_ANSWER).all()
 
 
 def test_a_path_joins_the_markers():

@@ -14,7 +14,7 @@ from .lightning_internals import averages_of, move_averages
 
 BATCHES = 16
 """Of a validation, on each device, that the weights of training are evaluated on beside their averages."""
-_SHARE = 0.01
+_SHARE = 0.007
 """Of what training computes that may go into it; a step costs about three times as much as evaluating its batch."""
 
 
@@ -89,7 +89,7 @@ class WeightsBesideAverages(Callback):
 
 
 def is_due(trainer: pl.Trainer, batches: float) -> bool:
-    """Return whether a validation is one of those that a hundredth of the training allows.
+    """Return whether a validation is one of those that the share of training allows.
 
     Args:
         trainer: In a validation of a run.

@@ -68,10 +68,7 @@ def load_pretrained(
     content = _from_hub(source, image_size) if from_hub else _from_file(fetch(source) if is_on_hub(source) else source)
     found, notes, was_timms = _state_dict(content, source)
     network = backbone.state_dict()
-    if RECORD in content:  # of a run: one prefix, and the network's own names
-        found = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
-    elif found.keys() != network.keys():
-        found = without_prefixes(found, source)
+    found = _without_prefixes(found, network, source, of_a_run=RECORD in content)
     weights = dict(found)
     if isinstance(backbone, MetaFormer) and RECORD not in content:
         if found.keys() != network.keys():
@@ -90,19 +87,7 @@ def load_pretrained(
         else set()
     )
     fresh |= skipped
-    misfit = compare(weights, network, fresh)
-    # Shapes that differ are the network's own affair at first: it may resample a position embedding.
-    cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
-    if names_fit:
-        try:
-            backbone.load_state_dict(weights, strict=False)  # what may be missing is known by now
-        except RuntimeError as error:
-            cause = error
-    if cause and not misfit["other_shapes"]:  # such as tensors without values
-        raise CheckpointError(f"the tensors of '{source}' cannot be copied: {describe(cause)[:200]}") from cause
-    if cause or not names_fit:
-        explained = explain(misfit, weights, network)
-        raise MisfitError(f"'{source}' does not fit backbone {name}: {explained}{hint(misfit)}", **misfit) from cause
+    _copy(weights, backbone, fresh, what=f"'{source}'", name=name)
 
     if patterns:
         left_out = given - weights.keys()
@@ -120,6 +105,38 @@ def load_pretrained(
                 "before the last norm; features are equal"
             )
     return [f"'{source}': {note}" for note in notes]
+
+
+def _without_prefixes(
+    found: dict[str, Tensor], network: Mapping[str, Tensor], source: str, *, of_a_run: bool
+) -> dict[str, Tensor]:
+    """Return weights without what stands before the names of a network."""
+    if of_a_run:  # one prefix, and the network's own names
+        return {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
+    return found if found.keys() == network.keys() else without_prefixes(found, source)
+
+
+def _copy(weights: Mapping[str, Tensor], backbone: nn.Module, fresh: Collection[str], *, what: str, name: str) -> None:
+    """Copy weights into a backbone, of which those in ``fresh`` may be missing.
+
+    Raises:
+        CheckpointError: They have no values.
+        MisfitError: They are of another network.
+    """
+    network = backbone.state_dict()
+    misfit = compare(weights, network, fresh)
+    # Shapes that differ are the network's own affair at first: it may resample a position embedding.
+    cause, names_fit = None, not misfit["unexpected"] and not misfit["missing"]
+    if names_fit:
+        try:
+            backbone.load_state_dict(weights, strict=False)  # what may be missing is known by now
+        except RuntimeError as error:
+            cause = error
+    if cause and not misfit["other_shapes"]:  # such as tensors without values
+        raise CheckpointError(f"the tensors of {what} cannot be copied: {describe(cause)[:200]}") from cause
+    if cause or not names_fit:
+        explained = explain(misfit, weights, network)
+        raise MisfitError(f"{what} does not fit backbone {name}: {explained}{hint(misfit)}", **misfit) from cause
 
 
 def _from_hub(source: str, image_size: int) -> dict[str, Any]:

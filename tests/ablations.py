@@ -14,7 +14,7 @@ from poolformer.cli.training import settings
 
 SHORT = [
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"),
-    *("--model.warmup_epochs", "0"),
+    *("--model.warmup_epochs", "0", "--log_without", "all"),
 ]
 
 

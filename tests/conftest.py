@@ -164,6 +164,13 @@ def way(request, monkeypatch, exact_products) -> str:
 
 
 @pytest.fixture
+def interpreted(way, request) -> bool:
+    """Whether kernels run in the interpreter, seconds for a map of a few tokens, and nobody asked for all of it."""
+    in_interpreter = way == "kernels" and os.environ.get("TRITON_INTERPRET") == "1"
+    return in_interpreter and not request.config.getoption("--exhaustive")
+
+
+@pytest.fixture
 def on_path(monkeypatch) -> Callable[[Path], None]:
     """Put folders first on the path for one test; what it imports from them is forgotten afterwards."""
     folders = []

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from poolformer.ablation.rows import find_row
 from poolformer.backbones import create_backbone
 from poolformer.cli.dispatch import main
 
@@ -82,8 +83,11 @@ def run(line: str, site: Path) -> None:
         if words[0] == "ablate":
             # Each run has a process of its own: one seed is enough, and one row where the document trains all.
             own, _, flags = line.partition(" -- ")
-            rows = [] if "--rows" in own else ["--rows", "base"]
-            words = [*shlex.split(own)[1:], *rows, "--seeds", "0", "--", *shlex.split(flags)]
+            # Of rows that a document names the first is trained, the others are found.
+            named = re.search(r" --rows((?: [^-\s]\S*)+)", own)
+            rows = named[1].split() if named else ["base"]
+            assert [find_row(row).name for row in rows]
+            words = [*shlex.split(own)[1:], "--rows", rows[0], "--seeds", "0", "--", *shlex.split(flags)]
         try:
             code = main([*words, *extra])
         except SystemExit as left:  # as --print_config ends

@@ -162,8 +162,9 @@ class TrainingCLI(OneVerbCLI):
         verb_parser.data_class = asked.data_class or verb_parser.data_class
         verb_parser.set_section_defaults(asked.defaults)
         verb_parser.describe("ckpt_path", _CHECKPOINTS_OF_FIT if self.verb == "fit" else _CHECKPOINTS)
+        before = [self.verb, *asked.words_before_checkpoint]
         try:
-            self.config = parser.parse_args([self.verb, *asked.words_before_checkpoint])
+            self.config = parser.parse_args(before)
         except ConfigError:
             if asked.wants_help:  # of a data module that needs an option, which help is to tell of
                 parser.parse_args([self.verb, "--help"])
@@ -171,8 +172,9 @@ class TrainingCLI(OneVerbCLI):
         options.complete(self.options, asked)
         if self.options.get("ckpt_path") not in (None, same_run.AUTO):
             self.resume = checkpoint_defaults.take(self.options, asked, verb_parser)
-        self.config = parser.parse_args(args)
-        options.complete(self.options, asked)
+        if self.resume or args != before:  # or else it would come out as before, in a tenth of a second
+            self.config = parser.parse_args(args)
+            options.complete(self.options, asked)
         options.check(self.options, asked)
         if self.options.get("ckpt_path") == same_run.AUTO:
             self.resume = checkpoint_defaults.find_own(self.options, asked, verb_parser)

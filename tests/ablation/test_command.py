@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import sys
 import time
@@ -81,20 +82,30 @@ def test_slurm_parameters_are_pairs(work, capsys):
     assert "'gpu' is not KEY=VALUE" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory) -> Path:
+    """Runs of three rows and two seeds that are finished with made-up results; copy them."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = write_files(tmp_path_factory.mktemp("made_up") / "work", patch)
+        for row, scores in {"base": (0.70, 0.72), "identity.yaml": (0.80, 0.84), "relu.yaml": (0.6, 0.6)}.items():
+            for seed, top1 in enumerate(scores):
+                run = planned(row, seed=seed)
+                made(run)
+                run.save(Result(**{**json.loads((run.directory / "result.json").read_text()), "top1": top1}))
+    return folder / "out"
+
+
 @pytest.fixture
-def finished(work) -> Path:
-    """Runs of two rows and two seeds that are finished with made-up results, in ``out``."""
-    for row, scores in {"base": (0.70, 0.72), "identity.yaml": (0.80, 0.84), "relu.yaml": (0.6, 0.6)}.items():
-        for seed, top1 in enumerate(scores):
-            run = planned(row, seed=seed)
-            made(run)
-            run.save(Result(**{**json.loads((run.directory / "result.json").read_text()), "top1": top1}))
+def finished(work, made_up) -> Path:
+    """The same in ``out``."""
+    shutil.copytree(made_up, "out")
     return Path("out")
 
 
 ROWS = ["--rows", "base", "identity.yaml", "relu.yaml", "--out", "out", "--seeds", "0", "1"]
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again_but_shown(call, finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     code, out, err = call(*ROWS)
@@ -119,6 +130,7 @@ def test_finished_runs_are_not_run_again_but_shown(call, finished):
     assert [row["row"] for row in rows] == ["base", "identity", "relu"]
 
 
+@pytest.mark.slow
 def test_differences_are_to_the_row_that_is_named_and_the_table_is_latex_where_that_is_asked_for(call, finished):
     code, out, _ = call(*ROWS, "--base", "identity.yaml", "--format", "latex")
     assert code == 0
@@ -133,6 +145,7 @@ def test_differences_are_to_the_row_that_is_named_and_the_table_is_latex_where_t
 TUNED = ["--rows", "base", "--out", "out", "--try", "model.lr=1e-3,2e-3"]
 
 
+@pytest.mark.slow
 def test_what_is_tried_and_chosen_is_in_the_table_and_trained(call, work):
     grid = read_grid(["model.lr=1e-3,2e-3"], share=0.1, seeds=[0])
     arguments = fit_arguments(["digits"], Row(BASE), [])
@@ -167,6 +180,7 @@ def test_what_cannot_be_tried_is_a_line_before_anything_starts(call, work, monke
     assert not (work / "out").exists()
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_or_how_to_get_them_is_said(call, finished, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, out, _ = call(*ROWS)
@@ -175,6 +189,7 @@ def test_figures_are_drawn_or_how_to_get_them_is_said(call, finished, monkeypatc
     assert not (finished / "top1-macs.png").exists()
 
 
+@pytest.mark.slow
 def test_finished_runs_of_other_settings_end_it_in_one_line(call, finished):
     code, out, err = call(*ROWS, "--", "--trainer.max_epochs", "3")
     assert (code, out) == (2, "")
@@ -184,6 +199,7 @@ def test_finished_runs_of_other_settings_end_it_in_one_line(call, finished):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_row_that_was_asked_for_and_cannot_be_built_is_a_failure_beside_the_others(call, finished):
     code, out, _ = call(*ROWS, "--rows", "base", "even.yaml")
     assert code == 1
@@ -208,6 +224,7 @@ def test_runs_on_other_numbers_of_devices_are_told(call, finished):
     assert "not under" not in call(*ROWS, "--rows", "base", "relu.yaml")[1]
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_the_base_ends_it_in_one_line(call, finished):
     code, out, err = call(*ROWS, "--rows", "base", "--", "--model.act", "gelo")
     assert (code, out) == (2, "")
@@ -223,6 +240,7 @@ def test_what_every_run_would_fail_by_is_said_once_before_any_starts(call, work)
     assert not (work / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_run_is_found_without_starting_it(work):
     for option, value, message in (
         ("--model.num_classes", "3", "the data has 10 classes and the model 3: pass --model.num_classes 10"),
@@ -240,6 +258,7 @@ def test_a_mistake_in_the_base_is_not_said_of_every_row(call, work):
     assert err == "poolformer: error: --model.lr got '-1.0', but expects a number from 0 up\n"
 
 
+@pytest.mark.slow
 def test_what_a_run_warned_of_stands_in_its_result_and_under_the_table(call, finished):
     for row in ("base", "identity.yaml"):
         run = planned(row)
@@ -249,6 +268,7 @@ def test_what_a_run_warned_of_stands_in_its_result_and_under_the_table(call, fin
     assert "- base: of base\n" in (finished / "table.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always:of 1 epochs")
 def test_a_run_notes_its_warnings(train, work):
     run = planned(BASE, *SHORT[:6], "--trainer.max_epochs", "1")

@@ -113,6 +113,7 @@ def test_costs_have_three_digits(number, text):
     assert _short(number) == text
 
 
+@pytest.mark.slow
 def test_the_files_are_those_of_what_is_finished(tmp_path):
     pytest.importorskip("matplotlib")
     directories = {"base": [write_run(tmp_path / "base" / f"seed-{seed}", [0.1, 0.6], seed=seed) for seed in (0, 1)]}

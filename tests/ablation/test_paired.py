@@ -56,6 +56,7 @@ def test_pairs_that_the_paper_ties_are_not_counted():
     assert found.rho == pytest.approx(stats.spearmanr([1, 2.5, 2.5, 4], [1, 4, 3, 2]).statistic)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_rank_correlation_is_bonett_and_wright_s():
     paper = {str(index): float(index) for index in range(10)}
     found = like_the_paper(paper, by_seed(1, 0, 3, 2, 5, 4, 7, 6, 9, 8))

@@ -77,6 +77,7 @@ def test_the_runs_of_a_row_lie_in_one_folder(work, fake_plugin, name):
     assert run.directory.parent.parent == Path("out")
 
 
+@pytest.mark.slow
 def test_a_file_called_base_is_not_the_base(call, work):
     Path("base.yaml").write_text(OVERLAYS["relu"])
     run = ablation.plan_run(

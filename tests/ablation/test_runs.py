@@ -17,6 +17,7 @@ from poolformer.cli.training import settings
 from poolformer.errors import ConfigError
 
 
+@pytest.mark.slow
 def test_a_run_is_one_of_fit_in_a_directory_of_its_own(train):
     run = planned("identity.yaml", *ONE_EPOCH, seed=3)
     assert train(run) is None
@@ -28,6 +29,7 @@ def test_a_run_is_one_of_fit_in_a_directory_of_its_own(train):
     assert sys.argv[1:3] == ["fit", "--config"]  # by which Lightning starts further ranks
 
 
+@pytest.mark.slow
 def test_the_result_is_what_was_logged_and_counted(train):
     run = planned(BASE, *SHORT, "--trainer.max_epochs", "2")
     assert train(run) is None
@@ -41,6 +43,7 @@ def test_the_result_is_what_was_logged_and_counted(train):
     assert result.images_per_s > 2 * 2 * 64 / result.train_s  # of its steps alone, so faster than the whole
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_and_adds_up_its_time(train):
     one, two = planned(BASE, *ONE_EPOCH), planned(BASE, *SHORT, "--trainer.max_epochs", "2")
     assert train(one) is None
@@ -52,6 +55,7 @@ def test_a_run_that_was_interrupted_goes_on_and_adds_up_its_time(train):
     assert [step for step, _ in scalars(two.directory, "train/loss")] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_result_is_only_evaluated(train):
     run = planned(BASE, *ONE_EPOCH)
     assert train(run) is None
@@ -87,6 +91,7 @@ def test_an_epoch_has_to_be_evaluated(train):
     assert failure == "val/top1 was not measured: no epoch was evaluated"
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_the_same_run(work, train, monkeypatch):
     run = planned(BASE, *ONE_EPOCH)
     run.log.parent.mkdir(parents=True)

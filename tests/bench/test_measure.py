@@ -41,6 +41,7 @@ def test_the_interval_is_that_of_the_sign_test(rounds, rank):
     assert ratio == ((rounds + 1) / 2, rank, rounds + 1 - rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [6, 7, 9, 16])
 def test_95_of_100_intervals_hold_the_true_ratio(rounds):
     draw = random.Random(0)

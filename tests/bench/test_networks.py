@@ -89,6 +89,7 @@ def test_training_keeps_more_in_fp32_than_in_bf16(measured):
     assert saved[0]["saved_bytes"] > saved[1]["saved_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_stochastic_depth_is_no_error(measured):
     rows = measured("train", "poolformer_xs12", "poolformer_xs12:channels_last")
     assert all(row["error"] < 1e-4 for row in rows.values())
@@ -143,6 +144,7 @@ def test_an_engine_that_is_not_installed_is_named(capsys, monkeypatch):
     assert "openvino needs the extra bench: pip install 'poolformer-lightning[bench]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

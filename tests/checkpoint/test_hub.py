@@ -1,6 +1,7 @@
 """Weights of the Hugging Face hub, from a small hub on this machine."""
 
 import hashlib
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -70,8 +71,8 @@ def test_a_repository_without_weights_is_said_to_be_one(hub):
         fetch("hf-hub:somebody/empty")
 
 
-@pytest.mark.slow  # huggingface_hub tries five times
 def test_a_hub_that_is_not_reached_is_an_error_of_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub tries five times
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"the hub cannot give 'hf-hub:a/b': .*pass the file$") as caught:

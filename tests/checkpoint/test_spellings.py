@@ -47,6 +47,7 @@ def test_prefixes_that_hide_one_name_twice_are_refused():
         without_prefixes({"module.a": torch.ones(1), "a": torch.ones(1)}, "file")
 
 
+@pytest.mark.slow
 def test_a_head_for_other_classes_leaves_its_first_layer_as_published(tmp_path):
     theirs = create_backbone("convformer_s18", num_classes=4)
     torch.save(theirs.state_dict(), tmp_path / "convformer_s18.pth")
@@ -58,6 +59,7 @@ def test_a_head_for_other_classes_leaves_its_first_layer_as_published(tmp_path):
     assert torch.equal(ours.head.fc.fc1.weight, theirs.head.fc.fc1.weight)
 
 
+@pytest.mark.slow
 def test_timms_linear_layers_beside_attention_are_taken_under_names_that_are_ours(tmp_path):
     theirs = timm.create_model("caformer_s18", num_classes=3).eval()
     theirs.head.fc.norm.eps = 1e-5

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from runs import DIGITS, QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
+from runs import EACH_DIGIT, LOGGED, QUICK, QUICK_STEPS, SignalAt, assert_same_run, assert_same_state, curves, last
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`_get_value` was deprecated"),
@@ -67,7 +67,7 @@ CHANGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_stop_in_validation_saves_the_weights_of_training(fit, change):
-    twice = ["--trainer.val_check_interval", 2]
+    twice = ["--trainer.val_check_interval", 2, *LOGGED]
     assert fit("whole", *twice, base=QUICK, callbacks=[CHANGES[change]()]) == 0
     stops = [("sanity check", 0), ("validation", 2), ("validation", 4), ("validation", 10)]
     for number, (hook, step) in enumerate(stops):
@@ -222,11 +222,12 @@ class Seen(Callback):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the run is resumed with other options. batch_size")
-@pytest.mark.parametrize("batch_size", [64, 512])
+@pytest.mark.parametrize("batch_size", [pytest.param(64, marks=pytest.mark.exhaustive), 512])
 def test_another_batch_size_in_mid_epoch_shows_each_image_once(fit, batch_size):
     before, after = Seen(), Seen()
-    assert fit("run", callbacks=[before, SignalAt("training", 7)]) == 143  # 5 steps of 256 an epoch
-    assert fit("run", "--ckpt_path", "last", "--data.batch_size", batch_size, callbacks=[after]) == 0
+    assert fit("run", base=EACH_DIGIT, callbacks=[before, SignalAt("training", 7)]) == 143  # 5 steps of 256 an epoch
+    again = ["--ckpt_path", "last", "--data.batch_size", batch_size]
+    assert fit("run", *again, base=EACH_DIGIT, callbacks=[after]) == 0
     together = before.of_epoch(1) + after.of_epoch(1)
     assert len(set(together)) == len(together) > 1437 - batch_size
     assert len(after.of_epoch(2)) == 1437 // batch_size * batch_size
@@ -245,10 +246,10 @@ def test_steps_that_would_begin_in_their_middle_are_refused(fit, capsys):
 @pytest.mark.filterwarnings("ignore:the run is resumed with other options")
 def test_an_epoch_goes_on_in_batches_of_another_size_as_if_nothing_had_changed(fit):
     """All that is drawn included: a step has the same images, mixed, erased and dropped alike."""
-    assert fit("whole") == 0
-    assert fit("run", callbacks=[SignalAt("training", 6)]) == 143
+    assert fit("whole", base=EACH_DIGIT) == 0
+    assert fit("run", base=EACH_DIGIT, callbacks=[SignalAt("training", 6)]) == 143
     halves = ["--data.batch_size", 128, "--trainer.accumulate_grad_batches", 2]
-    assert fit("run", *halves, "--ckpt_path", "last") == 0
+    assert fit("run", *halves, "--ckpt_path", "last", base=EACH_DIGIT) == 0
     whole, run = curves("whole"), curves("run")
     for tag in ("train/loss", "val/loss"):
         assert dict(run[tag]) == pytest.approx(dict(whole[tag]), abs=1e-5), tag
@@ -256,10 +257,10 @@ def test_an_epoch_goes_on_in_batches_of_another_size_as_if_nothing_had_changed(f
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the run is resumed with other options. batch_size")
-@pytest.mark.parametrize("batch_size", [64, 512])
+@pytest.mark.parametrize("batch_size", [pytest.param(64, marks=pytest.mark.exhaustive), 512])
 def test_an_epoch_begins_whole_after_one_of_another_batch_size(fit, batch_size):
     """A checkpoint of an epoch's last batch, with no validation due, is of an epoch that is over."""
-    base = [*DIGITS, "--trainer.check_val_every_n_epoch", "2"]
+    base = [*EACH_DIGIT, "--trainer.check_val_every_n_epoch", "2"]
     keeps = ModelCheckpoint(every_n_train_steps=5, save_top_k=-1)
     after = Seen()
     assert fit("run", callbacks=[keeps, SignalAt("training", 7)], base=base) == 143

@@ -56,7 +56,7 @@ def fit(run_dir, *options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", ["ema", "clip", "layer-decay"])
+@pytest.mark.parametrize("extra", ["ema", pytest.param("clip", marks=pytest.mark.exhaustive), "layer-decay"])
 def test_a_run_with_an_extra_resumes_bitwise(extra, tmp_path, capfd):
     whole, parts, flags = tmp_path / "whole", tmp_path / "parts", ["--config", "digits", "--config", f"extras/{extra}"]
     if extra == "layer-decay":

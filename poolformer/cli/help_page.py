@@ -1,6 +1,8 @@
 """``--help`` of fit, validate, test and predict: the options that matter first, then all of them in groups."""
 
 import re
+import shutil
+import textwrap
 import types
 import typing
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
@@ -123,7 +125,7 @@ def page(verb: str, actions: Sequence[Action], of_data: Sequence[Action], *, des
     words = " [IMAGE ...]" if verb == "predict" else ""
     parser = ArgumentParser(
         prog=f"poolformer {verb}",
-        usage=f"%(prog)s [--config NAME ...] [--OPTION VALUE ...]{words}",
+        usage=_usage(f"poolformer {verb} [--config NAME ...] [--OPTION VALUE ...]{words}"),
         description=description,
         epilog=_EPILOG,
         add_help=False,
@@ -137,6 +139,12 @@ def page(verb: str, actions: Sequence[Action], of_data: Sequence[Action], *, des
     if idle:
         _add(parser, "Of training alone, without effect here", (), ", ".join(f"--{name}" for name in idle))
     return parser.format_help()
+
+
+def _usage(text: str) -> str:
+    """Return a usage in lines as wide as the terminal: argparse leaves one that it is given as it is."""
+    width = shutil.get_terminal_size().columns - 2
+    return textwrap.fill(text, width, initial_indent=" " * 7, subsequent_indent=" " * 9, break_on_hyphens=False).strip()
 
 
 def _is_shown(action: Action) -> bool:

@@ -101,3 +101,10 @@ def test_defaults_are_shown_as_a_configuration_has_them():
     assert [help_page._shown(value) for value in values] == [
         *("null", "true", "1e-06", "{name: pooling}", "[0.5, 1]", "adamw"),
     ]
+
+
+def test_the_usage_is_no_wider_than_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = help_page.page("predict", [], [], description="", about_data="").partition("\n\n")[0].splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(" ".join(lines).split()).endswith("[--config NAME ...] [--OPTION VALUE ...] [IMAGE ...]")

@@ -262,7 +262,7 @@ class ImageClassifier(pl.LightningModule):
         return [] if self._curve in self.trainer.callbacks else [self._curve]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, without decay on 1-D parameters; warm-up and cosine by epoch."""
+        """The optimiser, without decay on 1-D parameters; warm-up and cosine by epoch or by step."""
         return optimizer_of(self.trainer, self.backbone, self.hparams)
 
     def setup(self, stage: str) -> None:

@@ -83,33 +83,25 @@ class Schedule:
 class EpochScheduler(LRScheduler):
     """Sets the rate of a `Schedule` in all groups.
 
-    Its state is the epoch alone, so a resumed run has the rates that are asked for now, in steps of any size.
+    Its state is the epoch alone, so a resumed run has the rates that are asked for now.
 
     Args:
         optimizer: Its groups may have an ``lr_scale``.
         schedule: By epoch.
-        steps_per_epoch: Tells how often it is stepped in an epoch; asked when it is stepped, since a trainer does not
-            know before it has its data.
+        progress: Tells, each time that it is stepped, the epochs that are done with the part of the present one; None
+            where it is stepped once an epoch.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, steps_per_epoch: Callable[[], int] = lambda: 1):
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, progress: Callable[[], float] | None = None):
         self.schedule = schedule
-        self._steps_per_epoch = steps_per_epoch
+        self.epoch = 0.0
+        self._progress = progress
         self._scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
-        self._resumed_at: float | None = None
         super().__init__(optimizer)
 
-    @property
-    def epoch(self) -> float:
-        """Epochs that are done, with the part of the present one."""
-        if self._resumed_at is not None:
-            return self._resumed_at
-        return self.last_epoch / self._steps_per_epoch() if self.last_epoch else 0.0
-
     def step(self, epoch: int | None = None) -> None:
-        if self._resumed_at is not None:  # the last step of this size that was begun
-            self.last_epoch = int(round(self._resumed_at * self._steps_per_epoch(), 6))
-            self._resumed_at = None
+        if self.last_epoch >= 0:  # not the first, by which PyTorch sets the rate of the start
+            self.epoch = self._progress() if self._progress else math.floor(self.epoch) + 1.0
         super().step(epoch)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -119,7 +111,7 @@ class EpochScheduler(LRScheduler):
         return {"last_epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self._resumed_at = state_dict["last_epoch"]
+        self.epoch = float(state_dict["last_epoch"])
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr

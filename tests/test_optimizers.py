@@ -75,7 +75,8 @@ def fit(run_dir, *options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "family", ["adamw", "muon", *(pytest.param(other, marks=pytest.mark.exhaustive) for other in ("lamb", "sgd"))]
+    "family",
+    [pytest.param(name, marks=pytest.mark.exhaustive if name in ("lamb", "sgd") else ()) for name in FAMILIES],
 )
 def test_a_run_resumes_bitwise_with(family, tmp_path, lightnings_log):
     whole, parts, flags = tmp_path / "whole", tmp_path / "parts", FAMILIES[family]

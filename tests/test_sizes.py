@@ -11,7 +11,7 @@ from poolformer.sizes import SIZES
 # One of each kind of frame and mixers; the others differ from these in depths and widths alone.
 KINDS = {
     *("poolformer_s12", "poolformer_tiny", "poolformerv2_s12"),
-    *("identityformer_s12", "randformer_s12", "caformer_s18"),
+    *("identityformer_s12", "randformer_s12", "caformer_s18", "resmlp_b24"),
 }
 
 

@@ -161,7 +161,7 @@ def _from_hub(source: str, image_size: int) -> dict[str, Any]:
 
 def _from_file(source: str) -> dict[str, Any]:
     check_file(source)
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.suffix != ".safetensors":
         return read(path)
     from safetensors import safe_open

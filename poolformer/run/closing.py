@@ -5,6 +5,7 @@ spawned, its callbacks' state stays with them.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def stamp(run_dir: Path) -> Any:
     return status.st_ino, status.st_mtime_ns
 
 
-def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps: int, limit: str) -> str:
+def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps: int, limits: Sequence[str]) -> str:
     """Say why a run ended before its first batch.
 
     Args:
@@ -36,28 +37,31 @@ def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps
         checkpoint: What it was to resume from.
         epochs: Where that is.
         steps: Where that is.
-        limit: The option of the trainer that has ended the run.
+        limits: The options of the trainer that have ended the run.
     """
     for name in ("limit_train_batches", "max_epochs", "max_steps"):
         if options.get(name) == 0:
             return f"Nothing was trained: --trainer.{name} is 0"
     if checkpoint is None:
-        return f"Nothing was trained{': the time of --trainer.max_time was over' if limit == 'max_time' else ''}"
-    return f"'{checkpoint}' is at {epochs} epochs, {steps} steps already: raise --trainer.{limit}"
+        return f"Nothing was trained{': the time of --trainer.max_time was over' if 'max_time' in limits else ''}"
+    raised = " and ".join(f"--trainer.{limit}" for limit in limits)
+    return f"'{checkpoint}' is at {epochs} epochs, {steps} steps already: raise {raised}"
 
 
-def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None, limit: str = "max_epochs") -> str:
+def report(
+    run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None, limits: Sequence[str] = ("max_epochs",)
+) -> str:
     """Return the lines that a run ends with.
 
     Args:
         run_dir: Its directory.
         trainer: That has trained it.
         other_mixer: A token mixer to try next; None for a backbone that has none to choose.
-        limit: The option of the trainer that has ended it, which has to be raised to train on.
+        limits: The options of the trainer that have ended it, which have to be raised to train on.
     """
     config, folder = run_dir / "config.yaml", run_dir / "checkpoints"
     kept = [name for name in ("best", "last") if (folder / f"{name}.ckpt").is_file()]
-    lines = [_headline(folder, trainer, limit), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
+    lines = [_headline(folder, trainer, limits), f"run          {quoted(run_dir)}  ({_contents(run_dir, kept)})"]
     lines += [f"also         {place}" for place in _elsewhere(run_dir, trainer)]
     if events := _events(run_dir, trainer):
         lines.append(f"look at it   {program('tensorboard')} --logdir {quoted(events)}")
@@ -67,9 +71,14 @@ def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None, limit
     if kept:
         lines.append(f"evaluate     {poolformer} validate {start} --ckpt_path {kept[0]}")
     if "last" in kept:
-        epochs = 2 * max(trainer.max_epochs or 0, trainer.current_epoch, 1)
-        raised = {"max_steps": str(2 * trainer.global_step), "max_time": "null"}.get(limit, str(epochs))
-        lines.append(f"train on     {poolformer} fit {start} --ckpt_path last --trainer.{limit} {raised}")
+        epochs, steps = place(folder, trainer)
+        raised = {
+            "max_epochs": 2 * max(trainer.max_epochs or 0, epochs, 1),
+            "max_steps": 2 * max(steps, 1),
+            "max_time": "null",
+        }
+        more = " ".join(f"--trainer.{each} {raised[each]}" for each in limits)
+        lines.append(f"train on     {poolformer} fit {start} --ckpt_path last {more}")
     if other_mixer:
         beside = quoted(run_dir.with_name(f"{run_dir.name}-{other_mixer}") if run_dir.name else Path(other_mixer))
         lines.append(
@@ -78,12 +87,23 @@ def report(run_dir: Path, trainer: pl.Trainer, *, other_mixer: str | None, limit
     return "\n".join(lines)
 
 
-def _headline(folder: Path, trainer: pl.Trainer, limit: str) -> str:
-    found, epochs, steps = trainer.callback_metrics, trainer.current_epoch, trainer.global_step
-    if steps == 0 and (saved := _saved(folder / "last.ckpt")):  # by a process that was spawned
-        epochs, steps = saved.get("epoch", -1) + 1, saved.get("global_step", 0)
-        found = found or saved.get(METRICS, {})
-    after = f"after {epochs} epochs" if epochs and limit == "max_epochs" else f"after {steps} steps"
+def place(folder: Path, trainer: pl.Trainer) -> tuple[int, int]:
+    """Return the epochs and the steps that a run has done.
+
+    Args:
+        folder: Of its checkpoints, which alone tell them where processes were spawned to train.
+        trainer: That has trained it.
+    """
+    if trainer.global_step == 0 and (saved := _saved(folder / "last.ckpt")):
+        return saved.get("epoch", -1) + 1, saved.get("global_step", 0)
+    return trainer.current_epoch, trainer.global_step
+
+
+def _headline(folder: Path, trainer: pl.Trainer, limits: Sequence[str]) -> str:
+    found, (epochs, steps) = trainer.callback_metrics, place(folder, trainer)
+    if not found and trainer.global_step == 0 and (saved := _saved(folder / "last.ckpt")):
+        found = saved.get(METRICS, {})
+    after = f"after {epochs} epochs" if epochs and "max_epochs" in limits else f"after {steps} steps"
     if HEADLINE in found:
         best = _best(folder, trainer)
         return f"{HEADLINE} {found[HEADLINE]:.4f} {after}{'' if best is None else f', best {best:.4f}'}"

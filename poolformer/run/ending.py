@@ -58,18 +58,18 @@ class Ending:
         if not self.run.keeps_a_run:
             return
         if not self._has_trained(trainer):
-            if self.run.is_auto and self.run.resume and self._limit(trainer) != "max_time":
+            if self.run.is_auto and self.run.resume and "max_time" not in self._limits(trainer):
                 epochs = f"{trainer.current_epoch} epochs, {trainer.global_step} steps"
                 print(f"The run in '{self.run.run_dir}' is complete: {epochs}")
                 return
             path = self.run.resume.path if self.run.resume else None
             counts = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            print(closing.nothing_trained(self.run.options, path, **counts, limit=self._limit(trainer)))
+            print(closing.nothing_trained(self.run.options, path, **counts, limits=self._limits(trainer)))
             return
         if not getattr(trainer.strategy.checkpoint_io, "saved", True):
             raise RunError(f"the end of the run in '{self.run.run_dir}' could not be saved; its checkpoints are older")
-        mixer, limit = _another_mixer(options), self._limit(trainer)
-        print(f"\n{closing.report(self.run.run_dir, trainer, other_mixer=mixer, limit=limit)}")
+        mixer, limits = _another_mixer(options), self._limits(trainer)
+        print(f"\n{closing.report(self.run.run_dir, trainer, other_mixer=mixer, limits=limits)}")
 
     def _has_trained(self, trainer: pl.Trainer) -> bool:
         if not _has_started(trainer):  # or in processes that were spawned, of which the directory alone tells
@@ -77,12 +77,16 @@ class Ending:
         resume = self.run.resume
         return not resume or HEADLINE in trainer.callback_metrics or trainer.global_step != resume.step
 
-    def _limit(self, trainer: pl.Trainer) -> str:
-        """Return the option that ended the run."""
-        if 0 <= self.run.options["max_steps"] <= trainer.global_step:
-            return "max_steps"
+    def _limits(self, trainer: pl.Trainer) -> list[str]:
+        """Return the options that ended the run."""
+        epochs, steps = closing.place(self.run.run_dir / "checkpoints", trainer)
         left = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
-        return "max_time" if any(each is not None and each <= 0 for each in left) else "max_epochs"
+        reached = {
+            "max_epochs": 0 <= (trainer.max_epochs or 0) <= epochs,
+            "max_steps": 0 <= self.run.options["max_steps"] <= steps,
+            "max_time": any(each is not None and each <= 0 for each in left),
+        }
+        return [name for name, is_reached in reached.items() if is_reached] or ["max_epochs"]
 
 
 def _another_mixer(options: Any) -> str | None:

@@ -1,6 +1,7 @@
 """The optimiser of a run with its schedule: which parameters decay, and at which rate each layer learns."""
 
 import re
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +13,7 @@ from ..errors import ConfigError
 from ..optimizers import ADAMW, described, resolve
 from ..recipe import EpochScheduler, parameter_groups
 from .machine import fuses_adamw
-from .schedule import schedule_of, steps_per_epoch
+from .schedule import epochs_done, schedule_of
 
 _STAGE = re.compile(r"stages\.(\d+)\.(?:blocks\.(\d+)\.)?")
 
@@ -32,8 +33,8 @@ def optimizer_of(trainer: pl.Trainer, network: nn.Module, options: Any) -> Optim
     optimizer = choice.build(groups, lr=schedule.peak_lr, fused=fuses_adamw(trainer))
     if options.optimizer != ADAMW:
         rank_zero_info(described(optimizer, choice.name))
-    by_step = (lambda: steps_per_epoch(trainer),) if options.lr_interval == "step" else ()
-    scheduler = EpochScheduler(optimizer, schedule, *by_step)
+    by_step = options.lr_interval == "step"
+    scheduler = EpochScheduler(optimizer, schedule, partial(epochs_done, trainer) if by_step else None)
     # LearningRateMonitor builds its tags of these names: lr/decay, lr/no_decay.
     return {
         "optimizer": optimizer,

@@ -96,12 +96,13 @@ def is_due(trainer: pl.Trainer, batches: float) -> bool:
         batches: Of this validation.
     """
     between = (trainer.val_check_batch or math.inf) * (trainer.check_val_every_n_epoch or 1)  # batches of training
-    if math.isinf(between) or (trainer.max_epochs not in (None, -1) and _ends(trainer)):
+    if math.isinf(between) or is_last_epoch(trainer):
         return True
     rarely = math.ceil(min(batches, BATCHES) / (3 * _SHARE * between))
-    number = round(trainer.global_step * trainer.accumulate_grad_batches / between)
+    number = round(trainer.global_step / math.ceil(between / trainer.accumulate_grad_batches))
     return (number - 1) % rarely == 0
 
 
-def _ends(trainer: pl.Trainer) -> bool:
-    return trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+def is_last_epoch(trainer: pl.Trainer) -> bool:
+    """Return whether an epoch is the last by ``max_epochs``; no other limit is known before it is reached."""
+    return trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)

@@ -14,6 +14,7 @@ from ..data.batches import Batch
 from ..network.example import own_example
 from . import drawing, worst_maps
 from .lightning_internals import logging_step
+from .other_weights import is_last_epoch
 from .outcomes import Outcomes, OutcomesMetric, Worst
 from .picture_log import PictureLog, draws, normalises_itself
 
@@ -123,10 +124,9 @@ class ValidationPictures(Callback):
         self._outcomes.to(pl_module.device)
         self._worst.take()
         self._takes = trainer.state.fn == "fit" and not trainer.sanity_checking and bool(trainer.loggers)
-        is_last = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
         taken_s = min(time.monotonic() - self._begun_s, time.process_time() - self._computed_s)
         within = self._log.spent_s <= _SHARE * taken_s
-        self._draws = self._takes and draws(trainer) and (within or is_last)
+        self._draws = self._takes and draws(trainer) and (within or is_last_epoch(trainer))
         self._shows_images = self._draws and _takes_images(pl_module)
 
     def on_validation_batch_end(

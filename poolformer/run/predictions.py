@@ -91,6 +91,7 @@ class PredictionWriter(BasePredictionWriter):
         self.path = self._path(trainer)
         for option, asked, suffixes in (("--out", self.out, SUFFIXES), ("--sheet", self.sheet, contact_sheet.SUFFIXES)):
             if asked is not None:  # all of them in each process, so that none waits for one that has left
+                Path(asked).parent.mkdir(parents=True, exist_ok=True)  # of a script: the command line has looked for it
                 for rank in range(trainer.world_size):
                     check_new(str(_of_rank(asked, trainer, rank)), option, suffixes)
         trainer.strategy.barrier()  # before the first of them can have written its own

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..errors import ConfigError
 from ..recipe import Schedule, scaled_lr
+from .lightning_internals import current_batch_idx
 
 
 def check_end(trainer: pl.Trainer) -> None:
@@ -36,17 +37,16 @@ def schedule_of(trainer: pl.Trainer, options: Any) -> Schedule:
     )
 
 
-def steps_per_epoch(trainer: pl.Trainer) -> int:
-    """Return the steps of an epoch.
+def epochs_done(trainer: pl.Trainer) -> float:
+    """Return the epochs that a trainer has done, with the part of the present one.
 
     Raises:
         ConfigError: The training data does not say how many batches it has.
     """
-    # Not `estimated_stepping_batches`: it has the loader made before a resumed run knows its place in the epoch.
     batches = trainer.num_training_batches
     if math.isinf(batches):
         raise ConfigError("--model.lr_interval step: the training data does not say how many batches an epoch has")
-    return max(math.ceil(batches / trainer.accumulate_grad_batches), 1)
+    return trainer.current_epoch + current_batch_idx(trainer) / batches
 
 
 def _peak_lr(trainer: pl.Trainer, lr: float, lr_batch_size: int | None) -> float:

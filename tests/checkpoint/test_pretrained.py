@@ -130,9 +130,12 @@ def test_the_authors_logits_come_out_whoever_named_the_weights(tmp_path, naming,
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_safetensors_are_read(tmp_path, naming):
+def test_safetensors_are_read_also_from_home(tmp_path, naming, monkeypatch):
     backbone = tiny().double()
-    load(backbone, saved(tmp_path / "poolformer.safetensors", published(naming)))
+    saved(tmp_path / "poolformer.safetensors", published(naming))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    load(backbone, "~/poolformer.safetensors")
     assert golden_difference(backbone) <= 1e-12
 
 

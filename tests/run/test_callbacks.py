@@ -251,6 +251,12 @@ def predict(folder: Path, model: ImageClassifier, data: pl.LightningDataModule, 
         return list(csv.reader(file))
 
 
+def test_a_script_may_name_a_file_in_a_new_folder(tmp_path):
+    writer = PredictionWriter(out=str(tmp_path / "new" / "x.csv"))
+    run(tmp_path, callbacks=[writer]).predict(tiny(), datamodule=DigitsData(batch_size=100), return_predictions=False)
+    assert (tmp_path / "new" / "x.csv").is_file()
+
+
 def test_predictions_are_a_row_for_each_image_likeliest_class_first(tmp_path):
     model, data = tiny(), DigitsData(batch_size=100)
     header, *rows = predict(tmp_path / "new", model, data, top_k=3)

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from command_line import BEST, LAST, ONE_EPOCH, SHORT, files, scalars
 from poolformer.checkpoint.reading import read
 from poolformer.checkpoint.record import METRICS
 from poolformer.files.shell import quoted
-from poolformer.run.closing import nothing_trained
+from poolformer.run.closing import nothing_trained, place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 CALLBACKS = """
@@ -63,6 +64,17 @@ def test_what_ended_a_run_is_what_is_raised_to_train_on(call, work, option, valu
     assert read(work / "runs/digits" / LAST)["global_step"] == (steps + 5 if bound else 2 * steps)
 
 
+def test_all_limits_that_a_run_has_reached_are_raised(call, work):
+    quick = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "1", "--model.warmup_epochs", "0"]
+    quick += ["--trainer.log_every_n_steps", "1"]
+    said = closing_of(call("fit", *quick, "--trainer.max_epochs", "1", "--trainer.max_steps", "3"))
+    assert said["train on"].endswith(" --trainer.max_epochs 2 --trainer.max_steps 6")
+    assert call(*shlex.split(said["train on"])[1:]).code == 0
+    assert read(work / "runs/digits" / LAST)["global_step"] == 6
+    spawned = SimpleNamespace(global_step=0, current_epoch=0)  # whose processes have trained
+    assert place(work / "runs/digits/checkpoints", spawned) == (2, 6)
+
+
 def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
     assert re.fullmatch(r"train/loss [\d.]+ after 1 epochs; nothing was validated", said[""])
@@ -104,9 +116,9 @@ def test_a_run_that_was_there_before_is_not_taken_for_this_one(call, work):
 
 def test_what_a_run_is_at_already_names_the_limit_it_has_reached():
     options = {"max_epochs": 9, "max_steps": 40}
-    said = nothing_trained(options, Path("r/last.ckpt"), epochs=3, steps=40, limit="max_steps")
+    said = nothing_trained(options, Path("r/last.ckpt"), epochs=3, steps=40, limits=["max_steps"])
     assert said == "'r/last.ckpt' is at 3 epochs, 40 steps already: raise --trainer.max_steps"
-    said = nothing_trained(options | {"max_steps": 0}, Path("r/last.ckpt"), epochs=9, steps=40, limit="max_epochs")
+    said = nothing_trained(options | {"max_steps": 0}, Path("r/last.ckpt"), epochs=9, steps=40, limits=["max_epochs"])
     assert said == "Nothing was trained: --trainer.max_steps is 0"
 
 

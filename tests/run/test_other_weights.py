@@ -82,12 +82,15 @@ def test_without_averages_there_is_nothing(tmp_path):
     assert not [name for name in trainer.callback_metrics if name.startswith("averages/")]
 
 
-@pytest.mark.parametrize(("batches", "expected"), [(22, [1, 14, 25]), (500, list(range(1, 26)))])
-def test_short_epochs_have_few_of_them_the_same_in_every_run(batches, expected):
-    trainer = SimpleNamespace(val_check_batch=batches, check_val_every_n_epoch=1, accumulate_grad_batches=1)
+@pytest.mark.parametrize(
+    ("batches", "accumulated", "expected"),
+    [(22, 1, [1, 14, 25]), (500, 1, list(range(1, 26))), (22, 4, [1, 14, 25])],
+)
+def test_short_epochs_have_few_of_them_the_same_in_every_run(batches, accumulated, expected):
+    trainer = SimpleNamespace(val_check_batch=batches, check_val_every_n_epoch=1, accumulate_grad_batches=accumulated)
     trainer.max_epochs, found = 25, []
     for epoch in range(25):
-        trainer.current_epoch, trainer.global_step = epoch, batches * (epoch + 1)
+        trainer.current_epoch, trainer.global_step = epoch, -(-batches // accumulated) * (epoch + 1)
         if is_due(trainer, batches=6):
             found.append(epoch + 1)
     assert found == expected

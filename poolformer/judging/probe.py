@@ -104,6 +104,7 @@ class ProbeNetwork(nn.Module):
         classes: int,
         settings: ProbeSettings,
         asked_of: tuple[int, ...] = (),
+        *,
         dense: bool = False,
     ):
         super().__init__()
@@ -177,7 +178,7 @@ def run_cell(mixer: MixerSpec, task: str, side: int, seed: int, settings: ProbeS
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             asked = TASKS[task]
-            network = ProbeNetwork(resolve(mixer), side, asked.classes, settings, asked.asked_of, asked.dense)
+            network = ProbeNetwork(resolve(mixer), side, asked.classes, settings, asked.asked_of, dense=asked.dense)
             return _train(network, task, side, seed, settings)
     finally:
         torch.set_num_threads(threads)

@@ -1,5 +1,7 @@
 """Sizes as in the paper's tables, the networks' shapes, their data, and a training."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,19 @@ def test_folders_of_images_and_masks_are_cut_alike(folder):
         assert set(masks.unique().tolist()) <= {0, 1, IGNORED}
 
 
+def test_folders_can_be_sent_to_a_spawned_process_and_only_a_training_reads_both(folder):
+    module = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32)
+    module.setup("fit")
+    sent, (image, mask) = pickle.loads(pickle.dumps(module._val)), module._val[1]
+    assert torch.equal(sent[1][0], image)
+    assert torch.equal(sent[1][1], mask)
+    assert len(pickle.loads(pickle.dumps(module._train))) == 2
+    module = FolderMasks(str(folder / "nowhere"), str(folder / "val"), image_size=32)
+    module.setup("validate")
+    with pytest.raises(DataError, match="nowhere"):
+        module.setup("fit")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -151,6 +166,7 @@ def test_voc_is_read_and_said_where_it_is_not(tmp_path):
     mask.save(root / "SegmentationClass/a.png")
     module = VOCData(str(tmp_path), image_size=32, batch_size=1, num_workers=0)
     module.setup("fit")
+    assert len(pickle.loads(pickle.dumps((module._train, module._val)))[0]) == 1
     ((_, masks),) = module.val_dataloader()
     assert masks.unique().tolist() == [20]
 
@@ -188,6 +204,15 @@ def test_it_trains_from_the_command_line_and_draws(tmp_path, monkeypatch):
     assert seen
     assert seen[-1] == (3, 3 * 32, 4 * 32)
     assert list((tmp_path / "runs" / "segment").rglob("*.ckpt"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_there_is_no_verb_whose_results_would_be_dropped(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["poolformer-segment", "predict", "--data", "ShapesData"])
+    with pytest.raises(SystemExit) as exit_:
+        segment()
+    assert exit_.value.code == 2
+    assert "predict" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")

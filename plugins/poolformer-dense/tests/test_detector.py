@@ -4,14 +4,13 @@ import re
 
 import pytest
 import torch
-from poolformer_dense.boxes import BoxModule, ShapesBoxes
-from poolformer_dense.command import detect, segment
-
-pytest.importorskip("pycocotools", reason="the metric needs pycocotools, which this package requires")
-
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from poolformer_dense.boxes import BoxModule, ShapesBoxes
+from poolformer_dense.command import detect, segment
 from poolformer_dense.detector import Detector
+
+from poolformer.errors import DataError
 
 TINY = {
     "backbone": "poolformer_tiny",
@@ -70,16 +69,40 @@ def test_mixers_that_depend_on_the_number_of_tokens_see_images_of_one_size(mixer
     assert len(detector([torch.zeros(3, 20, 50, dtype=torch.uint8), torch.zeros(3, 64, 64, dtype=torch.uint8)])) == 2
 
 
+def test_mixed_precision_leaves_boxes_scores_and_losses_exact(detector):
+    images = [torch.randint(0, 256, (3, 32, 48), dtype=torch.uint8)]
+    detector.network.score_thresh = 0.0
+    seen = []
+    generate = detector.network.anchor_generator.forward
+    detector.network.anchor_generator.forward = lambda *args: seen.append(generate(*args)) or seen[-1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = detector.network(detector._scaled(images), [target([[2, 2, 12, 12]], [2])])
+        (found,) = detector.eval()(images)
+    assert {name: loss.dtype for name, loss in losses.items()} == dict.fromkeys(losses, torch.float32)
+    assert (found["boxes"].dtype, found["scores"].dtype) == (torch.float32, torch.float32)
+    assert {each.dtype for anchors in seen for each in anchors} == {torch.float32}
+
+
+def test_an_image_too_long_to_be_resized_is_told(detector):
+    strip = torch.zeros(3, 1, 500, dtype=torch.uint8)
+    with pytest.raises(DataError, match=r"an image of 500 x 1 pixels is too long .* --model.max_size 48"):
+        detector.eval()([strip])
+    with pytest.raises(DataError, match="500 x 1"):
+        detector.training_step(([strip], [target([[2, 0, 12, 1]], [2])]), 0)
+    assert len(detector([torch.zeros(3, 1, 47, dtype=torch.uint8)])) == 1  # one pixel high
+    assert len(Detector(**{**TINY, "image_size": 32}).eval()([strip])) == 1
+
+
 class Fixed(BoxModule):
     """One image with an object, one with none, and a crowd."""
 
     def __init__(self):
         super().__init__(batch_size=3, num_workers=0)
 
-    def datasets(self):
+    def val_set(self):
         image = torch.zeros(3, 32, 32, dtype=torch.uint8)
         truth = [target([[4, 4, 20, 20]], [1]), target([], []), target([[0, 0, 30, 30]], [2], [1])]
-        return [(image, each) for each in truth], [(image, each) for each in truth]
+        return [(image, each) for each in truth]
 
 
 def validated(detector, found, tmp_path):
@@ -115,6 +138,50 @@ def test_the_metric_is_cocos(tmp_path, boxes, labels, scores, map50, map_):
     metrics = validated(detector, [said(boxes, labels, scores), nothing, crowd], tmp_path)
     assert metrics["val/map50"] == pytest.approx(map50, abs=1e-3)
     assert metrics["val/map"] == pytest.approx(map_, abs=1e-3)
+
+
+class Shared(BoxModule):
+    """Images of one object and of three by turns, so that one of two processes has all of either kind."""
+
+    def __init__(self):
+        super().__init__(batch_size=2, num_workers=0)
+
+    def val_set(self):
+        image, boxes = torch.zeros(3, 32, 32, dtype=torch.uint8), [[4, 4, 20, 20], [1, 1, 9, 9], [9, 20, 30, 30]]
+        truth = [target(boxes[:1], [1]), target(boxes, [1, 1, 1])] * 4
+        return [(image + index % 2, each) for index, each in enumerate(truth)]
+
+    train_set = val_set
+
+
+class Half(Detector):
+    """Finds all where there is one object, nothing where there are three."""
+
+    def forward(self, images):
+        return [said([], [], []) if image.any() else said([[4, 4, 20, 20]], [1], [0.9]) for image in images]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_train_and_have_one_metric(tmp_path):
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp_spawn",
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    detector = Half(**TINY)
+    before = [parameter.detach().clone() for parameter in detector.parameters()]
+    trainer.fit(detector, Shared())
+    assert all(p.isfinite().all() for p in detector.parameters())
+    assert any(not torch.equal(p, old) for p, old in zip(detector.parameters(), before, strict=True))
+    # 4 of 16 objects are found: precision 1 at the recalls 0, .01, ... .25; the processes' own have the mean 1 / 2.
+    assert trainer.callback_metrics["val/map"] == pytest.approx(26 / 101, abs=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -158,6 +225,14 @@ def test_it_trains_from_the_command_line_and_draws(tmp_path, monkeypatch):
     assert list((tmp_path / "runs" / "detect").rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize(("label", "wrong"), [(3, 3), (-1, -1)])
+def test_a_class_that_the_model_has_not_is_told_before_it_is_sent_to_a_gpu(label, wrong):
+    module = Fixed()
+    module.trainer = type("Trainer", (), {"lightning_module": Detector(**TINY)})()
+    with pytest.raises(DataError, match=f"the data have a class {wrong}, and --model.num_classes is 3"):
+        module.on_before_batch_transfer(([], [target([[1, 1, 9, 9]], [label])]), 0)
+
+
 def test_pictures_show_names_scores_and_only_what_is_likely(tmp_path):
     detector = Detector(**TINY)
     shown = []
@@ -180,7 +255,11 @@ def test_pictures_show_names_scores_and_only_what_is_likely(tmp_path):
     ("command", "arguments", "message"),
     [
         (detect, words("--model.backbone", "poolformer_tyni"), "poolformer_tiny"),
-        (detect, words("--model.num_classes", "1"), r"the data have a class [12], and --model.num_classes is 1"),
+        (
+            detect,
+            words("--model.num_classes", "4"),
+            r"the data have 3 classes \(disc, square, cross\), and --model.num_classes is 4",
+        ),
         (detect, words("--data.batch_size", "9"), "8 images to train on are no batch of 9"),
         (detect, words("--trainer.max_epochs", "-1"), "set --trainer.max_epochs or --trainer.max_steps"),
         (detect, words("--trainer.devices", "0"), "--trainer.devices: "),
@@ -192,7 +271,7 @@ def test_pictures_show_names_scores_and_only_what_is_likely(tmp_path):
         (
             segment,
             ["fit", "--model.backbone", "poolformer_tiny", "--model.num_classes", "2", "--data", "ShapesData"],
-            "the data have a class [23], and --model.num_classes is 2",
+            r"the data have 4 classes \(background, disc, square, cross\), and --model.num_classes is 2",
         ),
     ],
     ids=["backbone", "classes", "batch", "endless", "trainer", "folder", "segment"],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -32,14 +33,12 @@ VOC_CLASSES = (
 
 
 class BoxModule(DenseModule):
-    """A data module of images uint8 (3, H, W) of any size and targets; what inherits it says which, in `datasets`.
+    """A data module of images uint8 (3, H, W) of any size and targets; what inherits it has `train_set` and `val_set`.
 
     Args:
         batch_size: Images a device and step.
         num_workers: Processes that load.
     """
-
-    class_names: tuple[str, ...] = ()
 
     @staticmethod
     def collate(samples: list[Sample]) -> tuple[list[Tensor], list[Target]]:
@@ -79,14 +78,17 @@ class ShapesBoxes(BoxModule):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return the shapes; none is in both."""
-        first, val = self.hparams.train, self.hparams.val
-        return _Samples(first, self._shape, _FLIP), _Samples(val, lambda index: self._shape(first + index))
+    def train_set(self) -> Dataset[Sample]:
+        """Return the first shapes."""
+        return self._shapes(range(self.hparams.train), _FLIP)
 
-    def _shape(self, number: int) -> Sample:
-        drawn = draw(number, self.hparams.image_size, self.hparams.data_seed)
-        return drawn.image, _target(drawn.boxes, drawn.labels, torch.zeros_like(drawn.labels), drawn.image.shape[1:])
+    def val_set(self) -> Dataset[Sample]:
+        """Return those after them."""
+        return self._shapes(range(self.hparams.train, self.hparams.train + self.hparams.val))
+
+    def _shapes(self, numbers: range, transform: v2.Transform | None = None) -> Dataset[Sample]:
+        sample = partial(_of_shapes, numbers, self.hparams.image_size, self.hparams.data_seed)
+        return _Samples(len(numbers), sample, transform)
 
 
 class CocoBoxes(BoxModule):
@@ -98,7 +100,7 @@ class CocoBoxes(BoxModule):
         root: That folder.
         train: Folder of the images to train on, and end of the name of their annotations.
         val: Folder of the images to validate on, and end of the name of their annotations.
-        empty: Whether images without a box are trained on, too; the authors' configuration leaves them out.
+        filter_empty_gt: Whether images without a box are left out of training, as the authors' configuration has it.
         batch_size: Images a device and step; the authors have 2 on each of 8.
         num_workers: Processes that load.
     """
@@ -108,29 +110,43 @@ class CocoBoxes(BoxModule):
         root: str,
         train: str = "train2017",
         val: str = "val2017",
-        empty: bool = False,
+        filter_empty_gt: bool = True,
         batch_size: int = 16,
         num_workers: int = 4,
     ):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return the two lists of annotated images."""
-        train, val = (_Coco(Path(self.hparams.root), split) for split in (self.hparams.train, self.hparams.val))
-        if train.categories != val.categories:
-            raise DataError(f"{val.file} has other categories than {train.file}")
-        self.class_names = tuple(train.categories.values())
-        chosen = [index for index in range(len(train.files)) if self.hparams.empty or train.has_boxes(index)]
+        self._known: tuple[Path, dict[int, str]] | None = None
+
+    def train_set(self) -> Dataset[Sample]:
+        """Return the annotated images to train on."""
+        train = self._read(self.hparams.train)
+        keep = not self.hparams.filter_empty_gt
+        chosen = [index for index in range(len(train.files)) if keep or train.has_boxes(index)]
         if not chosen:
             raise DataError(f"{train.file}: no image has a box")
-        return _Samples(len(chosen), lambda index: train(chosen[index]), _FLIP), _Samples(len(val.files), val)
+        return _Samples(len(chosen), partial(_of_chosen, train, chosen), _FLIP)
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return the annotated images to validate on."""
+        val = self._read(self.hparams.val)
+        return _Samples(len(val.files), val)
+
+    def _read(self, split: str) -> "_Coco":
+        found = _Coco(Path(self.hparams.root), split)
+        file, categories = self._known = self._known or (found.file, found.categories)
+        if found.categories != categories:
+            raise DataError(f"{found.file} has other categories than {file}")
+        self.class_names = tuple(categories.values())
+        return found
 
 
 class VOCBoxes(BoxModule):
     """Pascal VOC's detection, 20 classes, from the folder that holds ``VOCdevkit``.
 
-    Objects marked as difficult are left out as VOC leaves them out: of training, and of the metric either way.
+    Objects marked as difficult are left out of training and are COCO's crowds in the metric: a detection of which the
+    threshold's share lies within one counts neither way, where VOC asks for their IoU.
 
     Args:
         root: That folder.
@@ -155,16 +171,21 @@ class VOCBoxes(BoxModule):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return torchvision's data sets of the challenge's own lists."""
-        found, root, year = [], self.hparams.root, self.hparams.year
-        for split, transform in ((self.hparams.train, _FLIP), (self.hparams.val, None)):
-            try:
-                voc = VOCDetection(root, year=year, image_set=split)
-            except (RuntimeError, OSError, ValueError) as error:
-                raise DataError(f"{root} has no VOCdevkit of {year} with '{split}': {error}") from error
-            found.append(_Samples(len(voc), lambda index, voc=voc: _of_voc(voc, index), transform))
-        return found[0], found[1]
+    def train_set(self) -> Dataset[Sample]:
+        """Return torchvision's data set of the challenge's own list."""
+        return self._listed(self.hparams.train, _FLIP)
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return torchvision's data set of the challenge's own list."""
+        return self._listed(self.hparams.val)
+
+    def _listed(self, split: str, transform: v2.Transform | None = None) -> Dataset[Sample]:
+        root, year = self.hparams.root, self.hparams.year
+        try:
+            voc = VOCDetection(root, year=year, image_set=split)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise DataError(f"{root} has no VOCdevkit of {year} with '{split}': {error}") from error
+        return _Samples(len(voc), partial(_of_voc, voc), transform)
 
 
 _FLIP = v2.RandomHorizontalFlip()
@@ -200,7 +221,7 @@ class _Coco:
             self.categories = {each["id"]: each["name"] for each in sorted(found["categories"], key=lambda x: x["id"])}
             ids = [each["id"] for each in found["images"]]
             self.files = [each["file_name"] for each in found["images"]]
-            self._tell(found["annotations"], ids)
+            self._index(found["annotations"], ids)
         except OSError as error:
             raise DataError(f"{self.file} cannot be read: {error.strerror}") from error
         except (ValueError, TypeError) as error:
@@ -210,7 +231,7 @@ class _Coco:
         if not ids:
             raise DataError(f"{self.file} has no images")
 
-    def _tell(self, annotations: list[dict[str, Any]], ids: list[int]) -> None:
+    def _index(self, annotations: list[dict[str, Any]], ids: list[int]) -> None:
         """Sort the boxes by image; `_ends` tells where those of an image end."""
         labels = {category: label for label, category in enumerate(self.categories)}
         places = {each: place for place, each in enumerate(ids)}
@@ -245,17 +266,31 @@ class _Coco:
         return image, _target(self._boxes[of], self._labels[of], self._crowds[of], image.shape[1:])
 
 
+def _of_chosen(coco: _Coco, chosen: list[int], index: int) -> Sample:
+    return coco(chosen[index])
+
+
+def _of_shapes(numbers: range, side: int, seed: int, index: int) -> Sample:
+    drawn = draw(numbers[index], side, seed)
+    return drawn.image, _target(drawn.boxes, drawn.labels, torch.zeros_like(drawn.labels), drawn.image.shape[1:])
+
+
 def _of_voc(voc: VOCDetection, index: int) -> Sample:
     try:
         image, tree = voc[index]
         objects = tree["annotation"]["object"]
         corners = [[float(each["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for each in objects]
-        labels = [VOC_CLASSES.index(each["name"]) for each in objects]
+        names = [each["name"] for each in objects]
         hard = [int(each.get("difficult", 0)) for each in objects]
     except KeyError as error:
         raise DataError(f"{voc.annotations[index]} is not VOC's: there is no {error}") from error
     except (OSError, ValueError, ParseError) as error:
         raise DataError(f"{voc.images[index]} or {voc.annotations[index]} cannot be read: {error}") from error
+    foreign = [name for name in names if name not in VOC_CLASSES]
+    if foreign:
+        known = ", ".join(VOC_CLASSES)
+        raise DataError(f"{voc.annotations[index]} has an object of class '{foreign[0]}'; VOC's are {known}")
+    labels = [VOC_CLASSES.index(name) for name in names]
     boxes = torch.tensor(corners).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])  # pixels are counted from 1
     pixels = _pixels(image)
     return pixels, _target(boxes, torch.tensor(labels).long(), torch.tensor(hard).long(), pixels.shape[1:])

@@ -26,10 +26,17 @@ def detect() -> int:
     return _run("detect", Detector, BoxModule, max_epochs=12)
 
 
+class _CLI(LightningCLI):
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return all verbs but ``predict``, whose results Lightning would keep in memory and drop at the end."""
+        return {verb: left_out for verb, left_out in LightningCLI.subcommands().items() if verb != "predict"}
+
+
 def _run(name: str, model: type[pl.LightningModule], data: type[pl.LightningDataModule], **trainer: int) -> int:
     try:
         with told(inspect.signature(pl.Trainer).parameters):
-            LightningCLI(
+            _CLI(
                 model,
                 data,
                 subclass_mode_data=True,

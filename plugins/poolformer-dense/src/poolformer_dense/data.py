@@ -1,6 +1,7 @@
 """Images and masks: shapes made by a seed, folders of your own, and Pascal VOC."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ Sample = tuple[Tensor, Tensor]
 
 
 class MaskModule(DenseModule):
-    """A data module of images and masks; what inherits it says which, in `datasets`.
+    """A data module of images and masks; what inherits it says which, in `train_set` and `val_set`.
 
     Args:
         batch_size: Images a device and step.
@@ -48,7 +49,6 @@ class ShapesData(MaskModule):
         data_seed: Of the images.
     """
 
-    num_classes = 4
     class_names = ("background", *CLASSES)
 
     def __init__(
@@ -63,14 +63,14 @@ class ShapesData(MaskModule):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return the shapes; none is in both."""
-        options = self.hparams
-        first = options.train
-        return (
-            Shapes(range(first), options.image_size, options.data_seed),
-            Shapes(range(first, first + options.val), options.image_size, options.data_seed),
-        )
+    def train_set(self) -> Dataset[Sample]:
+        """Return the first shapes."""
+        return Shapes(range(self.hparams.train), self.hparams.image_size, self.hparams.data_seed)
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return those after them."""
+        numbers = range(self.hparams.train, self.hparams.train + self.hparams.val)
+        return Shapes(numbers, self.hparams.image_size, self.hparams.data_seed)
 
 
 class FolderMasks(MaskModule):
@@ -87,15 +87,16 @@ class FolderMasks(MaskModule):
     def __init__(self, train: str, val: str, image_size: int = 512, batch_size: int = 4, num_workers: int = 2):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
-        self._pairs = _pairs(Path(train)), _pairs(Path(val))
 
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return random crops to train on, and whole images, resized and cut in the middle, to validate on."""
-        train, val = self._pairs
-        return (
-            _Transformed(len(train), lambda index: _opened(*train[index]), _crops(self.hparams.image_size)),
-            _Transformed(len(val), lambda index: _opened(*val[index]), _middle(self.hparams.image_size)),
-        )
+    def train_set(self) -> Dataset[Sample]:
+        """Return random crops."""
+        pairs = _pairs(Path(self.hparams.train))
+        return _Transformed(len(pairs), partial(_opened, pairs), _crops(self.hparams.image_size))
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return whole images, resized and cut in the middle."""
+        pairs = _pairs(Path(self.hparams.val))
+        return _Transformed(len(pairs), partial(_opened, pairs), _middle(self.hparams.image_size))
 
 
 class VOCData(MaskModule):
@@ -109,22 +110,25 @@ class VOCData(MaskModule):
         num_workers: Processes that load.
     """
 
-    num_classes = 21
-
     def __init__(self, root: str, year: str = "2012", image_size: int = 512, batch_size: int = 4, num_workers: int = 2):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def datasets(self) -> tuple[Dataset[Sample], Dataset[Sample]]:
-        """Return torchvision's data sets of the challenge's own lists."""
-        options, found = self.hparams, []
-        for split, transform in (("train", _crops(options.image_size)), ("val", _middle(options.image_size))):
-            try:
-                voc = VOCSegmentation(options.root, year=options.year, image_set=split)
-            except (RuntimeError, OSError, ValueError) as error:
-                raise DataError(f"{options.root} has no VOCdevkit of {options.year}: {error}") from error
-            found.append(_Transformed(len(voc), voc.__getitem__, transform))
-        return found[0], found[1]
+    def train_set(self) -> Dataset[Sample]:
+        """Return random crops of torchvision's data set of the challenge's own list."""
+        return self._listed("train", _crops(self.hparams.image_size))
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return whole images of the other list, resized and cut in the middle."""
+        return self._listed("val", _middle(self.hparams.image_size))
+
+    def _listed(self, split: str, transform: v2.Transform) -> Dataset[Sample]:
+        root, year = self.hparams.root, self.hparams.year
+        try:
+            voc = VOCSegmentation(root, year=year, image_set=split)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise DataError(f"{root} has no VOCdevkit of {year} with '{split}': {error}") from error
+        return _Transformed(len(voc), voc.__getitem__, transform)
 
 
 class _Transformed(Dataset[Sample]):
@@ -167,7 +171,8 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     return list(zip(images, masks, strict=True))
 
 
-def _opened(file: Path, mask_file: Path) -> tuple[Image.Image, Image.Image]:
+def _opened(pairs: list[tuple[Path, Path]], index: int) -> tuple[Image.Image, Image.Image]:
+    file, mask_file = pairs[index]
     image, mask = opened(file), opened(mask_file)
     if image.size != mask.size:
         raise DataError(f"{mask_file} is {mask.size} pixels, its image {image.size}")

@@ -10,6 +10,8 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.utils import draw_bounding_boxes
 
+from poolformer.errors import DataError
+
 from .boxes import Target
 from .networks import CHANNELS, retinanet
 from .steps import steps_of
@@ -78,13 +80,13 @@ class Detector(pl.LightningModule):
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Return boxes (N, 4) in pixels, scores (N,) and labels (N,) of each uint8 image; in evaluation mode."""
-        return self.network([image / 255 for image in images])
+        return self.network(self._scaled(images))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         single = [target["iscrowd"] == 0 for target in targets]
         targets = [{k: t[k][one] for k in ("boxes", "labels")} for t, one in zip(targets, single, strict=True)]
-        losses = self.network([image / 255 for image in images], targets)
+        losses = self.network(self._scaled(images), targets)
         loss = losses["classification"] + losses["bbox_regression"]
         shown = {
             "train/loss": loss,
@@ -122,6 +124,17 @@ class Detector(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _scaled(self, images: list[Tensor]) -> list[Tensor]:
+        """Return images of 0 to 1; refuse those that would have no pixel across once the longer side is `max_size`."""
+        options = self.hparams
+        for height, width in () if options.image_size else (image.shape[1:] for image in images):
+            if max(height, width) >= options.max_size * min(height, width):
+                raise DataError(
+                    f"an image of {width} x {height} pixels is too long to be resized to --model.max_size "
+                    f"{options.max_size}: leave it out, or set --model.image_size"
+                )
+        return [image / 255 for image in images]
 
     def _show(self, images: list[Tensor], targets: list[Target], found: list[dict[str, Tensor]]) -> None:
         """Draw what is true over what is said, image by image, into TensorBoard."""

@@ -13,13 +13,15 @@ from poolformer.errors import DataError
 
 
 class DenseModule(pl.LightningDataModule):
-    """A data module of two data sets; what inherits it says which, in `datasets`.
+    """A data module of two data sets; what inherits it says which, in `train_set` and `val_set`.
 
     Args:
         batch_size: Images a device and step.
-        num_workers: Processes that load.
+        num_workers: Processes that load; the data sets must be picklable, since some systems start these by spawning.
     """
 
+    class_names: tuple[str, ...] = ()
+    """As many as the model has classes; none where the data have no names."""
     collate: Callable[[list[Any]], Any] | None = None
     """Makes a batch of samples; None for stacking them."""
 
@@ -27,12 +29,22 @@ class DenseModule(pl.LightningDataModule):
         super().__init__()
         self.batch_size, self.num_workers = batch_size, num_workers
 
-    def datasets(self) -> tuple[Dataset[Any], Dataset[Any]]:
-        """Return what to train on and what to validate on."""
-        raise TypeError(f"{type(self).__name__} has to say what its images are, in datasets()")
+    def train_set(self) -> Dataset[Any]:
+        """Return what to train on; asked for by ``fit`` alone."""
+        raise TypeError(f"{type(self).__name__} has to say what its images are, in train_set()")
+
+    def val_set(self) -> Dataset[Any]:
+        """Return what to validate on."""
+        raise TypeError(f"{type(self).__name__} has to say what its images are, in val_set()")
 
     def setup(self, stage: str) -> None:
-        self._train, self._val = self.datasets()
+        if stage == "fit":
+            self._train = self.train_set()
+        self._val = self.val_set()
+        names, num_classes = self.class_names, self._num_classes()
+        if names and num_classes and len(names) != num_classes:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise DataError(f"the data have {len(names)} classes ({shown}), and --model.num_classes is {num_classes}")
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self._train, shuffle=True, drop_last=True)
@@ -44,8 +56,7 @@ class DenseModule(pl.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Check the classes of a batch while it is on the CPU: on a GPU the loss would end the process, not say why."""
-        num_classes = self.trainer.lightning_module.hparams.num_classes if self.trainer else None
-        labels = self.labels_of(batch)
+        num_classes, labels = self._num_classes(), self.labels_of(batch)
         if num_classes and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             wrong = int(labels.max()) if int(labels.max()) >= num_classes else int(labels.min())
             raise DataError(f"the data have a class {wrong}, and --model.num_classes is {num_classes}, counted from 0")
@@ -56,10 +67,16 @@ class DenseModule(pl.LightningDataModule):
         """Return all classes of a batch, as int64 of one axis."""
         raise NotImplementedError
 
+    def _num_classes(self) -> int | None:
+        return self.trainer.lightning_module.hparams.num_classes if self.trainer else None
+
     def _loader(self, data: Dataset[Any], **options: bool) -> DataLoader[Any]:
         workers, size = self.num_workers, self.batch_size
-        if options.get("drop_last") and len(data) < size:
-            raise DataError(f"{len(data)} images to train on are no batch of {size}: lower --data.batch_size")
+        ranks = self.trainer.world_size if self.trainer else 1
+        each = -(-len(data) // ranks)  # Lightning's sampler repeats images until all ranks have as many
+        if options.get("drop_last") and each < size:
+            among = f" among {ranks} processes" if ranks > 1 else ""
+            raise DataError(f"{len(data)} images to train on{among} are no batch of {size}: lower --data.batch_size")
         return DataLoader(
             data,
             batch_size=size,

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -72,6 +73,18 @@ class _DetectionPyramid(nn.Module):
         return self.fpn(OrderedDict(self.pyramid(images)))
 
 
+class _ExactAnchors(AnchorGenerator):
+    """Anchors of float32 at least: torchvision gives them the maps' type, which is bfloat16 under mixed precision."""
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
+
+
+def _exact(module: nn.Module, args: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Have a head's outputs be float32 at least: bfloat16 has steps of 4 pixels from 512 on, and scores tie."""
+    return {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in outputs.items()}
+
+
 def retinanet(
     backbone: str,
     *,
@@ -82,6 +95,8 @@ def retinanet(
     **settings: Any,
 ) -> RetinaNet:
     """Build torchvision's RetinaNet (arXiv 1708.02002) on a backbone; it takes and returns what torchvision's does.
+
+    Losses, boxes and scores are computed in float32 under mixed precision, too.
 
     Args:
         backbone: Name of a backbone.
@@ -96,6 +111,8 @@ def retinanet(
     """
     sides = [anchor_size * 2**level for level in range(5)]
     scales = tuple(tuple(side * 2 ** (third / 3) for third in range(3)) for side in sides)
-    anchors = AnchorGenerator(scales, ((0.5, 1.0, 2.0),) * len(scales))
+    anchors = _ExactAnchors(scales, ((0.5, 1.0, 2.0),) * len(scales))
     pyramid = _DetectionPyramid(Pyramid(backbone, stages=(1, 2, 3), **(options or {})), channels)
-    return RetinaNet(pyramid, num_classes, anchor_generator=anchors, **settings)
+    network = RetinaNet(pyramid, num_classes, anchor_generator=anchors, **settings)
+    network.head.register_forward_hook(_exact)
+    return network

@@ -22,7 +22,7 @@ def test_the_first_process_alone_says_what_is_loaded_where_it_is_not_there_yet(m
     ("arguments", "word"),
     [
         (["fit", "--config", "s12", "--trainer.fast_dev_run", "true"], "fit s12: loading PyTorch and Lightning\n"),
-        (["models", "poolformer_s12"], "models: loading PyTorch\n"),
+        (["models", "timm/resnet10t"], "models timm/resnet10t: loading PyTorch\n"),
         (["judge", "nothing"], "judge nothing: loading PyTorch\n"),
         (["ablate", "--rows", "base"], "ablate digits: loading PyTorch and Lightning\n"),
     ],

@@ -76,7 +76,7 @@ def test_jobs_end_with_the_process_that_started_them(tmp_path, sign):
     wait_until((tmp_path / "pid").exists)
     job = psutil.Process(int((tmp_path / "pid").read_text()))
     starter.send_signal(sign)
-    assert starter.wait(20) != 0
+    assert starter.wait(60) != 0  # it has modules to leave, on a machine that is busy
     wait_until(lambda: not job.is_running())
 
 

@@ -65,7 +65,7 @@ class DenseModule(pl.LightningDataModule):
     @staticmethod
     def labels_of(batch: Any) -> Tensor:
         """Return all classes of a batch, as int64 of one axis."""
-        raise NotImplementedError
+        raise TypeError("a data module has to say what the classes of a batch are, in labels_of()")
 
     def _num_classes(self) -> int | None:
         return self.trainer.lightning_module.hparams.num_classes if self.trainer else None

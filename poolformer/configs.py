@@ -148,7 +148,8 @@ def find_config(given: str) -> Path:
     name = given.removeprefix("configs/").removesuffix(".yaml")
     if name in config_names():
         return config_dir() / f"{name}.yaml"
+    beside = [str(file) for file in path.parent.glob("*.yaml")] if path.suffix else []
+    near = suggestion(given, beside) or suggestion(name, config_names())
     raise ConfigError(
-        f"there is no file '{given}' and no packaged configuration of that name."
-        f"{suggestion(name, config_names())} 'poolformer configs' lists them."
+        f"there is no file '{given}' and no packaged configuration of that name.{near} 'poolformer configs' lists them."
     )

@@ -6,6 +6,7 @@ ours and keeps its traceback.
 
 import difflib
 import errno
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -150,6 +151,14 @@ def describe(error: BaseException) -> str:
 
 def suggestion(word: str, known: list[str]) -> str:
     """Return `` Did you mean ...?`` for the nearest known words, or nothing."""
-    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    ratios = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in known}
+    # Of equally near ones that which begins alike: of poolformer_s13 s12, and not s36.
+    near = sorted(ratios, key=lambda name: (ratios[name], _begins_alike(name, word), name), reverse=True)
+    near = [name for name in near if ratios[name] >= 0.6][:2]
     near = near or sorted((name for name in known if name.endswith(f"_{word}")), key=len)[:1]  # s12, of a whole name
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def _begins_alike(one: str, other: str) -> int:
+    """Return how many letters two words have in common before the first in which they differ."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

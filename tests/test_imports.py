@@ -29,7 +29,7 @@ LAYERS = [
     ["network", "data"],
     ["data.pixels", "kernels", "configs", "optimizers"],
     ["factory_options", "files", "first_word", "registry", "recipe", "option_ranges", "signals", "sizes"],
-    ["errors", "draws"],
+    ["errors", "draws", "counts"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
 # Packages that cost seconds or need not be there, and who may import them at the top of a file; inside
@@ -55,11 +55,14 @@ LIGHT = [
     "cli.__init__",
     "cli.dispatch",
     "cli.early",
+    "cli.early_values",
     "cli.field_words",
     "cli.option_texts",
     "cli.predicted_words",
     "cli.said",
     "cli.unknown_options",
+    "cli.value_words",
+    "counts",
     "errors",
     "first_word",
     "registry",
@@ -93,7 +96,8 @@ TESTED_AS_ONE = {
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_help_page.py": ["cli.option_texts"],
-    "cli/test_parser.py": ["cli.unknown_options"],
+    "cli/test_early.py": ["cli.early_values"],
+    "cli/test_parser.py": ["cli.unknown_options", "cli.value_words"],
     "completion/test_schema.py": ["cli.schema"],
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],
     "doctor/test_command.py": ["doctor.check"],

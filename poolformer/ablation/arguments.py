@@ -23,7 +23,7 @@ _OURS = {
 }
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None) -> CommandParser:
     """Return the parser of the command's own arguments."""
     own = CommandParser(
         "poolformer ablate",

@@ -63,9 +63,10 @@ def main(argv: list[str]) -> int:
     gpus_per_node=4 each run has four tasks, one a GPU, and with nodes=2 eight; tasks_per_node=N sets them on CPUs.
     """
     own, flags = split_flags(argv)
-    options, unknown = parser(inspect.getdoc(main)).parse_known_args(own)
+    known = parser(inspect.getdoc(main))
+    options, unknown = known.parse_known_args(own)
     if unknown:
-        raise ConfigError(f"there is no {unknown[0]}; flags for every fit stand behind '--'")
+        raise ConfigError(f"there is no {unknown[0]}.{known.near(unknown[0])} Flags for every fit stand behind '--'")
     check(options, flags)
     try:
         return _ablate(options, flags, argv)
@@ -100,6 +101,8 @@ def _ablate(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) 
     tries = [each for row in plain.values() for each in tries_of.plan(grid, *row, out)] if grid else []
     is_over = all(each.is_over for each in tries) and all(run.result() for run in runs)
     base_arguments = ablation.fit_arguments(configs, rows_of.Row(rows_of.BASE), flags)
+    for point in grid.points if grid else []:
+        early.refuse("fit", [*base_arguments, *point.flags])
     early.refuse("fit", base_arguments)
     first_word.say(" ".join(["ablate", *early.configs_of(base_arguments)]), "PyTorch and Lightning", "lightning")
     if options.launcher == "local" and not is_over:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..commands.arguments import CommandParser, side
+from ..counts import counted
 from ..errors import ConfigError
 from ..run import host_memory
 from . import engines as bench_engines
@@ -165,8 +166,8 @@ def _report(
         return
     width = max(len(row["candidate"]) for row in rows)
     print(
-        f"{hardware}, {machine['threads']} threads, torch {torch.__version__}: {limits.flops / 1e9:,.0f} GFLOP/s, "
-        f"{limits.bytes / 1e9:,.1f} GB/s in {options.precision}\n"
+        f"{hardware}, {counted(machine['threads'], 'thread')}, torch {torch.__version__}: "
+        f"{limits.flops / 1e9:,.0f} GFLOP/s, {limits.bytes / 1e9:,.1f} GB/s in {options.precision}\n"
     )
     saves = f"{'saved MiB':>11}" if training else ""
     print(f"{'':{width}}{'images/s':>10}{'ratio':>8}  {'95 %':<14}{'error':>9}{'limit':>7}{saves}")

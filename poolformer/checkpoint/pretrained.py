@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..counts import counted
 from ..errors import CheckpointError, MisfitError, describe
 from ..network.metaformer import MetaFormer
 from ..network.mixer_spec import Mixer, MixerSpec, option_parameters, resolve
@@ -219,7 +220,11 @@ def _drop_other_head(
         del weights[key]
     fresh = {key for key in network if key.startswith(f"{part}.")}
     if fresh:
-        found = f"it is for {theirs[0]} classes, the network for {ours[0]}" if theirs and ours else "it has no head"
+        found = (
+            f"it is for {counted(theirs[0], 'class')}, the network for {ours[0]}"
+            if theirs and ours
+            else "it has no head"
+        )
         notes.append(f"{found}: the network's head is fresh and has to be trained")
     return fresh
 

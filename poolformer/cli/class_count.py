@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..claims import head_classes
 from ..configs import config_dir, read_config
+from ..counts import counted
 from ..data.class_names import count_of, names_of
 from ..data.images import ImageData
 from ..run import config as run_config
@@ -62,7 +63,7 @@ def take_from_data(options: Namespace, data_module: pl.LightningDataModule) -> N
     # Of one class there is nothing to learn: whoever has it is warned of the other logits.
     if classes is not None and classes > 1 and classes != options.model.num_classes:
         options.model.num_classes = classes
-        rank_zero_info(f"The data has {classes} classes: the network is built for these ({_FLAG} {classes})")
+        rank_zero_info(f"The data has {counted(classes, 'class')}: the network is built for these ({_FLAG} {classes})")
 
 
 def take_from_weights(options: Namespace) -> None:
@@ -75,7 +76,9 @@ def take_from_weights(options: Namespace) -> None:
     classes = head_classes(options.model.pretrained, model)
     if classes is not None and classes != options.model.num_classes:
         options.model.num_classes = classes
-        rank_zero_info(f"The weights are for {classes} classes: the network is built for these ({_FLAG} {classes})")
+        rank_zero_info(
+            f"The weights are for {counted(classes, 'class')}: the network is built for these ({_FLAG} {classes})"
+        )
 
 
 def keep_of_run(options: Namespace, run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mistakes in names of configurations and options, answered before PyTorch and Lightning are imported, which is slow.
+"""Mistakes in configurations and options, answered before PyTorch and Lightning are imported, which is slow.
 
 What there is is read from the source of the classes whose options they are, so that it is that of the installed
 versions. Whatever may be an option of something else, such as a plugin's, is left to the parser, whose words these are.
@@ -15,7 +15,7 @@ from typing import Any
 from ..configs import STDIN, find_config, is_piped, read_config
 from ..errors import ConfigError
 from ..files import paths
-from . import said, unknown_options
+from . import early_values, said, unknown_options
 
 OF_PREDICT = ("return_predictions", "top_k", "out", "sheet")
 """Options of ``predict`` that the other verbs do not have."""
@@ -44,7 +44,9 @@ def refuse(verb: str, arguments: Sequence[str]) -> None:
         arguments: What stands behind it on the command line.
 
     Raises:
-        ConfigError: A configuration is not there or cannot be read, or there is no option of a name.
+        ConfigError: A configuration is not there or cannot be read, there is no option of a name, or it does not take
+            a value.
+        UnknownNameError: There is no backbone or token mixer of a name.
     """
     flags, files = _split(arguments)
     contents = [(file, read_config(file)) for file in files if file.name != _OF_A_RUN and not is_piped(file)]
@@ -56,6 +58,10 @@ def refuse(verb: str, arguments: Sequence[str]) -> None:
     for file, content in contents:
         if name := next(_unknown_keys(content), None):
             raise _unknown(name, chosen, flags, place=f" in '{file}'")
+    if not wants_no_run(flags):
+        owners = {"model": "model", "trainer": "trainer", **({"data": chosen} if chosen else {})}
+        known = {section: (owner, options_of(owner) or {}) for section, owner in owners.items()}
+        early_values.refuse(known, contents, flags)
 
 
 def wants_no_run(arguments: Sequence[str]) -> bool:
@@ -70,10 +76,10 @@ def configs_of(arguments: Sequence[str]) -> list[str]:
 
 
 @cache
-def options_of(section: str) -> frozenset[str] | None:
+def options_of(section: str) -> early_values.Options | None:
     """Return the options of ``model``, ``trainer`` or a data module of ours by its name; None where they are unknown.
 
-    They are the parameters of a constructor, which is read and not run.
+    They are the parameters of a constructor, with their annotations; it is read and not run.
     """
     home = _home_of_trainer() if section == "trainer" else _HOMES.get(section)
     try:
@@ -92,13 +98,14 @@ def _home_of_trainer() -> tuple[Path, str] | None:
     return (Path(next(iter(folders))) / "pytorch" / "trainer" / "trainer.py", "Trainer") if folders else None
 
 
-def _parameters(class_: ast.ClassDef) -> frozenset[str] | None:
+def _parameters(class_: ast.ClassDef) -> early_values.Options | None:
     for node in class_.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             found = node.args
             if found.vararg or found.kwarg:
                 return None
-            return frozenset(each.arg for each in (*found.posonlyargs, *found.args, *found.kwonlyargs)) - {"self"}
+            named = (*found.posonlyargs, *found.args, *found.kwonlyargs)
+            return {each.arg: each.annotation for each in named if each.arg != "self"}
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ..errors import ConfigError, suggestion
-from . import data_section, help_page, user_classes
+from . import data_section, help_page, user_classes, value_words
 from .option_texts import VERBS
 from .unknown_options import alone, sentence
 
@@ -154,18 +154,15 @@ def _refused(key: str, value: str, message: str, *, place: str, inside: bool = F
     """Say what an option takes, where jsonargparse says so."""
     groups = re.findall(r"Literal\[(.*?)\]", message)
     choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in group.split(",")))
-    expected = choices + [kind for kind in _expected(message, inside=inside) if kind not in choices]
-    if not expected:
-        return None
-    return f"--{key} got '{value}'{place}, but expects {' or '.join(expected)}.{suggestion(value, choices)}"
+    types = _expected(message, inside=inside)
+    return value_words.refused(key, value, types, choices, place=place) if choices or types else None
 
 
 def _expected(message: str, *, inside: bool) -> list[str]:
-    """Return the types and limits that jsonargparse names, in words; ``inside`` a data module or the like."""
+    """Return the types and limits that jsonargparse names; ``inside`` a data module or the like."""
     if inside:  # what may stand in its place is no news
         message = message.partition("Problem with given class_path")[2].rpartition("- Expected a <class 'NoneType'>")[0]
-    words = {"NoneType": "null", "int": "an integer", "float": "a number", "str": "a string", "bool": "true or false"}
     types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
     sizes = re.findall(r"Expected a tuple with (\d+) elements", message)
     limits = ["a number >0"] if "PositiveInt" in message else []
-    return list(dict.fromkeys([*(f"{n} numbers" for n in sizes), *limits, *(words.get(kind, kind) for kind in types)]))
+    return list(dict.fromkeys([*(f"{n} numbers" for n in sizes), *limits, *types]))

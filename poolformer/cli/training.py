@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from .. import data
 from ..claims import check_claims
 from ..classifier import ImageClassifier
+from ..counts import counted
 from ..errors import ConfigError, MisfitError, PoolformerError, causes
 from ..network.frame_options import with_built
 from ..run import host_memory, same_run
@@ -101,7 +102,9 @@ def check_start(verb: str, arguments: list[str]) -> None:
     data_module.train_dataloader()
     classes, known = data_module.num_classes or 0, model.hparams.num_classes
     if classes > known:
-        raise ConfigError(f"the data has {classes} classes and the model {known}: pass --model.num_classes {classes}")
+        raise ConfigError(
+            f"the data has {counted(classes, 'class')} and the model {known}: pass --model.num_classes {classes}"
+        )
     model.augment.check_batch_size(data_module.batch_size)
 
 

@@ -25,10 +25,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2 and what is wrong."""
-        known = [option for action in self._actions for option in action.option_strings]
-        word = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
-        near = suggestion(word.replace("-", "_").replace("__", "--", 1), known) if word.startswith("--") else ""
+        near = self.near(message.removeprefix("unrecognized arguments: ").partition(" ")[0])
         self.exit(2, f"{self.prog}: error: {message}{f'.{near}' if near else ''}\n")
+
+    def near(self, word: str) -> str:
+        """Return which option a word may be meant for, as `poolformer.errors.suggestion` says it."""
+        known = [option for action in self._actions for option in action.option_strings]
+        option = word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
+        return suggestion(option, known) if word.startswith("--") else ""
 
 
 def wrapped(text: str, *, width: int) -> str:

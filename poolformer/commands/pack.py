@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import first_word
+from ..counts import counted
 from ..errors import ConfigError, DataError, printable
 from ..files.paths import is_url, without_scheme
 from .arguments import CommandParser, local_path, threads
@@ -91,14 +92,14 @@ def main(argv: list[str]) -> int:
     rate = len(files.names) / (time.monotonic() - start)
     images = len(files.names) - len(skipped)
     size_mib = target.stat().st_size / 2**20
-    counts = f"{images} images of {len(files.class_names)} classes, {size_mib:.0f} MiB, {rate:.0f} images/s"
-    print(f"{printable(options.dst)}: {counts}")
+    counts = f"{counted(images, 'image')} of {counted(len(files.class_names), 'class')}"
+    print(f"{printable(options.dst)}: {counts}, {size_mib:.0f} MiB, {rate:.0f} images/s")
     if storage.tiles:
         print(tiling.remark)
     if files.remarks:
         print(printable(files.remarks))
     if skipped:
-        print(f"{len(skipped)} files left out:", *map(printable, skipped), sep="\n  ")
+        print(f"{counted(len(skipped), 'file')} left out:", *map(printable, skipped), sep="\n  ")
     return 0
 
 

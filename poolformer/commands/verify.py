@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import first_word
+from ..counts import counted
 from ..errors import printable
 from .arguments import CommandParser, local_path, threads
 from .progress import Progress
@@ -37,7 +38,8 @@ def main(argv: list[str]) -> int:
     faults = _faults(beton, workers=options.num_workers or available_cores())
     counts = Counter(beton.labels.tolist())
     sums = "with checksums" if beton.has_checksums else "without checksums"
-    print(f"{printable(str(beton.path))}: {len(beton)} images of {len(beton.class_names or counts)} classes, {sums}")
+    classes = counted(len(beton.class_names or counts), "class")
+    print(f"{printable(str(beton.path))}: {counted(len(beton), 'image')} of {classes}, {sums}")
     print(f"images a class: {min(counts.values())} to {max(counts.values())}")
     print(*map(printable, faults), f"{len(faults)} faults" if faults else "sound", sep="\n")
     return 1 if faults else 0

@@ -26,8 +26,8 @@ def of_a_verb(verb: str) -> list[str]:
     others = {"fit": {"verbose", *early.OF_PREDICT}, "predict": {"verbose"}}.get(verb, {*early.OF_PREDICT})
     found = [name for name in early.OF_A_VERB if name not in others] + ["print_config"]
     found += [f"model.{name}" for name in early.options_of("model") or ()]
-    data = [early.options_of(name) or frozenset() for name in ("DigitsData", "FolderData")]
-    found += [f"data.{name}" for name in frozenset().union(*data)]
+    data = {option for name in ("DigitsData", "FolderData") for option in early.options_of(name) or ()}
+    found += [f"data.{option}" for option in data]
     found += [f"trainer.{name}" for name in early.options_of("trainer") or ()]
     return [f"--{name}" for name in sorted(found)]
 

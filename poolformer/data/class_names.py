@@ -6,6 +6,7 @@ from functools import cache
 from numbers import Integral
 from typing import Any
 
+from ..counts import counted
 from ..errors import CheckpointError, ConfigError, DataError, suggestion
 
 _SHOWN = 5
@@ -133,7 +134,7 @@ def check_count(count: int | None, of_data: list[str] | None, of_network: list[s
     known = len(of_network) if of_network else logits
     if count is None or count == known:
         return None
-    remedy = f"the data has {count} classes and the model {known}"
+    remedy = f"the data has {counted(count, 'class')} and the model {known}"
     if count > known:
         raise ConfigError(f"{remedy}: pass --model.num_classes {count}" if known == logits else remedy)
     if not of_data and not of_network:

@@ -1,6 +1,5 @@
 """What the data modules of images share: the recipe's options, the loaders, the checks. Not where images come from."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from .. import option_ranges
+from ..counts import counted
 from ..errors import ConfigError, DataError
 from ..files.paths import is_url
 from . import label_map as label_maps
@@ -24,7 +24,7 @@ from .pixels.device_augment import augment, check_device
 from .pixels.transforms import EvalTransform, TrainTransform
 from .seeding import SeededDataModule
 from .sources import Source
-from .threads import available_cores, share_of_cores
+from .threads import available_cores, loader_threads, share_of_cores
 
 UNLABELLED = -1
 
@@ -188,8 +188,9 @@ class ImageData(SeededDataModule, ABC):
         loader = self._loader("train")
         if len(loader) == 0:
             everywhere = f" on each of {loader.world} devices" if loader.world > 1 else ""
-            images = f"'{shown(self.hparams.train)}' has {len(self._sources['train'].labels)} images"
-            raise DataError(f"{images}, fewer than one batch of {self.batch_size}{everywhere}: lower --data.batch_size")
+            images, given = len(self._sources["train"].labels), shown(self.hparams.train)
+            few = f"'{given}' has {counted(images, 'image')}, fewer than one batch of {self.batch_size}{everywhere}"
+            raise DataError(f"{few}: lower --data.batch_size, such as to {max(1, images // loader.world // 4)}")
         return loader
 
     def val_dataloader(self) -> Loader:
@@ -320,7 +321,7 @@ class ImageData(SeededDataModule, ABC):
             self._sources[split],
             self._train_transform if split == "train" else self._evaluation_transform,
             batch_size=self.batch_size,
-            workers=_threads(self.hparams.num_workers, own_cores=self._cores),
+            workers=loader_threads(self.hparams.num_workers, own_cores=self._cores),
             on_error=self.hparams.on_error,
             pages=self._pages(split),
             shuffle=split == "train",
@@ -339,12 +340,3 @@ def _place_among_processes(module: pl.LightningDataModule) -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
-
-
-def _threads(asked: int | None, *, own_cores: int) -> int:
-    if asked is None:
-        return own_cores
-    cores = available_cores()
-    if asked > cores:
-        warnings.warn(f"num_workers={asked}, but there are {cores} cores: {cores} threads it is", stacklevel=2)
-    return max(1, min(asked, cores))

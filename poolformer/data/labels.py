@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from ..counts import counted
 from ..errors import ConfigError
 from .class_names import check_count, count_of, imagenet_names, names_of, positions
 
@@ -69,7 +70,11 @@ def check_head(backbone: Any, *, logits: int, has_published_weights: bool) -> No
     """
     head = getattr(backbone, "head_classes", -1)
     if has_published_weights and (head is None or (isinstance(head, int) and head not in (-1, logits))):
-        found = f"is for {head} classes: pass --model.num_classes {head}" if head else "is missing: train one first"
+        found = (
+            f"is for {counted(head, 'class')}: pass --model.num_classes {head}"
+            if head
+            else "is missing: train one first"
+        )
         raise ConfigError(f"a fresh head says nothing of images, and that of the weights {found}")
 
 

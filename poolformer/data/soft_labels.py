@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..counts import counted
 from ..errors import DataError
 from ..files.atomic_write import publish
 from ..files.lock import lock
@@ -113,7 +114,9 @@ class SoftLabels:
             DataError: There is no such epoch, or the file is damaged there.
         """
         if epoch >= self.epochs:
-            raise DataError(f"'{self.path}' has {self.epochs} epochs, and this is epoch {epoch} (counted from 0)")
+            raise DataError(
+                f"'{self.path}' has {counted(self.epochs, 'epoch')}, and this is epoch {epoch} (counted from 0)"
+            )
         rows = np.asarray(self._views[epoch, samples])
         # Not a number, or more than the log-probability 0.
         is_wrong = ~(np.ascontiguousarray(rows[:, 1]).view(np.float16) <= 0)

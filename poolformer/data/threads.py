@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
+from ..counts import counted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,6 +49,23 @@ def own_cores(mine: tuple[str, set[int]], of_all: Sequence[tuple[str, set[int]]]
     machine, usable = mine
     here = [cores for each, cores in of_all if each == machine]
     return max(1, round(sum(1 / sum(core in cores for cores in here) for core in usable)))
+
+
+def loader_threads(asked: int | None, *, own_cores: int) -> int:
+    """Return with how many threads images are loaded; one for each core, unless fewer are asked for.
+
+    Args:
+        asked: Threads, None for as many as this process has cores; warns where there are not so many cores.
+        own_cores: Cores that are this process's own.
+    """
+    if asked is None:
+        return own_cores
+    cores = available_cores()
+    if asked > cores:
+        warnings.warn(
+            f"num_workers={asked}, but there are {cores} cores: it is {counted(cores, 'thread')}", stacklevel=3
+        )
+    return max(1, min(asked, cores))
 
 
 def _machine() -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from pathlib import Path
 from typing import Any
 
+from ..counts import counted
 from ..registry import BACKBONES, DATA, MIXERS, Entry, listing
 from .check import Check, gib
 from .imports import Imported
@@ -110,7 +111,7 @@ def pytorch(needed: Mapping[str, str], imported: Mapping[str, Imported]) -> list
         return [Check("torch", "wrong", text, f"pip install --force-reinstall '{wanted}'")]
     facts = found["facts"]
     built = f"built for CUDA {facts['built_for']}" if facts["built_for"] else "built for CPUs alone"
-    return [Check("torch", "ok", f"{facts['version']}, {built}, {facts['threads']} threads"), *_gpus(facts)]
+    return [Check("torch", "ok", f"{facts['version']}, {built}, {counted(facts['threads'], 'thread')}"), *_gpus(facts)]
 
 
 def _gpus(facts: Mapping[str, Any]) -> list[Check]:

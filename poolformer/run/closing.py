@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 
 from ..checkpoint.reading import read
 from ..checkpoint.record import METRICS
+from ..counts import counted
 from ..errors import CheckpointError
 from ..files.shell import program, quoted
 from .directory import HEADLINE, BestCheckpoint
@@ -45,7 +46,7 @@ def nothing_trained(options: Any, checkpoint: Path | None, *, epochs: int, steps
     if checkpoint is None:
         return f"Nothing was trained{': the time of --trainer.max_time was over' if 'max_time' in limits else ''}"
     raised = " and ".join(f"--trainer.{limit}" for limit in limits)
-    return f"'{checkpoint}' is at {epochs} epochs, {steps} steps already: raise {raised}"
+    return f"'{checkpoint}' is at {counted(epochs, 'epoch')}, {counted(steps, 'step')} already: raise {raised}"
 
 
 def report(
@@ -103,7 +104,9 @@ def _headline(folder: Path, trainer: pl.Trainer, limits: Sequence[str]) -> str:
     found, (epochs, steps) = trainer.callback_metrics, place(folder, trainer)
     if not found and trainer.global_step == 0 and (saved := _saved(folder / "last.ckpt")):
         found = saved.get(METRICS, {})
-    after = f"after {epochs} epochs" if epochs and "max_epochs" in limits else f"after {steps} steps"
+    after = (
+        f"after {counted(epochs, 'epoch')}" if epochs and "max_epochs" in limits else f"after {counted(steps, 'step')}"
+    )
     if HEADLINE in found:
         best = _best(folder, trainer)
         return f"{HEADLINE} {found[HEADLINE]:.4f} {after}{'' if best is None else f', best {best:.4f}'}"

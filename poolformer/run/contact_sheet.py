@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ..counts import counted
 from ..files.atomic_write import replacing
 from . import drawing
 
@@ -79,7 +80,7 @@ class ContactSheet:
         least = sorted(self._uncertain, key=lambda item: (-item[0], -item[1]))
         kept = {item[1] for item in least}
         most = sorted((item for item in self._certain if item[1] not in kept), reverse=True)
-        parts = [(f"least certain, of {self.images} images", least), ("most certain", most)]
+        parts = [(f"least certain, of {counted(self.images, 'image')}", least), ("most certain", most)]
         if sheets := [(title, _drawn(items)) for title, items in parts if items]:
             with replacing(path) as unfinished:
                 drawing.stacked(sheets).save(unfinished, "PNG" if path.suffix.lower() == ".png" else "JPEG")

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 
+from ..counts import counted
 from ..errors import RunError
 from ..files.shell import program, quoted
 from ..network.frame_options import takes_mixer
@@ -59,7 +60,7 @@ class Ending:
             return
         if not self._has_trained(trainer):
             if self.run.is_auto and self.run.resume and "max_time" not in self._limits(trainer):
-                epochs = f"{trainer.current_epoch} epochs, {trainer.global_step} steps"
+                epochs = f"{counted(trainer.current_epoch, 'epoch')}, {counted(trainer.global_step, 'step')}"
                 print(f"The run in '{self.run.run_dir}' is complete: {epochs}")
                 return
             path = self.run.resume.path if self.run.resume else None

@@ -53,7 +53,9 @@ class EpochLines(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._time_left.count_batch(self._throughput.images, self._throughput.steps_s)
         # Asked by rank 0 alone: what is shown here is known already, and no rank waits for another.
-        if trainer.is_global_zero and self._pace.is_due() and not is_at_end_of_epoch(trainer.fit_loop.epoch_loop):
+        # After one batch, which waited for the loader and compiled, the rate would be that of nothing to come.
+        is_due = trainer.is_global_zero and self._time_left.is_measured and self._pace.is_due()
+        if is_due and not is_at_end_of_epoch(trainer.fit_loop.epoch_loop):
             self._say(trainer, {_LOSS: trainer.callback_metrics.get(_LOSS), **trainer.progress_bar_metrics})
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

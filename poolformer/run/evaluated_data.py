@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from ..counts import counted
 from ..data.batches import Batch
 from ..network.example import own_example
 from .provenance import class_path_of
@@ -85,7 +86,7 @@ class EvaluatedData(Callback):
         if found < classes:
             option = "overfit_batches" if trainer.overfit_batches else f"limit_{split}_batches"
             verb = "tests" if split == "test" else "validates"
-            rank_zero_info(f"--trainer.{option} {verb} {part}: {found} of {classes} classes")
+            rank_zero_info(f"--trainer.{option} {verb} {part}: {found} of {counted(classes, 'class')}")
 
 
 def _print_data(trainer: pl.Trainer, split: str, loaders: Any, taken: Any) -> None:
@@ -94,9 +95,9 @@ def _print_data(trainer: pl.Trainer, split: str, loaders: Any, taken: Any) -> No
     module, loader, parts = trainer.datamodule, _one(loaders), []
     images = _num_images(loader)
     if images is not None:
-        parts.append(f"{images} images")
+        parts.append(counted(images, "image"))
     if split != "predict" and (classes := _num_classes(module)):
-        parts.append(f"{classes} classes")
+        parts.append(counted(classes, "class"))
     if part := _part(loaders, taken):
         parts.append(part)
     name = class_path_of(module) or f"the {split} dataloader"
@@ -120,10 +121,10 @@ def _place(module: Any, split: str) -> str | None:
 
 
 def _num_images(loader: Any) -> int | None:
-    for counted in (getattr(loader, "labels", None), getattr(loader, "dataset", None)):
-        if isinstance(counted, Sized):
+    for held in (getattr(loader, "labels", None), getattr(loader, "dataset", None)):
+        if isinstance(held, Sized):
             try:
-                return len(counted)
+                return len(held)
             except TypeError:  # an iterable data set
                 continue
     return None

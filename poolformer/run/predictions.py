@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from ..counts import counted
 from ..data.batches import Batch
-from ..data.beton_set import expand
+from ..data.beton_set import Given, expand
 from ..data.class_names import words_of
 from ..data.images import ImageData
-from ..errors import ConfigError
+from ..errors import ConfigError, PoolformerError
 from ..files.atomic_write import atomic_write
-from ..files.paths import check_new
+from ..files.paths import check_new, is_url
 from ..network.example import own_example
 from . import contact_sheet
 from .contact_sheet import ContactSheet, Said
@@ -45,7 +47,7 @@ def checked_top_k(top_k: int | None, classes: int, *, name: str = "top_k") -> in
     if top_k is None:
         return min(TOP_K, classes)
     if not 1 <= top_k <= classes:
-        raise ConfigError(f"{name} {top_k}: the network knows {classes} classes: from 1 to {classes}")
+        raise ConfigError(f"{name} {top_k}: the network knows {counted(classes, 'class')}: from 1 to {classes}")
     return top_k
 
 
@@ -193,7 +195,9 @@ class PredictionWriter(BasePredictionWriter):
             counts = pl_module.all_gather(counts).reshape(-1, 2).sum(0)  # type: ignore[union-attr]
         right, known = counts.tolist()
         if known:
-            rank_zero_info(f"Accuracy: {right / known:.1%} of the {known} images whose class is known")
+            seen = _trained_on(getattr(trainer, "datamodule", None))
+            among = f"; the network was trained on images in '{seen}'" if seen else ""
+            rank_zero_info(f"Accuracy: {right / known:.1%} of {counted(known, 'image')} whose class is known{among}")
         rank_zero_info(f"Predictions: {self.path}")
         if self._sheet is not None and self.sheet is not None:
             path = _of_rank(self.sheet, trainer, trainer.global_rank)
@@ -229,14 +233,34 @@ def _truths(trainer: pl.Trainer, names: set[str]) -> list[str | None]:
     return found
 
 
-def _given_folders(module: Any) -> list[str]:
+def _places(given: Given) -> list[Path]:
+    """Return the files and folders that an option of images gives."""
+    try:
+        places = expand(given)
+    except PoolformerError:  # of what was trained on, which need not be there any more
+        return []
+    return [Path(os.path.abspath(os.path.expanduser(place))) for place in places if not is_url(place)]
+
+
+def _given_folders(module: Any) -> list[Path]:
     """Return the folders that were given to be predicted."""
     given = module.given() if isinstance(module, ImageData) else {}
-    places = [os.path.expanduser(place) for each in given.values() for place in expand(each)]
-    return [os.path.abspath(place) for place in places if os.path.isdir(place)]
+    return [place for each in given.values() for place in _places(each) if place.is_dir()]
 
 
-def _class_of(image: str, folders: Sequence[str], names: Collection[str]) -> str | None:
+def _trained_on(module: Any) -> Path | None:
+    """Return what was given to be predicted if the checkpoint's training images lie in it, or it among these."""
+    if not isinstance(module, ImageData) or not module.hparams.predict or not module.hparams.train:
+        return None
+    trained = _places(module.hparams.train)
+    return next((each for each in _places(module.hparams.predict) if any(map(partial(_overlap, each), trained))), None)
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _class_of(image: str, folders: Sequence[Path], names: Collection[str]) -> str | None:
     """Return the class by whose name a folder is called that an image lies in; None where there is none.
 
     Args:
@@ -244,8 +268,7 @@ def _class_of(image: str, folders: Sequence[str], names: Collection[str]) -> str
         folders: Those that were given. Folders around them say nothing of the image, nor do those around a file's own.
         names: Of the classes.
     """
-    own = os.path.dirname(os.path.abspath(image))
-    around = [folder for folder in folders if os.path.commonpath([folder, own]) == folder]
-    top = min(around, key=len, default=own)
-    below = [] if own == top else os.path.relpath(own, top).split(os.sep)
-    return next((name for name in [*below, os.path.basename(top)] if name in names), None)
+    own = Path(os.path.abspath(image)).parent
+    around = [folder for folder in folders if own.is_relative_to(folder)]
+    top = min(around, key=lambda folder: len(folder.parts), default=own)
+    return next((name for name in (*own.relative_to(top).parts, top.name) if name in names), None)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from ..counts import counted
 from ..errors import ConfigError, describe
 from ..files import caches
 from ..files.lock import RunLock
@@ -129,7 +130,7 @@ class Spool:
         if not unsent:
             return None
         again = "" if self.mirror.lost else "; the next start on this machine sends them"
-        what = f"{len(unsent)} files of '{self.store.url}' could not be sent ({obstacle})"
+        what = f"{counted(len(unsent), 'file')} of '{self.store.url}' could not be sent ({obstacle})"
         return f"{what}: they are in '{self.folder}'{again}"
 
     def _remove(self) -> None:

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import numpy as np
 from torch import Tensor
 
+from ..counts import counted
 from ..data.order import Order
 from ..data.soft_labels import SoftLabels, expanded
 from ..errors import ConfigError
@@ -73,7 +74,7 @@ class Teacher:
         epochs = trainer.max_epochs or 0
         if epochs > self._labels.epochs:
             raise ConfigError(
-                f"{name} has views of {self._labels.epochs} epochs, and the run has {epochs}: lower "
+                f"{name} has views of {counted(self._labels.epochs, 'epoch')}, and the run has {epochs}: lower "
                 "--trainer.max_epochs, or write another by `poolformer teach`"
             )
 

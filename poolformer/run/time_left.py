@@ -92,6 +92,11 @@ class TimeLeft:
         return self._now.since(self._first if start.batches == 0 and self._now.batches > 1 else start)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether there is a batch beside the first to go by."""
+        return self._now.batches > 1
+
+    @property
     def images_per_s(self) -> float | None:
         """Training images of all devices a second in this epoch; None before the first."""
         trained = self._since(self._starts[-1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..commands.arguments import CommandParser, add_checkpoint, local_path, number, split_flags
 from ..commands.progress import Progress, say
+from ..counts import counted
 from ..errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _teach(classifier: Any, flags: list[str], target: Path, *, top: int) -> None
     loader.take_all()
     with SoftLabelsWriter(target, facts, epochs=epochs, samples=samples, top=top) as file:
         if file.done:
-            say(f"{printable(str(file.unfinished))} has {file.done} of {epochs} epochs: they are kept")
+            say(f"{printable(str(file.unfinished))} has {file.done} of {counted(epochs, 'epoch')}: they are kept")
         first = file.done
         with Progress("asked about", (epochs - first) * samples, unit="views") as progress:
             for epoch in range(first, epochs):
@@ -110,9 +111,8 @@ def _teach(classifier: Any, flags: list[str], target: Path, *, top: int) -> None
                 file.add(rows)
         file.publish()
     size = target.stat().st_size / 2**20
-    print(
-        f"{printable(str(target))}: {epochs} epochs of {samples} views, {top} of {len(logits)} classes, {size:.1f} MiB"
-    )
+    stored = f"{counted(epochs, 'epoch')} of {samples} views, {top} of {counted(len(logits), 'class')}"
+    print(f"{printable(str(target))}: {stored}, {size:.1f} MiB")
     if first < epochs:
         agrees = (rows[:, 0, 0] == torch.as_tensor(loader.labels).numpy()).mean()
         print(f"The likeliest is the image's own class in {agrees:.1%} of the last epoch's views")

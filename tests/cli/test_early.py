@@ -11,7 +11,7 @@ from poolformer import data
 from poolformer.cli import early, user_classes
 from poolformer.cli import training as late
 from poolformer.cli.asked import Asked
-from poolformer.errors import ConfigError
+from poolformer.errors import ConfigError, PoolformerError
 
 
 @pytest.mark.parametrize("verb", ["fit", "predict"])
@@ -21,14 +21,14 @@ def test_options_are_those_of_the_parser(verb):
     assert {name.partition(".")[0] for name in names} <= {*early.OF_A_VERB}
     for section in ("model", "trainer"):
         options = {name.partition(".")[2] for name in names if name.startswith(f"{section}.")}
-        assert options <= early.options_of(section)
-        assert early.options_of(section) - options <= {"image_size"}  # which is linked to the data's
+        assert options <= {*early.options_of(section)}
+        assert {*early.options_of(section)} - options <= {"image_size"}  # which is linked to the data's
 
 
 @pytest.mark.parametrize("name", data.__all__)
 def test_options_of_data_modules_are_theirs(name):
     options = user_classes.options_of(f"poolformer.data.{name}")
-    assert early.options_of(name) == {option for option in options if not option.endswith(".help")}
+    assert {*early.options_of(name)} == {option for option in options if not option.endswith(".help")}
 
 
 WRONG = [
@@ -50,11 +50,43 @@ WRONG = [
     "--weights_only false",
     "--config wrong.yaml",
     "--config other.yaml",
+    "--model.lr fast",
+    "--model.fused maybe",
+    "--model.drop_path_rate none!",
+    "--model.lr_interval batch",
+    "--model.lr_interval epochs",
+    "--trainer.max_epochs ten",
+    "--trainer.max_epochs=ten",
+    "--trainer.limit_train_batches few",
+    "--trainer.benchmark maybe",
+    "--data.batch_size many",
+    "--data FolderData --data.augment_on gpu",
+    "--data FFCVData --data.val_share all",
+    "--config letters.yaml",
+    "--config s12 --config letters.yaml",
+]
+OUT_OF_RANGE = [
+    "--model.lr -1",
+    "--model.lr .nan",
+    "--model.num_classes=-2 --model.lr=-1e-3",
+    "--model.drop_path_rate 2",
+    "--data.batch_size 0",
+    "--data FolderData --data.crop_pct 0",
+    "--data FFCVData --data.init_args.hflip 2",
+    "--trainer.max_epochs 0",
+    "--trainer.val_check_interval 0",
+    "--trainer.limit_val_batches 1.5",
+    "--config negative.yaml",
+    "--model.backbone poolformer_s13",
+    "--model.mixer poling",
 ]
 FILES = {
     "broken.yaml": "model: [",
     "wrong.yaml": "trainer: {max_epoch: 1}",
     "other.yaml": "model: {lrr: 1}",
+    "letters.yaml": "model: {weight_decay: a little}",
+    "shares.yaml": "data: {class_path: poolformer.data.FolderData, init_args: {val_share: some}}",
+    "negative.yaml": "model: {lr: -0.1}",
     "fine.yaml": "data: {class_path: mine.Data, init_args: {own: 1}}",
 }
 
@@ -67,7 +99,7 @@ def files(work) -> Path:
 
 
 def said(refuse, *arguments: object) -> str:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(PoolformerError) as error:
         refuse(*arguments)
     return str(error.value)
 
@@ -76,6 +108,12 @@ def said(refuse, *arguments: object) -> str:
 def test_a_mistake_is_answered_in_the_words_of_the_parser(files, options):
     words = options.split()
     assert said(early.refuse, "fit", words) == said(late.settings, "fit", words)
+
+
+@pytest.mark.parametrize("options", OUT_OF_RANGE)
+def test_a_value_out_of_range_is_answered_in_the_words_of_what_is_built(files, options):
+    words = options.split()
+    assert said(early.refuse, "fit", words) == said(late.build, "fit", words)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +133,20 @@ def test_a_mistake_is_answered_in_the_words_of_the_parser(files, options):
         "--trainer.callbacks.help EarlyStopping",
         "--data.help FolderData",
         "--model.backbone timm/x --model options.yaml",
+        "--model.mixer [pooling,pooling,pooling,attention] --model.norm own --model.mean [0.5]",
+        "--model.mixer mine:Mixer --model.backbone poolformer-pvt/pvt_tiny --model.lr 1_0e-4",
+        "--model.lr_batch_size null",
+        "--data.batch_size 0x20 --trainer.devices all --trainer.precision half --model.fused on",
+        "--print_config --model.lr -1",
     ],
 )
 def test_what_may_be_an_option_of_something_else_passes(files, options):
     early.refuse("fit", options.split())
+
+
+def test_a_value_of_a_class_in_a_file_is_named_and_not_the_class_alone(files):
+    expected = "--data.val_share got 'some' in 'shares.yaml', but expects a number or null."
+    assert said(early.refuse, "fit", ["--config", "shares.yaml"]) == expected
 
 
 def test_values_that_begin_as_options_do_pass():

@@ -114,7 +114,10 @@ def test_the_bar_counts_epochs_as_the_lines_do():
 def test_a_long_epoch_has_lines_inside(said, monkeypatch, tmp_path):
     monkeypatch.setattr(epoch_lines, "FIRST_S", 0.0)
     lines = said(tmp_path / "run", "--trainer.max_epochs", "1", "--model.warmup_epochs", "0")
-    assert [share for *_, share, _ in lines] == ["25", None]  # and the next one in three minutes
+    assert [share for *_, share, _ in lines] == [
+        "50",
+        None,
+    ]  # once there is a batch beside the first to go by, and the next one in three minutes
 
 
 def test_a_log_file_gets_no_bar_unless_it_was_asked_for(monkeypatch):

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shutil
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -49,7 +51,16 @@ def test_the_true_class_is_the_folder_s_where_the_network_knows_it(photos, tmp_p
     found = rows(predict(tmp_path, FolderData(predict=str(photos), **OPTIONS)))
     assert [row["true"] for row in found] == ["ant", "bee", "bee", ""]
     right = sum(row["true"] == row["class_1"] for row in found)
-    assert f"Accuracy: {right / 3:.1%} of the 3 images whose class is known" in caplog.text
+    assert f"Accuracy: {right / 3:.1%} of 3 images whose class is known\n" in caplog.text
+
+
+@pytest.mark.parametrize(("given", "seen"), [("", True), ("bee", True), ("bee/1.png", True), ("../photos-2", False)])
+def test_an_accuracy_on_images_that_were_trained_on_says_so(photos, tmp_path, caplog, given, seen):
+    caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
+    shutil.copytree(photos, tmp_path / "photos-2")
+    predict(tmp_path, FolderData(train=[str(photos)], predict=str(photos / given), **OPTIONS))
+    of_training = f"; the network was trained on images in '{os.path.abspath(photos / given)}'"
+    assert (of_training in caplog.text) == seen
 
 
 def test_the_true_class_is_the_label_s_of_a_packed_file_by_name(photos, tmp_path):
@@ -136,7 +147,7 @@ def test_a_sheet_shows_the_least_and_the_most_certain(photos, tmp_path, caplog):
     ],
 )
 def test_the_true_class_of_nested_folders_is_that_of_training(image, given, expected):
-    folders = [os.path.abspath(folder) for folder in given]
+    folders = [Path(folder).absolute() for folder in given]
     assert predictions._class_of(image, folders, NAMES) == expected
 
 

@@ -1,0 +1,130 @@
+"""Values that an option takes under no circumstances, refused before PyTorch and Lightning are imported.
+
+Only what is certain is refused: a word where the signature has numbers alone, a number out of its range, a name that no
+installed package offers. All else is left to the parser, which says the same of these in the same words.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .. import option_ranges
+from ..errors import ConfigError
+from ..registry import BACKBONES, MIXERS, find
+from . import said, value_words
+
+_RANGES = {"model": option_ranges.MODEL, "DigitsData": option_ranges.DIGITS}
+_UNIONS = ("Union", "Optional")
+_TRUTH = ("true", "false", "yes", "no", "on", "off", "null", "none", "~", "")  # as YAML may read a word
+
+Options = Mapping[str, ast.expr | None]
+"""Options of a class by name, each with its annotation."""
+
+
+def refuse(
+    sections: Mapping[str, tuple[str, Options]], contents: Sequence[tuple[Any, dict[str, Any]]], flags: Sequence[str]
+) -> None:
+    """Refuse what is wrong whatever is installed.
+
+    Args:
+        sections: ``model``, ``data`` and ``trainer``, as far as it is known of which class they are: its name, as
+            `poolformer.cli.early` calls it, and its options.
+        contents: Configurations, each with what it says; later ones win.
+        flags: What the command line says beside them, which wins.
+
+    Raises:
+        ConfigError: A value is of another type, or out of range.
+        UnknownNameError: There is no backbone or token mixer of a name.
+    """
+    values: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for place, section, name, value in [*_in_files(contents), *_on_the_command_line(flags)]:
+        if section not in sections or name not in sections[section][1]:
+            continue
+        read = _read(f"{section}.{name}", value, sections[section][1][name], place)
+        values[section][name] = read if isinstance(read, int | float) else None
+    for section, options in values.items():
+        owner = sections[section][0]
+        if owner == "trainer":
+            option_ranges.check_trainer(options)
+        else:
+            option_ranges.check(section, options, _RANGES.get(owner, option_ranges.IMAGES))
+    _check_names(flags)
+
+
+def _in_files(contents: Iterable[tuple[Any, dict[str, Any]]]) -> Iterable[tuple[str, str, str, Any]]:
+    for file, content in contents:
+        for section, options in content.items():
+            if isinstance(options, dict):
+                inner = options.get("init_args", options) if section == "data" else options
+                for name, value in inner.items() if isinstance(inner, dict) else ():
+                    yield f" in '{file}'", section, str(name), value
+
+
+def _on_the_command_line(flags: Sequence[str]) -> Iterable[tuple[str, str, str, Any]]:
+    for one in said.each(flags):
+        if one.option == "--":
+            return
+        section, dot, name = (one.option or "").removeprefix("--").partition(".")
+        if dot and one.value is not None:
+            yield "", section, name.removeprefix("init_args."), one.value
+
+
+def _read(option: str, value: Any, annotation: ast.expr | None, place: str) -> Any:
+    """Return the number that a value is, as the parser reads it; a word is refused where numbers are."""
+    kinds, choices = _taken(annotation)
+    number = _number(value)
+    if None in kinds or number in choices or number is None:
+        return number
+    if isinstance(number, str) and number.strip().lower() not in _TRUTH and not number.startswith(("{", "[")):
+        raise ConfigError(value_words.refused(option, number, [str(kind) for kind in kinds], choices, place=place))
+    return float(number) if type(number) is int and "float" in kinds and "int" not in kinds else number
+
+
+def _taken(annotation: ast.expr | None) -> tuple[list[str | None], list[str]]:
+    """Return the types that an annotation names, None for one that may take a text, and the words that it takes."""
+    match annotation:
+        case ast.Constant(value=None):
+            return ["NoneType"], []
+        case ast.Name(id="int" | "float" | "bool" as kind):
+            return [kind], []
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _together([left, right])
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
+            words = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+            texts = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+            return ([] if len(texts) == len(words) else [None]), texts
+        case ast.Subscript(value=ast.Name(id=union), slice=inside) if union in _UNIONS:
+            kinds, choices = _together(inside.elts if isinstance(inside, ast.Tuple) else [inside])
+            return [*kinds, *(["NoneType"] if union == "Optional" else [])], choices
+    return [None], []
+
+
+def _together(parts: Iterable[ast.expr]) -> tuple[list[str | None], list[str]]:
+    found = [_taken(part) for part in parts]
+    return [kind for kinds, _ in found for kind in kinds], [word for _, words in found for word in words]
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a word is; the word itself where it is none."""
+    if not isinstance(value, str):
+        return value
+    for read in (int, float):
+        try:
+            return read(value)
+        except ValueError:
+            continue
+    try:
+        import yaml  # 0.1 s
+
+        read_as = yaml.safe_load(value)  # 0x10, .inf, and what is no number at all
+    except Exception:  # PyYAML makes errors of all kinds
+        return value
+    return read_as if isinstance(read_as, int | float) and not isinstance(read_as, bool) else value
+
+
+def _check_names(flags: Sequence[str]) -> None:
+    for option, group in (("--model.backbone", BACKBONES), ("--model.mixer", MIXERS)):
+        for name in said.values(flags, option)[-1:]:
+            # A mapping, a list, a file, or a model of timm's is looked into where it is built.
+            if name.replace("_", "").replace("-", "").isalnum():
+                find(group, name)

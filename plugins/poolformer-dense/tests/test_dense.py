@@ -1,6 +1,7 @@
 """Sizes as in the paper's tables, the networks' shapes, their data, and a training."""
 
 import pickle
+import shlex
 
 import numpy as np
 import pytest
@@ -189,7 +190,7 @@ def test_ignored_pixels_have_no_part_in_the_loss():
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, for so short a run
-def test_it_trains_from_the_command_line_and_draws(tmp_path, monkeypatch):
+def test_it_trains_from_the_command_line_draws_and_says_how_to_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = (
         "fit --model.backbone poolformer_tiny --model.mixer depthwise --model.num_classes 4 --model.channels 16 "
@@ -203,22 +204,41 @@ def test_it_trains_from_the_command_line_and_draws(tmp_path, monkeypatch):
     assert segment() == 0
     assert seen
     assert seen[-1] == (3, 3 * 32, 4 * 32)
-    assert list((tmp_path / "runs" / "segment").rglob("*.ckpt"))
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("evaluate")]
+    words = shlex.split(command)[2:]
+    assert words[0] == "validate"
+    monkeypatch.setattr("sys.argv", ["poolformer-segment", *words])
+    assert segment() == 0
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_there_is_no_verb_whose_results_would_be_dropped(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["poolformer-segment", "predict", "--data", "ShapesData"])
-    with pytest.raises(SystemExit) as exit_:
-        segment()
-    assert exit_.value.code == 2
-    assert "predict" in capsys.readouterr().err
+    assert segment() == 2
+    assert "invalid choice: 'predict'" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_mistake_is_a_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fit --model.backbone poolformer_tyni --data ShapesData --trainer.accelerator cpu", "poolformer_tiny"),
+        ("fit --data ShapesData --model.lrr 1", "Did you mean 'model.lr'"),
+        ("fit --data ShapesData --model.lr fast", "--model.lr got 'fast', but expects a number"),
+        (
+            "fit --data ShapesData --data.batchsize 1",
+            "ShapesData has no option 'batchsize'. Did you mean 'batch_size'?",
+        ),
+        ("fit --data ShapeData", "Did you mean 'ShapesData'? There is FolderMasks, ShapesData, VOCData"),
+        ("fit --data.train 3", "say which data: --data NAME, of FolderMasks, ShapesData, VOCData"),
+        ("fit --data FolderMasks", "needs train, val"),
+        ("fti --data ShapesData", "invalid choice: 'fti'"),
+    ],
+)
+def test_a_mistake_is_a_line_and_exit_code_2(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
-    words = "fit --model.backbone poolformer_tyni --data ShapesData --trainer.accelerator cpu"
     monkeypatch.setattr("sys.argv", ["poolformer-segment", *words.split()])
     assert segment() == 2
-    assert "poolformer_tiny" in capsys.readouterr().err.splitlines()[-1]
+    lines = capsys.readouterr().err.splitlines()
+    assert said in lines[-1]
+    assert len([line for line in lines if "error" in line or "usage" in line]) == 1

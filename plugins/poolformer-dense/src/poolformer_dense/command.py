@@ -1,13 +1,22 @@
 """``poolformer-segment`` and ``poolformer-detect``: Lightning's command line for `Segmenter` and for `Detector`."""
 
 import inspect
+import os
 import sys
+from argparse import HelpFormatter
+from collections.abc import Sequence
 
 import lightning.pytorch as pl
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
 
+from poolformer.cli import said
 from poolformer.cli.lightning_refusals import told
-from poolformer.errors import PoolformerError, of_memory, of_the_system, one_line
+from poolformer.cli.parser import Parser
+from poolformer.cli.quiet import quieten
+from poolformer.errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
+from poolformer.files.shell import program, quoted
 
 
 def segment() -> int:
@@ -26,6 +35,13 @@ def detect() -> int:
     return _run("detect", Detector, BoxModule, max_epochs=12)
 
 
+class _Parser(Parser):
+    """poolformer's parser, whose mistakes are a line; its help is Lightning's, as the options are others."""
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        return LightningArgumentParser.format_help(self)
+
+
 class _CLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -34,16 +50,23 @@ class _CLI(LightningCLI):
 
 
 def _run(name: str, model: type[pl.LightningModule], data: type[pl.LightningDataModule], **trainer: int) -> int:
+    quieten()
+    _Parser.data_class = f"{data.__module__}.{data.__qualname__}"
+    _Parser.flags = sys.argv[2:]
     try:
+        _check_data(data, sys.argv[1:])
         with told(inspect.signature(pl.Trainer).parameters):
-            _CLI(
+            cli = _CLI(
                 model,
                 data,
                 subclass_mode_data=True,
+                parser_class=_Parser,
+                parser_kwargs={"prog": f"poolformer-{name}"},
                 seed_everything_default=0,
                 trainer_defaults={"default_root_dir": f"runs/{name}", **trainer},
                 save_config_kwargs={"overwrite": True},
             )
+        _tell(name, cli.trainer)
     except PoolformerError as error:
         return _say(name, error, error)
     except OSError as error:
@@ -51,6 +74,34 @@ def _run(name: str, model: type[pl.LightningModule], data: type[pl.LightningData
     except (MemoryError, RuntimeError) as error:
         return _say(name, of_memory(error), error)
     return 0
+
+
+@rank_zero_only
+def _tell(name: str, trainer: pl.Trainer) -> None:
+    """Say where a run is that has been trained, how to look at it, and how to evaluate it."""
+    if trainer.state.fn != TrainerFn.FITTING or trainer.log_dir is None or trainer.fast_dev_run:
+        return
+    print(f"run          {trainer.log_dir}")
+    print(f"look at it   {program('tensorboard')} --logdir {quoted(trainer.default_root_dir)}")
+    if checkpoint := getattr(trainer.checkpoint_callback, "best_model_path", ""):
+        config = f"--config {quoted(os.path.join(trainer.log_dir, 'config.yaml'))}"
+        command = f"{program(f'poolformer-{name}')} validate"
+        print(f"evaluate     {command} {config} --ckpt_path {quoted(os.path.relpath(checkpoint))}")
+
+
+def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> None:
+    """Check the name of the data module, which Lightning's command line says much about and not which there are."""
+    known = sorted(each.__name__ for each in base.__subclasses__())
+    given = [each.value for each in said.each(words) if each.option in ("--data", "--data.class_path")]
+    named = [value for value in given if value and value.isidentifier() and value not in known]
+    if named:
+        raise ConfigError(
+            f"there is no data module '{named[0]}' here.{suggestion(named[0], known)} There is {', '.join(known)}."
+        )
+    heard = [each.option or "" for each in said.each(words)]
+    may_say = any(option in ("-h", "--help", *said.CONFIG) or option.endswith(".help") for option in heard)
+    if words[:1] in [[verb] for verb in _CLI.subcommands()] and not given and not may_say:
+        raise ConfigError(f"say which data: --data NAME, of {', '.join(known)}, or a class of your own, module.Class")
 
 
 def _say(name: str, mistake: PoolformerError | None, error: BaseException) -> int:

@@ -4,6 +4,7 @@ A job is a value that can be pickled. The function that does it returns None, or
 a job that fails does not stop the others.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -241,17 +242,35 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
             f"--slurm cluster={cluster} tasks_per_node={parameters['tasks_per_node']}: only on SLURM do tasks train "
             "together; here a run takes several devices by -- --trainer.devices N"
         )
+    if "time" in parameters:
+        parameters["timeout_min"] = _minutes(parameters.pop("time"))
     named = {name if name in _SHARED else f"slurm_{name}": value for name, value in parameters.items()}
     if at_once:
         named["slurm_array_parallelism"] = at_once
-    if "slurm_time" not in named:
-        named.setdefault("timeout_min", _DAY_MIN)  # submitit's own default is five minutes
+    named.setdefault("timeout_min", _DAY_MIN)  # submitit's own default is five minutes
     try:
         executor = submitit.AutoExecutor(folder, cluster=cluster)
         executor.update_parameters(**named)
     except (RuntimeError, ValueError, NameError, AssertionError) as error:  # no srun, no such cluster or parameter
         raise ConfigError(f"--slurm: {describe(error)}") from error
     return executor
+
+
+def _minutes(limit: int | str) -> int:
+    """Return sbatch's ``--time`` in minutes, the next whole ones: submitit reckons with it when a run is preempted.
+
+    Raises:
+        ConfigError: It is none of sbatch's forms: ``90:00``, ``1:30:00``, ``1-12``, ``1-12:30``, ``1-12:30:00``.
+    """
+    days, dash, clock = str(limit).rpartition("-")
+    parts = clock.split(":")
+    if len(parts) > 3 or not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
+        raise ConfigError(
+            f"--slurm time={limit}: expects minutes, hours:minutes:seconds, or days-hours:minutes:seconds"
+        )
+    no_hours = [] if dash or len(parts) == 3 else ["0"]
+    hours, minutes, seconds = map(int, [*no_hours, *parts, "0", "0"][:3])
+    return int(days or 0) * _DAY_MIN + hours * 60 + minutes + math.ceil(seconds / 60)
 
 
 def _submitted(executor: Any, function: Function, jobs: Sequence[Any]) -> list[Any]:

@@ -243,6 +243,26 @@ def test_a_job_has_a_task_for_each_gpu_and_what_sbatch_refuses_is_said_in_a_line
     assert "--wait=60 --cpus-per-task=1 " in script
 
 
+@pytest.mark.parametrize(
+    ("written", "minutes"),
+    [(90, 90), ("90:01", 91), ("1:30:00", 90), ("1-0", 1440), ("1-12:30", 2190), ("2-00:00:30", 2881)],
+)
+def test_a_limit_is_read_as_sbatch_does_and_submitit_can_reckon_with_it(
+    submitit, tmp_path, monkeypatch, written, minutes
+):
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    executor = launchers._executor(tmp_path, {"time": written}, None)
+    assert executor.parameters["time"] == minutes
+
+
+@pytest.mark.parametrize("written", ["tomorrow", "1-", "-5", "1:2:3:4", "1.5"])
+def test_a_limit_that_sbatch_would_not_read_is_refused(submitit, tmp_path, written):
+    with pytest.raises(ConfigError, match=rf"^--slurm time={written}: expects minutes"):
+        launchers._executor(tmp_path, {"time": written}, None)
+
+
 def test_without_submitit_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ConfigError, match=r"pip install 'poolformer-lightning\[submitit\]'"):

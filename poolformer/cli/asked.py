@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..configs import default_config, find_config, read_config, run_name
-from ..errors import ConfigError
 from ..files import paths
 from ..run import config as run_config
 from ..run import earlier_runs
@@ -121,13 +120,12 @@ class Asked:
 def _split_configs(arguments: list[str], places: Places) -> tuple[list[str], list[Path]]:
     """Split the arguments into flags and configuration files, packaged names replaced by their files."""
     flags, files = [], []
-    for words, option, text in said.each(arguments):
-        if option not in said.CONFIG:
+    for words, config in said.configs_apart(arguments):
+        if not config:
             flags += words
             continue
-        if text is None:
-            raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        file = str(places.config(text)) if paths.is_url(text) else paths.local(paths.without_scheme(text), str(option))
+        is_url = paths.is_url(config)
+        file = str(places.config(config)) if is_url else paths.local(paths.without_scheme(config), "--config")
         if Path(file).name == run_config.NAME:
             earlier_runs.recover(Path(file).parent)
         files.append(find_config(file))

@@ -112,16 +112,14 @@ def _parameters(class_: ast.ClassDef) -> early_values.Options | None:
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
     """Split as `asked` does, which brings back what an interrupted start has moved away, too."""
     flags, files = [], []
-    for words, option, text in said.each(arguments):
-        if option not in said.CONFIG:
+    for words, config in said.configs_apart(arguments):
+        if not config:
             flags += words
             continue
-        if text is None:
-            raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        if paths.is_url(text):
+        if paths.is_url(config):
             files.append(STDIN)  # as little can be said of it
             continue
-        file = Path(paths.local(paths.without_scheme(text), str(option)))
+        file = Path(paths.local(paths.without_scheme(config), "--config"))
         may_come_back = file.name == _OF_A_RUN and (file.parent / "previous").is_dir()
         files.append(file if may_come_back else find_config(str(file)))
     return flags, files

@@ -126,5 +126,5 @@ def _check_names(flags: Sequence[str]) -> None:
     for option, group in (("--model.backbone", BACKBONES), ("--model.mixer", MIXERS)):
         for name in said.values(flags, option)[-1:]:
             # A mapping, a list, a file, or a model of timm's is looked into where it is built.
-            if name.replace("_", "").replace("-", "").isalnum():
+            if name.replace("_", "").replace("-", "").isalnum() and name.lower() not in _TRUTH:
                 find(group, name)

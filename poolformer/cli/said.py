@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..errors import ConfigError
+
 _ALONE = ("-h", "--help", "--print_config", "--print_shtab")
 _NUMBER = re.compile(r"-\.?\d")
 
@@ -58,6 +60,22 @@ def values(arguments: Sequence[str], *options: str) -> list[str]:
         options: With their dashes, spellings of one.
     """
     return [said.value for said in each(arguments) if said.option in options and said.value is not None]
+
+
+def configs_apart(arguments: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Yield the words of a command line that are no configurations, each time with "", and of ``--config`` its value.
+
+    Raises:
+        ConfigError: There is no value.
+
+    Example:
+        >>> list(configs_apart(["--config", "s12", "--model.lr", "1"]))
+        [(['--config'], 's12'), (['--model.lr', '1'], '')]
+    """
+    for words, option, value in each(arguments):
+        if option in CONFIG and not value:
+            raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
+        yield (words[:1], value or "") if option in CONFIG else (words, "")
 
 
 def _is_option(word: str) -> bool:

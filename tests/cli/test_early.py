@@ -135,7 +135,7 @@ def test_a_value_out_of_range_is_answered_in_the_words_of_what_is_built(files, o
         "--model.backbone timm/x --model options.yaml",
         "--model.mixer [pooling,pooling,pooling,attention] --model.norm own --model.mean [0.5]",
         "--model.mixer mine:Mixer --model.backbone poolformer-pvt/pvt_tiny --model.lr 1_0e-4",
-        "--model.lr_batch_size null",
+        "--model.lr_batch_size null --model.mixer null",
         "--data.batch_size 0x20 --trainer.devices all --trainer.precision half --model.fused on",
         "--print_config --model.lr -1",
     ],

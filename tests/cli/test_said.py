@@ -3,6 +3,7 @@
 import pytest
 
 from poolformer.cli import said
+from poolformer.errors import ConfigError
 
 LINES = {
     "": [],
@@ -31,3 +32,19 @@ def test_each_option_has_its_value_and_each_other_word_stands_alone(line):
 def test_values_are_those_of_any_spelling_in_their_order():
     line = "-c a --config=b --model.lr 1 --config c --config"
     assert said.values(line.split(), *said.CONFIG) == ["a", "b", "c"]
+
+
+def test_configurations_are_taken_out_of_the_other_words():
+    found = list(said.configs_apart(["fit.jpg", "--config", "a", "--lr", "1", "-c=b", "--x"]))
+    assert [(words, config) for words, config in found if not config] == [
+        (["fit.jpg"], ""),
+        (["--lr", "1"], ""),
+        (["--x"], ""),
+    ]
+    assert [config for _, config in found if config] == ["a", "b"]
+
+
+@pytest.mark.parametrize("words", [["--config"], ["-c", "--lr"], ["--config="]])
+def test_a_configuration_without_a_name_is_refused(words):
+    with pytest.raises(ConfigError, match=rf"^{words[0].rstrip('=')} needs a file or a name"):
+        list(said.configs_apart(words))

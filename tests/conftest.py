@@ -84,17 +84,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def as_it_was(tmp_path_factory):
     """Undo what a test changes in its process: which files' tests share one is chance."""
-    path, modules, base = list(sys.path), set(sys.modules), tmp_path_factory.getbasetemp()
+    path, modules, base = list(sys.path), sys.modules.copy(), tmp_path_factory.getbasetemp()
     loggers = [logging.getLogger(name) for name in ("", "lightning", "lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     yield
     for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+        if logger.level != level:  # to set one empties the caches of all loggers
+            logger.setLevel(level)
     sys.path[:] = path
-    for name in sys.modules.keys() - modules:
+    if len(sys.modules) == len(modules) and next(reversed(sys.modules)) == next(reversed(modules)):
+        return  # nothing was imported, as in most of thousands of tests: a new one would be the last
+    new = sys.modules.keys() - modules.keys()
+    for name in new:
         if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(base):
             del sys.modules[name]
-    if "pytorch_lightning" in sys.modules.keys() - modules:  # it takes Lightning's messages over to a logger of its own
+    if "pytorch_lightning" in new:  # it takes Lightning's messages over to a logger of its own
         rank_zero.log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
 
@@ -103,7 +107,10 @@ def seed():
     """Start each test from the same random numbers."""
     import torch
 
-    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.manual_seed(0)
+    else:  # which would write down where it was called from, for each kind of GPU: milliseconds a test
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -112,6 +119,16 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_loggers():
+    """Have torch's loggers pass on to one what each prints itself: pytest listens thrice a test to all that do not."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("torch.") and not getattr(logger, "propagate", True) and name != "torch.__trace":
+            logger.disabled = not logger.handlers  # one that nobody has turned on
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 @pytest.fixture

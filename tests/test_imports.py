@@ -174,13 +174,13 @@ def layer(module: str) -> int:
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(FILES[module].read_text())
+def imports(module: str, *, at_top: bool = False) -> list[str]:
+    """Return what a file imports in absolute names, only what is run on its import if ``at_top``."""
+    return list(_found_in(module, at_top))
 
 
-def imports(module: str, *, at_top: bool = False) -> Iterator[str]:
-    """Yield what a file imports in absolute names, only what is run on its import if ``at_top``."""
-    todo: list[ast.AST] = [_tree(module)]
+def _found_in(module: str, at_top: bool) -> Iterator[str]:
+    todo: list[ast.AST] = [ast.parse(FILES[module].read_text())]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Import):

@@ -4,7 +4,8 @@
 
 #pragma once
 
-#include <ATen/Functions.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/Parallel.h>
 #ifdef __AVX512BF16__
 #include <immintrin.h>

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -72,6 +73,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         if parameters.get("way") == "kernels" and os.environ.get("TRITON_INTERPRET") == "1":
             item.add_marker(pytest.mark.slow)  # seconds for a map of a few tokens
+        if parameters.get("way") == "cpp" or "cpp" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)  # the first compiles for half a minute where nobody has yet
         if item.get_closest_marker("exhaustive"):
             item.add_marker(pytest.mark.slow)
             if not config.getoption("--exhaustive"):
@@ -268,9 +271,9 @@ def fit(tmp_path, monkeypatch):
     of_a_run = run_trainer.callbacks_of_a_run
 
     def fit(run_dir, *options, callbacks=(), base=None):
-        if any(Path(run_dir).glob("events.*")):
+        for file in Path(run_dir).glob("events.*"):
             # TensorBoard reads files in the order of their names: second, host, process, and a number as text.
-            time.sleep(1 - time.time() % 1)
+            file.rename(file.with_name(re.sub(r"\b\d+(?=(\.\D+)?$)", lambda number: number[0].zfill(9), file.name)))
         with monkeypatch.context() as patch:
             patch.setattr(
                 run_trainer,

@@ -81,6 +81,7 @@ def test_the_limit_is_that_of_convolutions_and_linear_layers(limits, expected):
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
+@pytest.mark.slow
 def test_limits_are_measured_where_they_are_asked_for():
     found = measure.limits(CPU, torch.float32)
     assert 1e8 < found.flops < 1e14

@@ -84,6 +84,7 @@ def test_bf16_errs_more_than_fp32(measured, subject):
     assert 1e-4 < rounded < 0.1
 
 
+@pytest.mark.slow
 def test_training_keeps_more_in_fp32_than_in_bf16(measured):
     saved = [measured("train", "poolformer_tiny", "--precision", each)["poolformer_tiny"] for each in ("fp32", "bf16")]
     assert saved[0]["saved_bytes"] > saved[1]["saved_bytes"] > 0

@@ -88,6 +88,7 @@ def test_a_number_that_the_user_says_holds(work, arguments, expected):
     assert (class_count.is_open(validate), class_count.is_of_weights(validate)) == (False, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "predict"])
 def test_published_weights_are_evaluated_with_as_many_classes_as_they_have(call, work, verb, caplog):
     torch.save(create_backbone("poolformer_tiny", num_classes=10).state_dict(), work / "poolformer_tiny.pth")

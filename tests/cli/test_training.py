@@ -205,6 +205,7 @@ def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, traine
 # ---- the directory of a run
 
 
+@pytest.mark.slow
 def test_a_run_lies_in_one_directory(call, work):
     done = call("fit", *ONE_EPOCH)
     assert done.code == 0
@@ -594,6 +595,7 @@ def published(trained, work) -> Path:
     return work / "published.pth.tar"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "test"])
 def test_published_weights_are_evaluated_without_a_run(call, work, trained, published, verb):
     said = ["--model.mixer", "depthwise", "--data.batch_size", "32"]
@@ -658,6 +660,7 @@ def test_published_weights_that_do_not_fit_are_one_line(call, work, published):
     assert files(work) == {"published.pth.tar"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the run is resumed with other options")
 def test_a_checkpoint_cannot_choose_published_weights(call, work, run_dir, published):
     evil = changed(run_dir, run_dir / "checkpoints/evil.ckpt", hyper_parameters={"pretrained": "timm/evil"})
@@ -681,6 +684,7 @@ def test_evaluation_needs_weights(call, verb):
     assert done.err == f"poolformer: error: {message}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_validating_gives_what_training_logged_and_writes_a_file_of_its_own(call, run_dir, name):
     before = contents(run_dir)
@@ -700,6 +704,7 @@ def assert_only_new(now: dict[str, str], before: dict[str, str], pattern: str) -
     assert {name: content for name, content in now.items() if name != new} == before
 
 
+@pytest.mark.slow
 def test_testing_writes_a_file_of_its_own(call, run_dir):
     before = contents(run_dir)
     done = call("test", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
@@ -708,6 +713,7 @@ def test_testing_writes_a_file_of_its_own(call, run_dir):
     assert_only_new(contents(run_dir), before, "test-*.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["run", "file"])
 def test_predictions_lie_beside_the_run(call, run_dir, said):
     others = ["--config", run_dir / "config.yaml", "--ckpt_path", "last"] if said == "run" else []
@@ -733,6 +739,7 @@ def test_predictions_lie_beside_the_run_wherever_it_is_called_from(call, run_dir
     assert Path("../predictions.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_first_run_can_be_validated_as_shortly_as_it_was_trained(call):
     assert call("fit", *ONE_EPOCH).code == 0
     assert call("validate", "--ckpt_path", "best").code == 0
@@ -741,6 +748,7 @@ def test_the_first_run_can_be_validated_as_shortly_as_it_was_trained(call):
 # ---- mixers of others
 
 
+@pytest.mark.slow
 def test_a_plugin_trains_goes_on_and_is_missed(call, work, fake_plugin, monkeypatch):
     fake_plugin(
         name="conv-dist", entry_points={"poolformer.mixers": {"conv1": "conv_one:Mixer"}}, modules={"conv_one": MIXER}
@@ -764,6 +772,7 @@ def test_a_plugin_trains_goes_on_and_is_missed(call, work, fake_plugin, monkeypa
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_another_version_of_a_plugin_is_warned_of(call, work, fake_plugin):
     points = {"poolformer.mixers": {"conv1": "conv_one:Mixer"}}
     fake_plugin(name="conv-dist", version="1.0", entry_points=points, modules={"conv_one": MIXER})
@@ -773,6 +782,7 @@ def test_another_version_of_a_plugin_is_warned_of(call, work, fake_plugin):
         assert call("validate", "--ckpt_path", work / "runs/digits" / LAST).code == 0
 
 
+@pytest.mark.slow
 def test_a_factory_in_the_current_directory_trains(call, work):
     (work / "of_today.py").write_text(MIXER)
     try:
@@ -783,6 +793,7 @@ def test_a_factory_in_the_current_directory_trains(call, work):
     assert read(work / "runs/digits" / LAST)[RECORD]["mixers"] == {"of_today:Mixer": ""}
 
 
+@pytest.mark.slow
 def test_each_stage_may_have_its_mixer(call, work):
     (work / "stages.yaml").write_text(
         "model:\n  mixer: [identity, {name: pooling, pool_size: 5}, depthwise, attention]\n"

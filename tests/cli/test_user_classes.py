@@ -289,6 +289,7 @@ def test_the_state_of_an_earlier_version_is_ours(tmp_path):
     assert not isinstance(last, BestCheckpoint)
 
 
+@pytest.mark.slow
 def test_a_strategy_is_named_by_its_class_as_a_callback_is(capsys):
     flags = ["--trainer.strategy", "mine.Alone", "--trainer.strategy.place", "cpu"]
     assert cli.main(["fit", *SHORT, *flags]) == 0

@@ -69,6 +69,7 @@ def warmth(heat) -> list[float]:
     return [difference[:, : SIDE // 2].mean(), difference[:, SIDE // 2 :].mean()]
 
 
+@pytest.mark.slow
 def test_an_image_is_cropped_as_the_run_evaluated(classifier, tmp_path):
     image = Image.new("RGB", (SIDE, SIDE))
     image.paste("white", (0, 0, SIDE // 4, SIDE))

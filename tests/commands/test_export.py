@@ -261,6 +261,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), WAYS)
 def test_images_may_lie_in_memory_as_they_like_and_nothing_else_is_taken_for_them(small, tmp_path, name, options):
     checkpoint = saved(tmp_path, "small_colour", image_size=32)

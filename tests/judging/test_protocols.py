@@ -79,6 +79,7 @@ def test_every_packaged_protocol_is_read_and_is_no_configuration_of_fit(name):
     assert f"protocols/{name}" not in config_names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in protocol_names() if protocols.find_protocol(name).kind == "fits"])
 def test_the_fits_of_a_packaged_protocol_are_options_that_fit_takes(name, tmp_path):
     protocol = protocols.find_protocol(name)

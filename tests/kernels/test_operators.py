@@ -27,6 +27,7 @@ EXHAUSTIVE = pytest.mark.exhaustive
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Samples, channels, height, width: whole and ragged tiles, one token.
 SHAPE, *ODD_SHAPES = (2, 40, 9, 10), (1, 5, 7, 3), (3, 33, 1, 1)
+SMALL = (2, 8, 4, 5)  # a tile for each sample: where the shape is not what is looked at
 ERRORS = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
@@ -145,7 +146,7 @@ def test_gradients_are_the_derivatives(way, operator):
 @pytest.mark.slow
 def test_the_bias_before_pooling_has_a_gradient_of_zero():
     """DDP waits for the gradient of every parameter; Adam would blow up rounding errors."""
-    values = inputs(OPERATORS["pool"], SHAPE, torch.float32)
+    values = inputs(OPERATORS["pool"], SMALL, torch.float32)
     values["bias"].requires_grad_()
     pool_mix(**values, pool_size=3, eps=1e-5).sum().backward()
     assert torch.equal(values["bias"].grad, torch.zeros_like(values["bias"]))
@@ -164,7 +165,7 @@ def test_any_layout_is_taken_and_channels_last_comes_out(way, operator, layout):
 @pytest.mark.parametrize("transposed", [False, True])
 def test_gradients_of_weights_lie_as_the_weights_do(way, transposed):
     """DDP's buckets are laid out like the weights, here of a network that was made channels last."""
-    values, gradients = inputs(OPERATORS["mlp"], SHAPE, torch.float32), []
+    values, gradients = inputs(OPERATORS["mlp"], SMALL, torch.float32), []
     for name in ("w1", "w2"):
         values[name] = values[name].contiguous(memory_format=torch.channels_last)
         if transposed:
@@ -216,7 +217,7 @@ def test_a_dual_number_keeps_its_tangent(operator, name):
 
 @each_operator
 def test_a_second_derivative_is_refused(way, operator):
-    values = inputs(operator, SHAPE, torch.float32)
+    values = inputs(operator, SMALL, torch.float32)
     for name, value in values.items():
         value.requires_grad_(name != "keep")
     y = operator.fused(**values, eps=1e-5)
@@ -227,13 +228,13 @@ def test_a_second_derivative_is_refused(way, operator):
 
 @each_operator
 def test_without_scale_and_stochastic_depth(way, operator):
-    values = inputs(operator, SHAPE, torch.float32)
+    values = inputs(operator, SMALL, torch.float32)
     del values["scale"], values["keep"]
     torch.testing.assert_close(operator.fused(**values, eps=1e-5), operator.definition(**values, eps=1e-5))
 
 
 def test_pooling_without_a_bias(way):
-    values = {**inputs(OPERATORS["pool"], SHAPE, torch.float32), "bias": None, "pool_size": 3, "eps": 1e-5}
+    values = {**inputs(OPERATORS["pool"], SMALL, torch.float32), "bias": None, "pool_size": 3, "eps": 1e-5}
     torch.testing.assert_close(pool_mix(**values), pool_mix_module.definition(**values))
 
 
@@ -241,7 +242,7 @@ def test_pooling_without_a_bias(way):
 @each_operator
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_under_autocast_an_operator_does_what_its_definition_does(way, operator, dtype):
-    values = inputs(operator, SHAPE, torch.float32)
+    values = inputs(operator, SMALL, torch.float32)
     expected = results(operator.definition, values)
     with torch.autocast(DEVICE, dtype):
         found = results(operator.fused, values)
@@ -252,7 +253,7 @@ def test_under_autocast_an_operator_does_what_its_definition_does(way, operator,
 
 @each_operator
 def test_autocast_leaves_float64_as_it_is(way, operator):
-    values = inputs(operator, SHAPE, torch.float64)
+    values = inputs(operator, SMALL, torch.float64)
     expected = results(operator.definition, values)
     with torch.autocast(DEVICE, torch.bfloat16):
         assert operator.definition(**values, eps=1e-5).dtype == torch.float64
@@ -273,7 +274,7 @@ def test_an_empty_batch_stays_one(way, operator):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_tiny_layer_scale_is_not_lost_under_autocast(way, dtype):
-    values = inputs(OPERATORS["mlp"], SHAPE, torch.float32)
+    values = inputs(OPERATORS["mlp"], SMALL, torch.float32)
     values["scale"] = torch.full_like(values["scale"], 1e-6)
     exact = results(channel_mix_module.definition, values)["w1"]
     with torch.autocast(DEVICE, dtype):
@@ -289,7 +290,7 @@ def test_a_tiny_layer_scale_is_not_lost_under_autocast(way, dtype):
 def test_the_operators_keep_pytorchs_contract(request, namespace, name, registered):
     if namespace == "poolformer_cpu":
         request.getfixturevalue("cpp")
-    values = inputs(OPERATORS[name], (2, 8, 5, 6), torch.float32)
+    values = inputs(OPERATORS[name], SMALL, torch.float32)
     keep, values["x"] = values.pop("keep"), values["x"].contiguous(memory_format=torch.channels_last)
     x, *learned, scale = (each.requires_grad_() for each in values.values())
     arguments = {
@@ -377,7 +378,7 @@ def test_what_is_no_number_stays_none_in_cpp(cpp, operator, precision, value):
 @each_operator
 def test_parameters_of_other_sizes_are_refused_and_their_strides_do_not_count(operator, way):
     """Kernels and C++ read memory by themselves."""
-    values = inputs(operator, (2, 8, 4, 5), torch.float32)
+    values = inputs(operator, SMALL, torch.float32)
     expected = operator.fused(**values, eps=1e-5)
     for name, value in values.items():
         if name == "x" or not isinstance(value, Tensor):
@@ -390,7 +391,7 @@ def test_parameters_of_other_sizes_are_refused_and_their_strides_do_not_count(op
 
 @each_operator
 def test_a_backward_pass_under_autocast_is_that_of_its_forward_pass(operator, way):
-    values = inputs(operator, (2, 8, 4, 5), torch.float32)
+    values = inputs(operator, SMALL, torch.float32)
     tensors = {
         name: each.requires_grad_() for name, each in values.items() if name != "keep" and isinstance(each, Tensor)
     }

@@ -121,6 +121,7 @@ def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_a_fused_network_is_exported_for_any_batch():
     pytest.importorskip("triton")
     network = create_backbone("poolformer_tiny", num_classes=10).eval().to(DEVICE)

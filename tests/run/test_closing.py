@@ -64,6 +64,7 @@ def test_what_ended_a_run_is_what_is_raised_to_train_on(call, work, option, valu
     assert read(work / "runs/digits" / LAST)["global_step"] == (steps + 5 if bound else 2 * steps)
 
 
+@pytest.mark.slow
 def test_all_limits_that_a_run_has_reached_are_raised(call, work):
     quick = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "1", "--model.warmup_epochs", "0"]
     quick += ["--trainer.log_every_n_steps", "1"]

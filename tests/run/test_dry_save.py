@@ -228,6 +228,7 @@ def test_what_a_hook_adds_is_found_with_the_callback_that_adds_it(fit):
     assert (code, said) == (2, f"poolformer: error: {what}, {REMEDY}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_validation_end"])
 def test_a_callback_may_have_nothing_to_keep_before_the_first_save(fit, hook):
     options = ["--trainer.num_sanity_val_steps", "0"]
@@ -235,6 +236,7 @@ def test_a_callback_may_have_nothing_to_keep_before_the_first_save(fit, hook):
     assert read_run("run/checkpoints/last.ckpt")["seen"] == 2
 
 
+@pytest.mark.slow
 def test_what_a_loader_keeps_is_found_when_training_starts(fit, tmp_path):
     (tmp_path / "my" / "data_of_mine.py").write_text(DATA)
     code, said = fit(data="data_of_mine.Data")

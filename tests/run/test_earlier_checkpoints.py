@@ -35,6 +35,7 @@ def test_it_is_resumed(call, run_dir):
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["model"]["mixer"] == "depthwise"
 
 
+@pytest.mark.slow
 def test_it_is_evaluated(call, run_dir):
     done = call("validate", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
     assert done.code == 0, done.err

@@ -36,6 +36,7 @@ def said(fit, capsys):
 WHOLE = [(epoch, "3", None, True) for epoch in "123"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.ModelCheckpoint")  # of a run without validation, whose best nobody knows
 @pytest.mark.parametrize(
     ("options", "lines"),
@@ -56,6 +57,7 @@ def test_each_epoch_has_a_line_with_what_was_validated_in_it(said, tmp_path, opt
     assert said(tmp_path / "run", *options) == lines
 
 
+@pytest.mark.slow
 def test_a_resumed_run_counts_on_and_knows_its_best(said, fit, tmp_path, capsys):
     steps = ["--save_every_n_steps", "1"]
     with pytest.raises(Died):
@@ -81,6 +83,7 @@ class Mine(Callback):
         self.log("val/unseen", 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bar", [None, RichProgressBar, TQDMProgressBar, lambda: TQDMProgressBar(refresh_rate=0)])
 def test_what_callbacks_of_the_user_show_in_the_bar_stands_in_the_line_too(fit, tmp_path, capsys, bar):
     extra = [] if bar is None else [bar()]
@@ -111,6 +114,7 @@ def test_the_bar_counts_epochs_as_the_lines_do():
     assert bar._get_train_description(10).rstrip() == "Epoch 11/12"
 
 
+@pytest.mark.slow
 def test_a_long_epoch_has_lines_inside(said, monkeypatch, tmp_path):
     monkeypatch.setattr(epoch_lines, "FIRST_S", 0.0)
     lines = said(tmp_path / "run", "--trainer.max_epochs", "1", "--model.warmup_epochs", "0")
@@ -138,6 +142,7 @@ def test_times_are_written_as_on_a_clock(seconds, text):
     assert clock_time(seconds) == text
 
 
+@pytest.mark.slow
 def test_what_a_signal_did_is_said_when_no_bar_can_be_drawn_over_it_any_more(fit, tmp_path, capsys):
     code = fit(tmp_path / "run", callbacks=[SignalAt("training", 2)], base=QUICK)
     assert code == 143

@@ -97,6 +97,7 @@ def test_private_attributes_are_there(tmp_path):
     assert checkpoint._last_global_step_saved == 0
 
 
+@pytest.mark.slow
 def test_private_names_of_lightning_are_used_in_two_files():
     """What is private there and not defined here can only be Lightning's."""
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")

@@ -43,6 +43,7 @@ def fit(folder: Any, *callbacks: Callback, batch: int = 10) -> tuple[pl.Trainer,
     return trainer, model
 
 
+@pytest.mark.slow
 def test_both_are_evaluated_on_the_same_images_and_training_is_as_without(tmp_path):
     raw = Raw()
     trainer, model = fit(tmp_path, raw, EMAWeightAveraging(decay=0.5), WeightsBesideAverages())
@@ -96,6 +97,7 @@ def test_short_epochs_have_few_of_them_the_same_in_every_run(batches, accumulate
     assert found == expected
 
 
+@pytest.mark.slow
 def test_of_many_batches_some_are_taken_evenly(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(pl.LightningModule, "log_dict", lambda self, values, **options: seen.append(values))

@@ -192,6 +192,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_built(mistake, s3,
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_written_beside_a_checkpoint_are_refused_before_they_are_made(mistake, s3, trained):
     url, checkpoint = f"s3://{s3.bucket}/run", trained / "checkpoints/best.ckpt"
     with checkpoint.open("rb") as file:
@@ -213,12 +214,14 @@ def test_a_second_run_at_a_url_is_refused(mistake, url):
     assert names(url) == set()
 
 
+@pytest.mark.slow
 def test_help_and_the_configuration_lock_nothing(call, url):
     for option in ("--help", "--print_config"):
         assert call("fit", "--trainer.default_root_dir", url, option).code == 0
     assert Store(url).names() == []
 
 
+@pytest.mark.slow
 def test_a_url_of_this_machine_is_its_directory(call, tmp_path):
     assert call("fit", *ONE_EPOCH, "--trainer.default_root_dir", f"file://{tmp_path}/run").code == 0
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()

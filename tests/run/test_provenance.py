@@ -94,6 +94,7 @@ def test_a_run_on_other_data_is_not_called_digits(own_run):
     assert not Path("runs/digits").exists()
 
 
+@pytest.mark.slow
 def test_a_run_records_its_data_module(own_run):
     assert read(own_run / LAST)[RUN][FACT] == "of_mine.Data"
 

@@ -22,6 +22,7 @@ def test_last_of_the_same_directory_is_the_same_run(trained):
     assert resume.data_section["data"]["init_args"]["batch_size"] == 32
 
 
+@pytest.mark.slow
 def test_best_is_the_same_run_and_leaves_last_behind(trained):
     resume = plan("best", trained)
     assert (resume.same_run, resume.from_last) == (True, False)

@@ -93,6 +93,7 @@ def run(whole, work):
     return Path("run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

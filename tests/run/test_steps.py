@@ -32,6 +32,7 @@ def test_a_step_waits_for_nothing_between_two_points_of_the_log(fit, options, fi
     assert (counting.steps, counting.counts) == (9, {})
 
 
+@pytest.mark.slow
 def test_the_count_finds_what_waits(fit):
     class Asks(CountWaits):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):

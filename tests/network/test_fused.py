@@ -75,7 +75,7 @@ def test_a_fused_network_is_compiled_in_one_graph(way, again, interpreted):
 def test_a_fused_network_is_compiled_in_one_graph_for_evaluation(way):
     """torch 2.9 takes another path through an autograd.Function without gradients."""
     network = create_backbone("poolformer_tiny", num_classes=10).to(DEVICE).eval()
-    images = torch.randn(2, 3, 16, 16, device=DEVICE)
+    images = torch.randn(1, 3, 16, 16, device=DEVICE)
     fuse(network)
     torch._dynamo.reset()
     with torch.no_grad():

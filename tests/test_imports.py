@@ -309,6 +309,7 @@ def test_a_backbone_is_built_without_lightning_and_a_classifier_without_the_comm
     assert found == "[]\nFalse\n"
 
 
+@pytest.mark.slow
 def test_packing_does_not_import_numba_before_an_image_needs_it():
     code = "import sys; import poolformer.data.pack; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -47,7 +47,7 @@ def test_the_headline_is_of_the_accuracy_whatever_other_callbacks_watch(call, wo
 @pytest.mark.parametrize(
     ("option", "value", "bound"),
     [
-        ("max_steps", "30", []),
+        pytest.param("max_steps", "30", [], marks=pytest.mark.slow),
         pytest.param("max_time", "00:00:00:03", ["--trainer.max_steps", "9999"], marks=pytest.mark.slow),
     ],
 )

@@ -249,12 +249,14 @@ def test_a_file_called_digits_is_not_taken_for_the_default(printed, tmp_path):
         ("digts", r"there is no file 'digts' and no packaged configuration of that name\. Did you mean 'digits'\?"),
         ("configs/digts.yaml", r"there is no file 'configs/digts.yaml' .* Did you mean 'digits'\?"),
         ("my/own.yaml", r"there is no file 'my/own.yaml' and no packaged configuration of that name\. 'poolformer "),
+        ("confg.yaml", r"there is no file 'confg.yaml' .* Did you mean 'config.yaml'\?"),
         ("", r"there is no file '' and no packaged configuration"),
         ("../digits", r"there is no file '../digits'"),
     ],
 )
 def test_what_is_not_there_is_said_with_the_nearest_name(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("config.yaml").touch()
     with pytest.raises(ConfigError, match=message) as caught:
         find_config(given)
     assert str(caught.value).endswith("'poolformer configs' lists them.")

@@ -62,11 +62,12 @@ def test_an_exception_is_its_type_and_first_line(error, said):
     [
         ("poling", " Did you mean 'pooling'?"),
         ("s12", " Did you mean 'poolformer_s12'?"),
+        ("poolformer_s13", " Did you mean 'poolformer_s12' or 'poolformer_s36'?"),  # as near, and begins more alike
         ("xyz", ""),
     ],
 )
 def test_the_nearest_word_is_suggested(word, said):
-    assert suggestion(word, ["pooling", "identity", "poolformer_s12"]) == said
+    assert suggestion(word, ["pooling", "identity", "poolformer_s36", "poolformer_s12"]) == said
 
 
 def test_each_mistake_is_one_of_ours():

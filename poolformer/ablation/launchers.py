@@ -243,6 +243,8 @@ def _executor(folder: Path, parameters: Mapping[str, Any], at_once: int | None) 
             "together; here a run takes several devices by -- --trainer.devices N"
         )
     if "time" in parameters:
+        if "timeout_min" in parameters:
+            raise ConfigError("--slurm time= and timeout_min= are the same: give one of them")
         parameters["timeout_min"] = _minutes(parameters.pop("time"))
     named = {name if name in _SHARED else f"slurm_{name}": value for name, value in parameters.items()}
     if at_once:
@@ -260,17 +262,21 @@ def _minutes(limit: int | str) -> int:
     """Return sbatch's ``--time`` in minutes, the next whole ones: submitit reckons with it when a run is preempted.
 
     Raises:
-        ConfigError: It is none of sbatch's forms: ``90:00``, ``1:30:00``, ``1-12``, ``1-12:30``, ``1-12:30:00``.
+        ConfigError: It is none of sbatch's forms, or no limit at all.
     """
     days, dash, clock = str(limit).rpartition("-")
     parts = clock.split(":")
-    if len(parts) > 3 or not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
+    minutes = 0
+    if len(parts) <= 3 and all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
+        no_hours = [] if dash or len(parts) == 3 else ["0"]
+        hours, minutes, seconds = map(int, [*no_hours, *parts, "0", "0"][:3])
+        minutes += int(days or 0) * _DAY_MIN + hours * 60 + math.ceil(seconds / 60)
+    if minutes == 0:
         raise ConfigError(
-            f"--slurm time={limit}: expects minutes, hours:minutes:seconds, or days-hours:minutes:seconds"
+            f"--slurm time={limit}: expects minutes, minutes:seconds, hours:minutes:seconds, days-hours, "
+            "days-hours:minutes or days-hours:minutes:seconds, and an end, which a preempted run is told by"
         )
-    no_hours = [] if dash or len(parts) == 3 else ["0"]
-    hours, minutes, seconds = map(int, [*no_hours, *parts, "0", "0"][:3])
-    return int(days or 0) * _DAY_MIN + hours * 60 + minutes + math.ceil(seconds / 60)
+    return minutes
 
 
 def _submitted(executor: Any, function: Function, jobs: Sequence[Any]) -> list[Any]:

@@ -119,11 +119,9 @@ class Asked:
 
 def _split_configs(arguments: list[str], places: Places) -> tuple[list[str], list[Path]]:
     """Split the arguments into flags and configuration files, packaged names replaced by their files."""
-    flags, files = [], []
-    for words, config in said.configs_apart(arguments):
-        if not config:
-            flags += words
-            continue
+    flags, configs = said.without_configs(arguments)
+    files = []
+    for config in configs:
         is_url = paths.is_url(config)
         file = str(places.config(config)) if is_url else paths.local(paths.without_scheme(config), "--config")
         if Path(file).name == run_config.NAME:

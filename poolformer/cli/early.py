@@ -47,6 +47,7 @@ def refuse(verb: str, arguments: Sequence[str]) -> None:
         ConfigError: A configuration is not there or cannot be read, there is no option of a name, or it does not take
             a value.
         UnknownNameError: There is no backbone or token mixer of a name.
+        AmbiguousNameError: There are two of a name.
     """
     flags, files = _split(arguments)
     contents = [(file, read_config(file)) for file in files if file.name != _OF_A_RUN and not is_piped(file)]
@@ -61,7 +62,7 @@ def refuse(verb: str, arguments: Sequence[str]) -> None:
     if not wants_no_run(flags):
         owners = {"model": "model", "trainer": "trainer", **({"data": chosen} if chosen else {})}
         known = {section: (owner, options_of(owner) or {}) for section, owner in owners.items()}
-        early_values.refuse(known, contents, flags)
+        early_values.refuse(known, contents, flags, sure=len(contents) == len(files))
 
 
 def wants_no_run(arguments: Sequence[str]) -> bool:
@@ -111,11 +112,9 @@ def _parameters(class_: ast.ClassDef) -> early_values.Options | None:
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
     """Split as `asked` does, which brings back what an interrupted start has moved away, too."""
-    flags, files = [], []
-    for words, config in said.configs_apart(arguments):
-        if not config:
-            flags += words
-            continue
+    flags, configs = said.without_configs(arguments)
+    files = []
+    for config in configs:
         if paths.is_url(config):
             files.append(STDIN)  # as little can be said of it
             continue

@@ -9,20 +9,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import option_ranges
-from ..errors import ConfigError
-from ..registry import BACKBONES, MIXERS, find
+from ..errors import ConfigError, suggestion
+from ..registry import BACKBONES, MIXERS, find, listing
 from . import said, value_words
 
 _RANGES = {"model": option_ranges.MODEL, "DigitsData": option_ranges.DIGITS}
 _UNIONS = ("Union", "Optional")
-_TRUTH = ("true", "false", "yes", "no", "on", "off", "null", "none", "~", "")  # as YAML may read a word
+_LEFT_TO_THE_PARSER = ("true", "false", "yes", "no", "on", "off", "null", "none", "~", "")  # words that YAML may read
 
 Options = Mapping[str, ast.expr | None]
 """Options of a class by name, each with its annotation."""
 
 
 def refuse(
-    sections: Mapping[str, tuple[str, Options]], contents: Sequence[tuple[Any, dict[str, Any]]], flags: Sequence[str]
+    sections: Mapping[str, tuple[str, Options]],
+    contents: Sequence[tuple[Any, dict[str, Any]]],
+    flags: Sequence[str],
+    *,
+    sure: bool,
 ) -> None:
     """Refuse what is wrong whatever is installed.
 
@@ -31,10 +35,12 @@ def refuse(
             `poolformer.cli.early` calls it, and its options.
         contents: Configurations, each with what it says; later ones win.
         flags: What the command line says beside them, which wins.
+        sure: Whether these are all configurations, so that what is out of range here is not replaced by another.
 
     Raises:
         ConfigError: A value is of another type, or out of range.
         UnknownNameError: There is no backbone or token mixer of a name.
+        AmbiguousNameError: There are two of a name.
     """
     values: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for place, section, name, value in [*_in_files(contents), *_on_the_command_line(flags)]:
@@ -43,12 +49,16 @@ def refuse(
         read = _read(f"{section}.{name}", value, sections[section][1][name], place)
         values[section][name] = read if isinstance(read, int | float) else None
     for section, options in values.items():
+        # A file or a mapping for a whole section wins over what stands before it, and is not looked into here.
+        if not sure or any(value[:1] == "{" or "." in value for value in said.values(flags, f"--{section}")):
+            continue
         owner = sections[section][0]
         if owner == "trainer":
             option_ranges.check_trainer(options)
         else:
             option_ranges.check(section, options, _RANGES.get(owner, option_ranges.IMAGES))
-    _check_names(flags)
+        if section == "model":
+            _check_names(flags)
 
 
 def _in_files(contents: Iterable[tuple[Any, dict[str, Any]]]) -> Iterable[tuple[str, str, str, Any]]:
@@ -75,7 +85,11 @@ def _read(option: str, value: Any, annotation: ast.expr | None, place: str) -> A
     number = _number(value)
     if None in kinds or number in choices or number is None:
         return number
-    if isinstance(number, str) and number.strip().lower() not in _TRUTH and not number.startswith(("{", "[")):
+    if (
+        isinstance(number, str)
+        and number.strip().lower() not in _LEFT_TO_THE_PARSER
+        and not number.startswith(("{", "["))
+    ):
         raise ConfigError(value_words.refused(option, number, [str(kind) for kind in kinds], choices, place=place))
     return float(number) if type(number) is int and "float" in kinds and "int" not in kinds else number
 
@@ -126,5 +140,9 @@ def _check_names(flags: Sequence[str]) -> None:
     for option, group in (("--model.backbone", BACKBONES), ("--model.mixer", MIXERS)):
         for name in said.values(flags, option)[-1:]:
             # A mapping, a list, a file, or a model of timm's is looked into where it is built.
-            if name.replace("_", "").replace("-", "").isalnum() and name.lower() not in _TRUTH:
+            if not name.replace("_", "").replace("-", "").isalnum() or name.lower() in _LEFT_TO_THE_PARSER:
+                continue
+            # Whether a backbone that is like none of these is one of timm's only timm knows, which takes seconds.
+            is_timms = group == BACKBONES and not suggestion(name, list(listing(group)))
+            if not is_timms:
                 find(group, name)

@@ -21,11 +21,13 @@ class Parser(LightningArgumentParser):
         files: Configuration files with their contents, to say which of them a mistake stands in.
         flags: What the command line says beside them.
         data_class: Full path of the data module that is asked for, whose options are suggested.
+        has_help_page: Whether its help is that of ``poolformer fit`` and the like, and not Lightning's.
     """
 
     files: Sequence[tuple[Path, dict[str, Any]]] = ()
     flags: Sequence[str] = ()
     data_class: str = "poolformer.data.DigitsData"
+    has_help_page: bool = True
 
     def set_section_defaults(self, options: dict[str, Any]) -> None:
         """Put options below everything that is said; names that are no options any more are left out.
@@ -58,7 +60,7 @@ class Parser(LightningArgumentParser):
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Return the help, with the options of the data module that is asked for: they depend on its class."""
-        if not any(action.dest == "data" for action in self._actions):
+        if not self.has_help_page or not any(action.dest == "data" for action in self._actions):
             return super().format_help() if formatter is None else super().format_help(formatter)
         verb, name = self.prog.rpartition(" ")[2], self.data_class.removeprefix("poolformer.data.")
         about, of_data = user_classes.described(self.data_class)

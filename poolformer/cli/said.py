@@ -62,20 +62,26 @@ def values(arguments: Sequence[str], *options: str) -> list[str]:
     return [said.value for said in each(arguments) if said.option in options and said.value is not None]
 
 
-def configs_apart(arguments: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """Yield the words of a command line that are no configurations, each time with "", and of ``--config`` its value.
+def without_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words of a command line without ``--config``, and what is given there.
 
     Raises:
-        ConfigError: There is no value.
+        ConfigError: Nothing is given to one.
 
     Example:
-        >>> list(configs_apart(["--config", "s12", "--model.lr", "1"]))
-        [(['--config'], 's12'), (['--model.lr', '1'], '')]
+        >>> without_configs(["--config", "s12", "--model.lr", "1"])
+        (['--model.lr', '1'], ['s12'])
     """
+    flags: list[str] = []
+    configs: list[str] = []
     for words, option, value in each(arguments):
-        if option in CONFIG and not value:
+        if option not in CONFIG:
+            flags += words
+        elif value:
+            configs.append(value)
+        else:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")
-        yield (words[:1], value or "") if option in CONFIG else (words, "")
+    return flags, configs
 
 
 def _is_option(word: str) -> bool:

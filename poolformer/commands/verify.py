@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     classes = counted(len(beton.class_names or counts), "class")
     print(f"{printable(str(beton.path))}: {counted(len(beton), 'image')} of {classes}, {sums}")
     print(f"images a class: {min(counts.values())} to {max(counts.values())}")
-    print(*map(printable, faults), f"{len(faults)} faults" if faults else "sound", sep="\n")
+    print(*map(printable, faults), counted(len(faults), "fault") if faults else "sound", sep="\n")
     return 1 if faults else 0
 
 

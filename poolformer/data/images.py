@@ -190,7 +190,7 @@ class ImageData(SeededDataModule, ABC):
             everywhere = f" on each of {loader.world} devices" if loader.world > 1 else ""
             images, given = len(self._sources["train"].labels), shown(self.hparams.train)
             few = f"'{given}' has {counted(images, 'image')}, fewer than one batch of {self.batch_size}{everywhere}"
-            raise DataError(f"{few}: lower --data.batch_size, such as to {max(1, images // loader.world // 4)}")
+            raise DataError(f"{few}: lower --data.batch_size, for example to {max(1, images // loader.world // 4)}")
         return loader
 
     def val_dataloader(self) -> Loader:

@@ -4,7 +4,6 @@ import os
 import re
 from pathlib import Path
 
-from ..counts import counted
 from ..errors import DataError, printable
 from .archive_files import Read, open_archive
 from .class_folders import existing_folder, read_file
@@ -49,7 +48,7 @@ class LabelledFiles:
         self.names = [f"{front}{'/'.join(parts)}" for _, parts, _ in named]
         self._places = [image.place for _, _, image in named]
         if unnamed := len(listing.images) - len(chosen):
-            remarks.append(f"{counted(unnamed, 'image')} that '{self._list.name}' does not name")
+            remarks.append(f"{unnamed} images that '{self._list.name}' does not name")
         remarks = [f"left out: {', '.join(remarks + listing.left_out())}"] if remarks or listing.left_out() else []
         if self.class_names == [str(n) for n in range(len(self.class_names))] and 0 not in self.labels:
             remarks.append("no image has the label 0: labels count from 0")
@@ -82,9 +81,9 @@ class LabelledFiles:
                 f"'{self._list}', line {missing[0].line}: there is no image '{printable(missing[0].name)}' in "
                 f"'{self.path}'{more if chosen else ', nor any other that it names'}"
             )
-        remarks = [f"{counted(repeated, 'row')} that say the same again"] if repeated else []
+        remarks = [f"{repeated} rows that say the same again"] if repeated else []
         if missing:
-            remarks.append(f"{counted(len(missing), 'row')} without an image ('{printable(missing[0].name)}')")
+            remarks.append(f"{len(missing)} rows without an image ('{printable(missing[0].name)}')")
         return list(chosen.values()), remarks
 
     def _inside(self, row: Row) -> str:

@@ -62,9 +62,7 @@ def loader_threads(asked: int | None, *, own_cores: int) -> int:
         return own_cores
     cores = available_cores()
     if asked > cores:
-        warnings.warn(
-            f"num_workers={asked}, but there are {cores} cores: it is {counted(cores, 'thread')}", stacklevel=3
-        )
+        warnings.warn(f"num_workers={asked} is more than {counted(cores, 'core')}: using as many threads", stacklevel=3)
     return max(1, min(asked, cores))
 
 

@@ -195,8 +195,8 @@ class PredictionWriter(BasePredictionWriter):
             counts = pl_module.all_gather(counts).reshape(-1, 2).sum(0)  # type: ignore[union-attr]
         right, known = counts.tolist()
         if known:
-            seen = _trained_on(getattr(trainer, "datamodule", None))
-            among = f"; the network was trained on images in '{seen}'" if seen else ""
+            seen = _trained_on(trainer)
+            among = f"; the network was trained on '{seen}', or a part of it" if seen else ""
             rank_zero_info(f"Accuracy: {right / known:.1%} of {counted(known, 'image')} whose class is known{among}")
         rank_zero_info(f"Predictions: {self.path}")
         if self._sheet is not None and self.sheet is not None:
@@ -248,9 +248,12 @@ def _given_folders(module: Any) -> list[Path]:
     return [place for each in given.values() for place in _places(each) if place.is_dir()]
 
 
-def _trained_on(module: Any) -> Path | None:
-    """Return what was given to be predicted if the checkpoint's training images lie in it, or it among these."""
+def _trained_on(trainer: pl.Trainer) -> Path | None:
+    """Return what was given to be predicted if the training images of a run's data lie in it, or it among these."""
+    module = getattr(trainer, "datamodule", None)
     if not isinstance(module, ImageData) or not module.hparams.predict or not module.hparams.train:
+        return None
+    if not trainer.ckpt_path:  # weights of somebody's, which were not trained on these
         return None
     trained = _places(module.hparams.train)
     return next((each for each in _places(module.hparams.predict) if any(map(partial(_overlap, each), trained))), None)

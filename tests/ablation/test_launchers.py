@@ -257,10 +257,15 @@ def test_a_limit_is_read_as_sbatch_does_and_submitit_can_reckon_with_it(
     assert executor.parameters["time"] == minutes
 
 
-@pytest.mark.parametrize("written", ["tomorrow", "1-", "-5", "1:2:3:4", "1.5"])
-def test_a_limit_that_sbatch_would_not_read_is_refused(submitit, tmp_path, written):
+@pytest.mark.parametrize("written", ["tomorrow", "1-", "-5", "1:2:3:4", "1.5", "UNLIMITED", 0, "-1"])
+def test_a_limit_that_sbatch_would_not_read_or_that_is_none_is_refused(submitit, tmp_path, written):
     with pytest.raises(ConfigError, match=rf"^--slurm time={written}: expects minutes"):
         launchers._executor(tmp_path, {"time": written}, None)
+
+
+def test_a_limit_that_is_given_twice_is_refused(submitit, tmp_path):
+    with pytest.raises(ConfigError, match="are the same"):
+        launchers._executor(tmp_path, {"time": 9, "timeout_min": 9}, None)
 
 
 def test_without_submitit_the_extra_is_named(monkeypatch, tmp_path):

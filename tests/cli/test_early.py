@@ -65,7 +65,7 @@ WRONG = [
     "--config letters.yaml",
     "--config s12 --config letters.yaml",
 ]
-OUT_OF_RANGE = [
+OF_WHAT_IS_BUILT = [
     "--model.lr -1",
     "--model.lr .nan",
     "--model.num_classes=-2 --model.lr=-1e-3",
@@ -79,6 +79,14 @@ OUT_OF_RANGE = [
     "--config negative.yaml",
     "--model.backbone poolformer_s13",
     "--model.mixer poling",
+]
+REPLACED = [
+    "--config negative.yaml --config over/config.yaml",
+    "--config negative.yaml --model good.yaml",
+    '--config negative.yaml --model {"lr":0.1}',
+    '--model.mixer poling --model {"mixer":"pooling"}',
+    "--config negative.yaml --model.lr 0.1",
+    "--model.backbone resnet18",
 ]
 FILES = {
     "broken.yaml": "model: [",
@@ -110,10 +118,17 @@ def test_a_mistake_is_answered_in_the_words_of_the_parser(files, options):
     assert said(early.refuse, "fit", words) == said(late.settings, "fit", words)
 
 
-@pytest.mark.parametrize("options", OUT_OF_RANGE)
-def test_a_value_out_of_range_is_answered_in_the_words_of_what_is_built(files, options):
+@pytest.mark.parametrize("options", OF_WHAT_IS_BUILT)
+def test_what_could_not_be_built_is_answered_in_the_words_of_that(files, options):
     words = options.split()
     assert said(early.refuse, "fit", words) == said(late.build, "fit", words)
+
+
+@pytest.mark.parametrize("options", REPLACED)
+def test_what_something_else_replaces_is_left_to_the_parser(files, options):
+    Path("over").mkdir()
+    Path("over", "config.yaml").write_text("model: {lr: 0.1}")
+    early.refuse("fit", options.split())
 
 
 @pytest.mark.parametrize(
@@ -162,14 +177,23 @@ def test_where_the_trainer_s_source_is_not_found_its_options_pass(monkeypatch):
         early.options_of.cache_clear()
 
 
-def test_a_mistake_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "s12", "--trainer.max_epoch", "1"], "Did you mean 'trainer.max_epochs'"),
+        (["--model.mixer", "poling"], "Did you mean 'pooling'"),
+        (["--model.backbone", "poolformer_s13"], "Did you mean 'poolformer_s12' or"),
+        (["--model.lr", "fast"], "expects a number"),
+    ],
+)
+def test_a_mistake_imports_nothing_heavy(words, said):
     code = (
-        "import sys; from poolformer.cli import main; code = main(['fit', '--config', 's12', '--trainer.max_epoch', "
-        "'1']); print(code, sorted({'torch', 'lightning', 'numpy', 'jsonargparse'} & sys.modules.keys()))"
+        f"import sys; from poolformer.cli import main; code = main(['fit', *{words}]); "
+        "print(code, sorted({'torch', 'lightning', 'numpy', 'jsonargparse', 'timm'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2 []\n"
-    assert "Did you mean 'trainer.max_epochs'" in done.stderr
+    assert said in done.stderr
 
 
 def test_data_that_the_environment_may_name_is_left_to_the_parser(monkeypatch):

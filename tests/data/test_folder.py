@@ -321,7 +321,9 @@ def test_fewer_images_than_a_batch_are_refused(two_classes):
     module = ready("fit", train=two_classes, val=two_classes, batch_size=11)
     with pytest.raises(DataError) as caught:
         module.train_dataloader()
-    assert str(caught.value) == (f"'{two_classes}' has 10 images, fewer than one batch of 11: lower --data.batch_size")
+    assert str(caught.value) == (
+        f"'{two_classes}' has 10 images, fewer than one batch of 11: lower --data.batch_size, for example to 2"
+    )
 
 
 def test_a_tree_without_images_cannot_be_predicted(tmp_path):

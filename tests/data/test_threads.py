@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from poolformer.data.threads import available_cores, in_order, own_cores, share_of_cores
+from poolformer.data import threads
+from poolformer.data.threads import available_cores, in_order, loader_threads, own_cores, share_of_cores
 
 
 def test_results_come_in_order_and_errors_in_their_place():
@@ -56,3 +57,11 @@ def test_a_closed_iterator_drops_what_has_not_begun():
     results.close()
     go.set()
     assert len(begun) <= 2
+
+
+def test_no_more_threads_load_than_there_are_cores(monkeypatch):
+    monkeypatch.setattr(threads, "available_cores", lambda: 1)
+    assert loader_threads(None, own_cores=3) == 3
+    assert loader_threads(0, own_cores=3) == loader_threads(1, own_cores=3) == 1
+    with pytest.warns(UserWarning, match=r"^num_workers=4 is more than 1 core: using as many threads$"):
+        assert loader_threads(4, own_cores=3) == 1

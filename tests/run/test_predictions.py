@@ -31,13 +31,20 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def predict(folder, data, *, names=NAMES, **options):
+def predict(folder, data, *, names=NAMES, from_checkpoint=False, **options):
     torch.manual_seed(0)
     model = ImageClassifier("poolformer_tiny", len(NAMES), image_size=8)
     model.class_names = names
     writer = PredictionWriter(**options)
     quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    pl.Trainer(default_root_dir=folder, callbacks=[writer], **quiet).predict(model, datamodule=data)
+    quiet["enable_checkpointing"] = False
+    trainer = pl.Trainer(default_root_dir=folder, callbacks=[writer], **quiet)
+    checkpoint = None
+    if from_checkpoint:
+        trainer.strategy.connect(model)
+        checkpoint = folder / "own.ckpt"
+        trainer.save_checkpoint(checkpoint)
+    trainer.predict(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return writer.path
 
 
@@ -58,9 +65,11 @@ def test_the_true_class_is_the_folder_s_where_the_network_knows_it(photos, tmp_p
 def test_an_accuracy_on_images_that_were_trained_on_says_so(photos, tmp_path, caplog, given, seen):
     caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
     shutil.copytree(photos, tmp_path / "photos-2")
-    predict(tmp_path, FolderData(train=[str(photos)], predict=str(photos / given), **OPTIONS))
-    of_training = f"; the network was trained on images in '{os.path.abspath(photos / given)}'"
-    assert (of_training in caplog.text) == seen
+    path = str(photos / given)
+    predict(tmp_path, FolderData(train=[str(photos)], predict=path, **OPTIONS))
+    assert "was trained on" not in caplog.text  # as no checkpoint says so
+    predict(tmp_path, FolderData(train=[str(photos)], predict=path, **OPTIONS), from_checkpoint=True)
+    assert (f"; the network was trained on '{os.path.abspath(path)}', or a part of it" in caplog.text) == seen
 
 
 def test_the_true_class_is_the_label_s_of_a_packed_file_by_name(photos, tmp_path):

@@ -3,11 +3,13 @@
 import inspect
 import os
 import sys
-from argparse import HelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -35,38 +37,56 @@ def detect() -> int:
     return _run("detect", Detector, BoxModule, max_epochs=12)
 
 
-class _Parser(Parser):
-    """poolformer's parser, whose mistakes are a line; its help is Lightning's, as the options are others."""
-
-    def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        return LightningArgumentParser.format_help(self)
-
-
 class _CLI(LightningCLI):
+    """Lightning's, whose mistakes are a line, as they are at poolformer's.
+
+    Args:
+        name: The command, ``segment`` or ``detect``.
+        model: Its model.
+        data: Base of its data modules.
+        trainer: Defaults of the trainer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: type[pl.LightningModule],
+        data: type[pl.LightningDataModule],
+        trainer: Mapping[str, int],
+    ):
+        self._data = data
+        super().__init__(
+            model,
+            data,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            parser_kwargs={"prog": f"poolformer-{name}"},
+            seed_everything_default=0,
+            trainer_defaults={"default_root_dir": f"runs/{name}", **trainer},
+            save_config_kwargs={"overwrite": True},
+        )
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return all verbs but ``predict``, whose results Lightning would keep in memory and drop at the end."""
         return {verb: left_out for verb, left_out in LightningCLI.subcommands().items() if verb != "predict"}
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser that knows what its mistakes are told by."""
+        parser: Any = super().init_parser(**kwargs)
+        parser.has_help_page = False
+        parser.data_class, parser.flags = f"{self._data.__module__}.{self._data.__qualname__}", sys.argv[2:]
+        return parser
+
 
 def _run(name: str, model: type[pl.LightningModule], data: type[pl.LightningDataModule], **trainer: int) -> int:
     quieten()
-    _Parser.data_class = f"{data.__module__}.{data.__qualname__}"
-    _Parser.flags = sys.argv[2:]
     try:
         _check_data(data, sys.argv[1:])
         with told(inspect.signature(pl.Trainer).parameters):
-            cli = _CLI(
-                model,
-                data,
-                subclass_mode_data=True,
-                parser_class=_Parser,
-                parser_kwargs={"prog": f"poolformer-{name}"},
-                seed_everything_default=0,
-                trainer_defaults={"default_root_dir": f"runs/{name}", **trainer},
-                save_config_kwargs={"overwrite": True},
-            )
-        _tell(name, cli.trainer)
+            fitted = _CLI(name, model, data, trainer).trainer
+        if fitted.state.fn == TrainerFn.FITTING and not fitted.fast_dev_run:
+            _tell(name, fitted, fitted.log_dir)  # which all processes have to ask for
     except PoolformerError as error:
         return _say(name, error, error)
     except OSError as error:
@@ -77,16 +97,18 @@ def _run(name: str, model: type[pl.LightningModule], data: type[pl.LightningData
 
 
 @rank_zero_only
-def _tell(name: str, trainer: pl.Trainer) -> None:
+def _tell(name: str, trainer: pl.Trainer, log_dir: str | None) -> None:
     """Say where a run is that has been trained, how to look at it, and how to evaluate it."""
-    if trainer.state.fn != TrainerFn.FITTING or trainer.log_dir is None or trainer.fast_dev_run:
+    if log_dir is None:
         return
-    print(f"run          {trainer.log_dir}")
-    print(f"look at it   {program('tensorboard')} --logdir {quoted(trainer.default_root_dir)}")
+    print(f"run          {log_dir}")
+    if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        print(f"look at it   {program('tensorboard')} --logdir {quoted(trainer.default_root_dir)}")
     if checkpoint := getattr(trainer.checkpoint_callback, "best_model_path", ""):
-        config = f"--config {quoted(os.path.join(trainer.log_dir, 'config.yaml'))}"
-        command = f"{program(f'poolformer-{name}')} validate"
-        print(f"evaluate     {command} {config} --ckpt_path {quoted(os.path.relpath(checkpoint))}")
+        here = Path(checkpoint).is_relative_to(Path.cwd())
+        path = Path(checkpoint).relative_to(Path.cwd()) if here else checkpoint
+        command = f"{program(f'poolformer-{name}')} validate --config {quoted(os.path.join(log_dir, 'config.yaml'))}"
+        print(f"evaluate     {command} --ckpt_path {quoted(path)}")
 
 
 def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> None:
@@ -99,7 +121,10 @@ def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> Non
             f"there is no data module '{named[0]}' here.{suggestion(named[0], known)} There is {', '.join(known)}."
         )
     heard = [each.option or "" for each in said.each(words)]
-    may_say = any(option in ("-h", "--help", *said.CONFIG) or option.endswith(".help") for option in heard)
+    may_say = any(
+        option in ("-h", "--help", *said.CONFIG) or option.startswith("--print_") or option.endswith(".help")
+        for option in heard
+    )
     if words[:1] in [[verb] for verb in _CLI.subcommands()] and not given and not may_say:
         raise ConfigError(f"say which data: --data NAME, of {', '.join(known)}, or a class of your own, module.Class")
 

@@ -83,7 +83,7 @@ def test_it_trains_and_is_evaluated_in_a_process_of_its_own(installed, tmp_path,
     steps = "--trainer.max_epochs 1 --trainer.limit_train_batches 2 --model.warmup_epochs 0"
     fit = run(f"fit --model.backbone pvt_tiny --data.image_size 32 {steps}")
     assert fit.returncode == 0, fit.stderr
-    assert re.search(r"val/top1 0\.\d+ after 1 epochs", fit.stdout)
+    assert re.search(r"val/top1 0\.\d+ after 1 epoch", fit.stdout)
     last = torch.load(tmp_path / "runs" / "digits" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["poolformer"]["backbone"] == "pvt_tiny"
     assert last["global_step"] == 2

@@ -146,5 +146,5 @@ def test_the_wheel_in_an_empty_environment_trains_a_plugin_by_names_of_configura
     named = ("--config", "digits", "--config", "extras/ema", "--model.mixer", "my_idea")
     short = [f"--trainer.{name}=1" for name in ("max_epochs", "limit_train_batches", "limit_val_batches")]
     done = run(bin_ / "poolformer", "fit", *named, *short, "--trainer.accelerator", "cpu", cwd=tmp_path)
-    assert "after 1 epochs" in done
+    assert "after 1 epoch" in done
     assert (tmp_path / "runs" / "digits-ema" / "checkpoints" / "last.ckpt").is_file()

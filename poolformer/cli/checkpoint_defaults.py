@@ -1,6 +1,7 @@
 """Options of a checkpoint as the defaults of a verb: below everything that is said, above those of the signatures."""
 
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
@@ -9,6 +10,9 @@ from ..run import earlier_runs, provenance, resume, same_run
 from . import class_count, data_section, plain_options
 from .asked import Asked
 from .parser import Parser
+
+_OTHER_FILES = {data_section.class_path(name) for name in ("FFCVData", "FolderData")}
+_FILES = ("train", "val", "test", "predict", "val_share", "tune_share")
 
 
 def take(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume:
@@ -29,11 +33,19 @@ def take(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume:
         data_class = asked.data_class or found.trained_on
         assert data_class is not None  # a section is of one of our modules
         parser.data_class = data_class
-        parser.set_section_defaults(data_section.of_class(section, data_class, known_options_only=True))
+        section = data_section.of_class(section, data_class, known_options_only=True)
+        if {data_class, found.trained_on} == _OTHER_FILES:
+            section["data"]["init_args"] = _without_files(section["data"]["init_args"])
+        parser.set_section_defaults(section)
     elif asked.data_named is None:
         raise provenance.unknown(found.path, found.trained_on)
     parser.set_section_defaults({"model": found.model})
     return found
+
+
+def _without_files(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options of images without those that say which: .beton files are no folders, nor the other way round."""
+    return {name: value for name, value in options.items() if name not in _FILES}
 
 
 def find_own(options: Namespace, asked: Asked, parser: Parser) -> resume.Resume | None:

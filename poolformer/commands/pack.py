@@ -50,12 +50,15 @@ def main(argv: list[str]) -> int:
     from ..data.pack import Storage, pack
     from ..data.pack_source import open_source
     from ..data.shard import shard_of
-    from ..data.target import checked_target
+    from ..data.target import checked_target, is_packed
     from ..data.threads import available_cores
     from ..data.tiling import Tiling
 
     forms = ("max_side", "quality", "raw", "orient", "tiles", "raw_share")
     storage = Storage(**{name: getattr(options, name) for name in forms})
+    if options.resume and not options.overwrite and is_packed(options.dst):
+        print(f"{printable(options.dst)} is there, whole: nothing to resume (--overwrite packs it again)")
+        return 0
     target = checked_target(options.dst, overwrite=options.overwrite)
     for read in filter(None, (options.src, options.labels)):
         _check_source(read, target)

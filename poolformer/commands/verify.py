@@ -18,24 +18,30 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Check a .beton file: its structure, its checksums, and every image by decoding it.
+    """Check .beton files: their structure, their checksums, and every image by decoding it.
 
-    Prints what is in the file and each damaged sample by number. Exit code 0: sound; 1: some samples are damaged; 2: it
-    cannot be read at all. The file is compared with FILE.json where that is beside it. Files that ffcv wrote have no
+    Prints what is in a file and each damaged sample by number. Exit code 0: sound; 1: some samples are damaged; 2: one
+    cannot be read at all. A file is compared with FILE.json where that is beside it. Files that ffcv wrote have no
     checksums: of their images, only damage that breaks a JPEG is found.
     """
     parser = CommandParser(
         "poolformer verify", description=inspect.getdoc(main), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=local_path, help="the .beton file")
+    parser.add_argument("files", nargs="+", type=local_path, metavar="FILE", help=".beton files, or patterns of them")
     parser.add_argument("--num_workers", type=threads, help="threads; one a core by default")
     options = parser.parse_args(argv)
-    first_word.say(f"verify {options.file}")
+    first_word.say(f"verify {' '.join(options.files)}")
     from ..data.beton import Beton
+    from ..data.beton_set import expand
     from ..data.threads import available_cores
 
-    beton = Beton(Path(options.file).expanduser())
-    faults = _faults(beton, workers=options.num_workers or available_cores())
+    workers = options.num_workers or available_cores()
+    return max([_verify(Beton(Path(file)), workers=workers) for file in expand(options.files)])
+
+
+def _verify(beton: "Beton", *, workers: int) -> int:
+    """Print what is in a file and what is wrong with it; return the exit code."""
+    faults = _faults(beton, workers=workers)
     counts = Counter(beton.labels.tolist())
     sums = "with checksums" if beton.has_checksums else "without checksums"
     classes = counted(len(beton.class_names or counts), "class")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, suggestion
 from ..files.shell import quoted
 from .beton_index import ALLOCATION, IMAGE, Entries, HeldRows, Layout, Read, Rows, all_rows, scan
 from .beton_index import JPEG as JPEG
@@ -36,6 +36,8 @@ NOTES = np.dtype([("magic", "S8"), ("place", "<u8"), ("text_size", "<u8"), ("not
 FLOAT_FIELD, INT_FIELD, IMAGE_FIELD = 0, 1, 2
 FIELD_TYPES = {FLOAT_FIELD: np.dtype("<f8"), INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
 MAGIC = b"metafmr1"
+_MANY = 1000
+"""Names in a folder among which it would take long to find the nearest one."""
 SMALLEST_PAGE, PAGE = 1 << 21, 1 << 23
 
 
@@ -74,7 +76,7 @@ class Beton:
             if os.path.isdir(self.path):
                 raise DataError(f"'{self.path}' is a folder, not a .beton file: 'poolformer pack' makes one of it")
             makes = f"; `poolformer pack SRC {quoted(self.path)}` makes one" if self.path.suffix == ".beton" else ""
-            raise DataError(f"there is no file '{self.path}'{makes}")
+            raise DataError(f"there is no file '{self.path}'{makes or _meant(self.path)}")
         if self.path.stat().st_size < HEADER.itemsize + 2 * FIELD.itemsize:
             raise self._error("is too short to be a .beton file")
         try:
@@ -240,3 +242,13 @@ def _label(read: Read, layout: Layout, sample: int) -> int:
 def index_crc(header: np.void, index: np.ndarray, allocations: np.ndarray) -> int:
     """Return the CRC-32 of what is not images."""
     return zlib.crc32(allocations.tobytes(), zlib.crc32(index.tobytes(), zlib.crc32(header.tobytes())))
+
+
+def _meant(path: Path) -> str:
+    """Return which file or folder beside a path that is not there may be meant; nothing where there are too many."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return ""
+    near = suggestion(path.name, [name for name in names if not name.startswith(".")]) if len(names) <= _MANY else ""
+    return f".{near}" if near else ""

@@ -32,7 +32,7 @@ class Classes(NamedTuple):
 
 
 def classes_of(listing: Listing, path: Path, *, split: str | None = None, is_archive: bool = False) -> Classes:
-    """Find the class folders: the outermost ones, or if there is one alone with folders only in it, those in it.
+    """Find the class folders: the outermost ones, or if there is one alone that holds such folders, those in it.
 
     Args:
         listing: What was found.
@@ -103,9 +103,21 @@ def _top(listing: Listing, source: _Source) -> Folders:
             return top
         one = (*top, *inside)
         empty = everything - inside
-        if one in occupied or not all(listing.holds_other_files_only((*top, name)) for name in empty):
+        if one in occupied and not _holds_classes(one, listing):
+            return top
+        if not all(listing.holds_other_files_only((*top, name)) for name in empty):
             return top
         top = one
+
+
+def _holds_classes(folder: Folders, listing: Listing) -> bool:
+    """Return whether there are several folders of images in a folder, and fewer images beside them than folders.
+
+    A picture beside the class folders, such as a cover, does not make one class of all.
+    """
+    inside = [image.folders[len(folder) :] for image in listing.images if image.folders[: len(folder)] == folder]
+    classes = {folders[0] for folders in inside if folders}
+    return len(classes) > 1 and sum(not folders for folders in inside) < len(classes)
 
 
 def _refuse_splits(

@@ -70,6 +70,12 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def is_packed(text: str) -> bool:
+    """Return whether DST is a file with its description beside it, which are given their names when all is in it."""
+    path = Path(os.path.realpath(Path(text).expanduser()))
+    return path.is_file() and sidecar(path).is_file() and _describes(sidecar(path))
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Be the only process that writes to `path`, and remove what killed ones left half written.

@@ -196,7 +196,7 @@ class PredictionWriter(BasePredictionWriter):
         right, known = counts.tolist()
         if known:
             seen = _trained_on(trainer)
-            among = f"; the network was trained on '{seen}', or a part of it" if seen else ""
+            among = f"; '{seen}', on which the network was trained, has some of them" if seen else ""
             rank_zero_info(f"Accuracy: {right / known:.1%} of {counted(known, 'image')} whose class is known{among}")
         rank_zero_info(f"Predictions: {self.path}")
         if self._sheet is not None and self.sheet is not None:
@@ -249,14 +249,14 @@ def _given_folders(module: Any) -> list[Path]:
 
 
 def _trained_on(trainer: pl.Trainer) -> Path | None:
-    """Return what was given to be predicted if the training images of a run's data lie in it, or it among these."""
+    """Return what a run was trained on, a file or a folder, if that is in or around what was given to be predicted."""
     module = getattr(trainer, "datamodule", None)
     if not isinstance(module, ImageData) or not module.hparams.predict or not module.hparams.train:
         return None
     if not trainer.ckpt_path:  # weights of somebody's, which were not trained on these
         return None
-    trained = _places(module.hparams.train)
-    return next((each for each in _places(module.hparams.predict) if any(map(partial(_overlap, each), trained))), None)
+    given = _places(module.hparams.predict)
+    return next((each for each in _places(module.hparams.train) if any(map(partial(_overlap, each), given))), None)
 
 
 def _overlap(one: Path, other: Path) -> bool:

@@ -206,6 +206,6 @@ def test_a_table_has_a_line_for_each_candidate(capsys):
     assert main(["bench", "model", "poolformer_tiny", "timm/resnet10t", *SHORT, "--num_threads", "1"]) == 0
     torch.set_num_threads(threads)
     machine, _, header, *lines = capsys.readouterr().out.splitlines()
-    assert "1 threads" in machine
+    assert "1 thread" in machine
     assert header.split() == ["images/s", "ratio", "95", "%", "error", "limit"]
     assert [line.split()[0] for line in lines] == ["poolformer_tiny", "timm/resnet10t"]

@@ -192,7 +192,7 @@ def test_help_has_the_options_of_the_chosen_data_and_says_whose_defaults_it_show
 
 @pytest.mark.slow
 def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, trained):
-    folders = {"_class_path": "poolformer.data.FolderData", "batch_size": 17}
+    folders = {"_class_path": "poolformer.data.FolderData", "batch_size": 17, "train": "theirs", "val_share": 0.2}
     elsewhere = changed(trained, work / "folders.ckpt", datamodule_hyper_parameters=folders)
     assert "--data.val" in call("validate", "--ckpt_path", elsewhere, "--help").out
     done = call("validate", "--ckpt_path", elsewhere, "--data.val", "images", "--data.crop_pct=1", "--print_config")
@@ -200,6 +200,11 @@ def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, traine
     assert options["class_path"] == "poolformer.data.FolderData"
     assert (options["init_args"]["val"], options["init_args"]["crop_pct"]) == ("images", 1.0)
     assert options["init_args"]["batch_size"] == 17
+    assert (options["init_args"]["train"], options["init_args"]["val_share"]) == ("theirs", 0.2)
+    packed = printed(call("validate", "--ckpt_path", elsewhere, "--data", "FFCVData", "--print_config"))["data"][
+        "init_args"
+    ]
+    assert (packed["batch_size"], packed["train"], packed["val_share"]) == (17, None, None)  # a .beton is no folder
 
 
 # ---- the directory of a run
@@ -221,7 +226,7 @@ def test_a_run_lies_in_one_directory(call, work):
 
 def test_what_is_printed_at_the_end_is_what_was_measured(call, work):
     done = call("fit", *ONE_EPOCH)
-    assert float(re.search(r"val/top1 ([\d.]+) after 1 epochs", done.out)[1]) == pytest.approx(
+    assert float(re.search(r"val/top1 ([\d.]+) after 1 epoch", done.out)[1]) == pytest.approx(
         scalars(work / "runs/digits")["val/top1"][-1][1], abs=5e-5
     )
 
@@ -376,7 +381,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(call, run_dir):
     before = contents(run_dir)
     done = call("fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last")
     assert done.code == 0
-    assert done.out == f"'{run_dir / LAST}' is at 1 epochs, 2 steps already: raise --trainer.max_epochs\n"
+    assert done.out == f"'{run_dir / LAST}' is at 1 epoch, 2 steps already: raise --trainer.max_epochs\n"
     assert contents(run_dir).items() >= before.items()
 
 

@@ -67,6 +67,8 @@ TREES = {
     "splits in the classes": ["cat/train/0.jpg", "cat/val/1.jpg", "dog/train/0.jpg", "dog/val/0.jpg"],
     "train alone": ["train/cat/0.jpg", "train/dog/0.jpg"],
     "vehicles": ["train/0.jpg", "bus/0.jpg", "tram/0.jpg"],
+    "a cover in a folder": ["my photos/cover.jpg", "my photos/cat/0.jpg", "my photos/dog/0.jpg"],
+    "one class with years": ["cat/0.jpg", "cat/1.jpg", "cat/2023/0.jpg", "cat/2024/0.jpg"],
     "odd names": [os.fsdecode(b"caf\xe9/0.jpg"), "日本/0.jpg", "a b/\x1b[31m.jpg", "a b/x.\udcff"],
 }  # fmt: skip
 
@@ -113,6 +115,8 @@ def test_the_classes_of_each_tree_are_these(tmp_path):
         "other endings": ["cat"],
         "train alone": ["cat", "dog"],
         "vehicles": ["bus", "train", "tram"],
+        "a cover in a folder": ["cat", "dog"],
+        "one class with years": ["cat"],
         "odd names": ["a b", "caf\udce9", "日本"],
     }
 
@@ -128,6 +132,11 @@ def test_the_classes_of_each_tree_are_these(tmp_path):
         ("two levels too many", "left out: 1 .txt; the classes are the folders in 'some/where'"),
         ("deeper in a class", "3 images are in folders inside their class"),
         ("beside the classes", "left out: 1 image beside the class folders ('0.jpg')"),
+        (
+            "a cover in a folder",
+            "left out: 1 image beside the class folders ('my photos/cover.jpg'); the classes are the folders in "
+            "'my photos'",
+        ),
         ("hidden", "left out: 8 hidden ('.ipynb_checkpoints')"),
         ("other endings", "left out: 1 .avif, 2 .gif, 1 .jfif, 1 .txt, 1 without an ending"),
         ("odd names", r"left out: 1 .\udcff"),

@@ -114,6 +114,10 @@ def test_an_interrupted_pack_is_resumed_to_the_same_bytes(source, target, capsys
     assert "resumed after " in capsys.readouterr().err
     assert contents(target) == whole
     assert left_of(target) == []
+    capsys.readouterr()
+    assert command(given, target, *options, "--resume") == 0  # of a job that is started again
+    assert "is there, whole: nothing to resume" in capsys.readouterr().out
+    assert contents(target) == whole
 
 
 @pytest.mark.parametrize(

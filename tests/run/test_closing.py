@@ -78,7 +78,7 @@ def test_all_limits_that_a_run_has_reached_are_raised(call, work):
 
 def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
-    assert re.fullmatch(r"train/loss [\d.]+ after 1 epochs; nothing was validated", said[""])
+    assert re.fullmatch(r"train/loss [\d.]+ after 1 epoch; nothing was validated", said[""])
     assert said["run"] == "runs/digits  (config.yaml, TensorBoard events, checkpoints/last.ckpt)"
     assert said["evaluate"].endswith("--ckpt_path last")
 

@@ -59,7 +59,8 @@ def take_from_data(options: Namespace, data_module: pl.LightningDataModule) -> N
     classes = _count(data_module)
     if classes is None and isinstance(data_module, ImageData) and type(data_module).setup is ImageData.setup:
         data_module.setup("fit")
-        data_module.train_dataloader()  # refuses fewer images than a batch, before a network is built for them
+        if type(data_module).train_dataloader is ImageData.train_dataloader:
+            data_module.train_dataloader()  # refuses fewer images than a batch, before a network is built for them
         classes = _count(data_module)
     # Of one class there is nothing to learn: whoever has it is warned of the other logits.
     if classes is not None and classes > 1 and classes != options.model.num_classes:

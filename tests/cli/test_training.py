@@ -820,7 +820,7 @@ def test_a_process_trains_and_another_continues_it(tmp_path):
     for epochs, more in (("1", []), ("2", ["--ckpt_path", "last"])):
         done = forked.run(*command, "--trainer.max_epochs", epochs, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert f"after {epochs} epochs" in done.stdout
+        assert f"after {epochs} epoch" in done.stdout
         assert "Tip:" not in done.stderr
         assert "warning" not in done.stderr.lower()
     assert read(tmp_path / "runs/digits" / LAST)["epoch"] == 1

@@ -34,9 +34,9 @@ MISTAKES = [
     (["--rows", "identity", "identity.yaml"], "--rows: identity more than once (a file's row has its name without"),
     (
         ["--rows", "base", "--trainer.max_epochs", "2"],
-        "there is no --trainer.max_epochs; flags for every fit stand behi",
+        "there is no --trainer.max_epochs. Flags for every fit stand behi",
     ),
-    (["--row", "base"], "there is no --row; flags"),
+    (["--row", "base"], "there is no --row. Did you mean '--rows' or '--try'? Flags"),
     (["--out", "relu.yaml"], "--out relu.yaml: there is a file of that name"),
     (["--config", "digts"], "there is no file 'digts'"),
     (["--jobs", "0"], "--jobs 0: at least one run at a time"),

@@ -82,7 +82,7 @@ def test_raw_files_and_other_images_can_be_given(folder, tmp_path, capsys):
 
 
 def test_fewer_images_than_a_batch_name_the_option_of_the_benchmark(folder):
-    with pytest.raises(DataError, match=r"fewer than one batch of 999: lower --batch_size$"):
+    with pytest.raises(DataError, match=r"fewer than one batch of 999: lower --batch_size, for example to \d+$"):
         main([str(folder), "--batch_size=999"])
 
 

@@ -90,7 +90,11 @@ def as_it_was(tmp_path_factory):
     path, modules, base = list(sys.path), sys.modules.copy(), tmp_path_factory.getbasetemp()
     loggers = [logging.getLogger(name) for name in ("", "lightning", "lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
+    interrupt = signal.getsignal(signal.SIGINT)
     yield
+    if signal.getsignal(signal.SIGINT) is not interrupt:
+        # Lightning ignores it after a KeyboardInterrupt, and every process that is started later would inherit that.
+        signal.signal(signal.SIGINT, interrupt)
     for logger, level in zip(loggers, levels, strict=True):
         if logger.level != level:  # to set one empties the caches of all loggers
             logger.setLevel(level)

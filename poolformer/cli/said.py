@@ -77,7 +77,7 @@ def without_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for words, option, value in each(arguments):
         if option not in CONFIG:
             flags += words
-        elif value:
+        elif value is not None:
             configs.append(value)
         else:
             raise ConfigError(f"{option} needs a file or a name; 'poolformer configs' lists the packaged ones")

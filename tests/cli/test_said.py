@@ -39,7 +39,7 @@ def test_configurations_are_taken_out_of_the_other_words():
     assert said.without_configs(words) == (["dog.jpg", "--lr", "1", "--x"], ["a", "b"])
 
 
-@pytest.mark.parametrize("words", [["--config"], ["-c", "--lr"], ["--config="]])
+@pytest.mark.parametrize("words", [["--config"], ["-c", "--lr"]])
 def test_a_configuration_without_a_name_is_refused(words):
-    with pytest.raises(ConfigError, match=rf"^{words[0].rstrip('=')} needs a file or a name"):
+    with pytest.raises(ConfigError, match=rf"^{words[0]} needs a file or a name"):
         said.without_configs(words)

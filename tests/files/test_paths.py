@@ -29,7 +29,7 @@ PATHS = [
     (["test", "--ckpt_path=best", "--trainer.default_root_dir={}"], "--trainer.default_root_dir"),
     (["pack", "images", "{}"], "argument dst: the path"),
     (["pack", "{}", "x.beton"], "argument src: the path"),
-    (["verify", "{}"], "argument file: the path"),
+    (["verify", "{}"], "argument FILE: the path"),
     (["export", "{}"], "argument CKPT: the path"),
     (["export", "x.ckpt", "{}"], "argument FILE: the path"),
     (["cam", "x.ckpt", "x.png", "--out={}"], "argument --out: the path"),

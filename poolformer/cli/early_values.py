@@ -15,6 +15,7 @@ from . import said, value_words
 
 _RANGES = {"model": option_ranges.MODEL, "DigitsData": option_ranges.DIGITS}
 _UNIONS = ("Union", "Optional")
+_OF_A_NUMBER = (*"+-.0123456789",)
 _LEFT_TO_THE_PARSER = ("true", "false", "yes", "no", "on", "off", "null", "none", "~", "")  # words that YAML may read
 
 Options = Mapping[str, ast.expr | None]
@@ -127,6 +128,8 @@ def _number(value: Any) -> Any:
             return read(value)
         except ValueError:
             continue
+    if value[:1] not in _OF_A_NUMBER:
+        return value  # most values, which need no YAML
     try:
         import yaml  # 0.1 s
 

@@ -37,6 +37,9 @@ def detect() -> int:
     return _run("detect", Detector, BoxModule, max_epochs=12)
 
 
+_DATA = ("--data", "--data.class_path")
+
+
 class _CLI(LightningCLI):
     """Lightning's, whose mistakes are a line, as they are at poolformer's.
 
@@ -114,18 +117,17 @@ def _tell(name: str, trainer: pl.Trainer, log_dir: str | None) -> None:
 def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> None:
     """Check the name of the data module, which Lightning's command line says much about and not which there are."""
     known = sorted(each.__name__ for each in base.__subclasses__())
-    given = [each.value for each in said.each(words) if each.option in ("--data", "--data.class_path")]
-    named = [value for value in given if value and value.isidentifier() and value not in known]
+    named = [value for value in said.values(words, *_DATA) if value.isidentifier() and value not in known]
     if named:
         raise ConfigError(
             f"there is no data module '{named[0]}' here.{suggestion(named[0], known)} There is {', '.join(known)}."
         )
     heard = [each.option or "" for each in said.each(words)]
     may_say = any(
-        option in ("-h", "--help", *said.CONFIG) or option.startswith("--print_") or option.endswith(".help")
+        option in (*_DATA, "-h", "--help", *said.CONFIG) or option.startswith("--print_") or option.endswith(".help")
         for option in heard
     )
-    if words[:1] in [[verb] for verb in _CLI.subcommands()] and not given and not may_say:
+    if words[:1] in [[verb] for verb in _CLI.subcommands()] and not may_say:
         raise ConfigError(f"say which data: --data NAME, of {', '.join(known)}, or a class of your own, module.Class")
 
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_c
 from ..kernels import channel_mix, pool_mix  # noqa: F401 (they register their operators)
 from .evaluating import evaluating
 from .example import example_input
+from .layers import LayerNormChannel
 
 # What fvcore, the counter behind the published numbers, charges for a value of an affine norm, not
 # halved. FlopCounterMode counts 2 a MAC, hence the factor. A batch norm in evaluation only scales.
@@ -63,9 +64,9 @@ class Complexity(NamedTuple):
 def count(model: nn.Module, *, image_size: int) -> Complexity:
     """Count the parameters of a model and the MACs of one image (1, I, image_size, image_size), or of its own example.
 
-    Convolutions, linear layers, attention and norms count; pooling, activations and
-    additions do not, as in the paper. A fused operator counts as what it is made of. Runs the model
-    once, in evaluation mode, where its parameters are; on the ``meta`` device nothing is computed.
+    Convolutions, linear layers, attention and norms count; pooling, activations, additions and the layer norm that the
+    authors wrote by hand, `LayerNormChannel`, do not, as in the papers. A fused operator counts as what it is made of.
+    Runs the model once, in evaluation mode, where its parameters are; on the ``meta`` device nothing is computed.
     """
     image = example_input(model, image_size=image_size)
     counter = FlopCounterMode(
@@ -82,4 +83,11 @@ def count(model: nn.Module, *, image_size: int) -> Complexity:
         sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad is trained)
         for trained in (True, False)
     )
-    return Complexity(trainable, counter.get_total_flops() // 2, frozen)
+    return Complexity(trainable, (counter.get_total_flops() - _of_hand_written_norms(model, counter)) // 2, frozen)
+
+
+def _of_hand_written_norms(model: nn.Module, counter: FlopCounterMode) -> int:
+    """Return what the counter has of the layer norms `LayerNormChannel`, by the path of each in the model."""
+    by_path, root = counter.get_flop_counts(), type(model).__name__
+    norms = [name for name, module in model.named_modules() if isinstance(module, LayerNormChannel)]
+    return sum(sum(by_path.get(f"{root}.{name}" if name else root, {}).values()) for name in norms)

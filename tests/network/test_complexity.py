@@ -8,6 +8,7 @@ from torch import nn
 from poolformer.backbones import create_backbone
 from poolformer.network.complexity import Complexity, count
 from poolformer.network.fused import fuse
+from poolformer.network.layers import LayerNormChannel
 
 # MACs in G: fvcore on sail-sg/poolformer's models; rounded they are table 1 and 5 of arXiv 2111.11418.
 SIZES = {
@@ -96,6 +97,8 @@ def test_a_fused_network_costs_what_it_costs_step_by_step(options):
         (nn.Linear(8, 2), 3 * 8 * 8 * 2),
         (nn.GroupNorm(1, 3), 5 * 3 * 64),
         (nn.LayerNorm(8), 5 * 3 * 64),
+        (LayerNormChannel(3), 0),
+        (nn.Sequential(LayerNormChannel(3), nn.GroupNorm(1, 3)), 5 * 3 * 64),
         (nn.BatchNorm2d(3), 2 * 3 * 64),
         (nn.AvgPool2d(3), 0),
         (nn.GELU(), 0),

@@ -101,7 +101,7 @@ def steps_of(
     steps = []
     for network, candidate in zip(networks, candidates, strict=True):
         _say(f"preparing {candidate.name}")
-        if "fused" in candidate.ways and not any(fuse(copy.deepcopy(network))):
+        if "fused" in candidate.ways and not any(fuse(copy.deepcopy(network), device.type)):
             raise ConfigError(f"{candidate.name}: there is no fused operator for the blocks of this network")
         if "fused" in candidate.ways and not fusing_pays(device.type, PRECISIONS[options.precision]):
             gpu = device.type == "cuda"
@@ -145,7 +145,7 @@ def _share_weights(networks: list[nn.Module]) -> None:
 def _run_as(network: nn.Module, ways: list[str], images: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """Return the network as it is to be called, and images in its layout."""
     if "fused" in ways:
-        fuse(network)
+        fuse(network, images.device.type)
     if "recompute" in ways:
         recompute(network)
     if "channels_last" in ways:

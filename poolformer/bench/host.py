@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 def _step(way: str, device: torch.device) -> Callable[[], None]:
     network = MetaFormer(depths=(1, 1, 1, 1), dims=(_CHANNELS,) * 4, num_classes=2, drop_path_rate=0.1)
     if way == "fused":
-        fuse(network)
+        fuse(network, device.type)
     network.to(device).to(memory_format=torch.channels_last)
     block = [module for module in network.modules() if isinstance(module, Block)][-1]  # the first drops nothing
     x = torch.randn(2, _CHANNELS, 2, 2, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -44,6 +44,8 @@ def _attention_flops(
 def _channel_mix_flops(x: Sequence[int], *args: object, **kwargs: object) -> int:
     """The matrix products, which the operator's own formula counts, and the norm."""
     own: int = flop_registry[torch.ops.poolformer.channel_mix](x, *args)
+    if tuple(x[2:]) == (1, 1):  # `LayerNormChannel`, whose tokens are samples to the operator; it does not count
+        return own
     return own + _norm_flops(_FLOPS_A_VALUE[torch.ops.aten.native_group_norm])(x)
 
 

@@ -14,8 +14,8 @@ from ..kernels.channel_mix import channel_mix
 from ..kernels.pool_mix import pool_mix
 from ..registry import MIXERS, find
 from .block import Block
-from .execution import execution_of
-from .layers import ChannelMLP, Scale
+from .execution import ChannelMixing, execution_of
+from .layers import ChannelMLP, LayerNormChannel, Scale
 
 
 class Fused(NamedTuple):
@@ -39,21 +39,26 @@ def fusing_pays(device_type: str, dtype: torch.dtype) -> bool:
     return device_type == "cpu" and dtype in cpu.load()
 
 
-def fuse(network: nn.Module) -> Fused:
+def fuse(network: nn.Module, device_type: str = "cpu") -> Fused:
     """Have the blocks of a network run in fused operators where they can, in place.
 
     The first half of a block can where the token mixer is the built-in pooling, the second where the channel MLP has
     GELU and biases, whatever the mixer; the norm before either is a group norm of one group, and the residual
-    connection has no scale. Outputs and gradients stay the same up to rounding, the state dict as it is; hooks on the
-    modules inside are not called any more. Ask `fusing_pays` first, which also loads those in C++: where they do not
-    pay, fused blocks are slower.
+    connection has no scale. On a CPU the second half can also with `LayerNormChannel`, the norm of hybrids with
+    attention: each token is a sample then, of which Triton would make a program each. Outputs and gradients stay the
+    same up to rounding, the state dict as it is; hooks on the modules inside are not called any more. Ask `fusing_pays`
+    first, which also loads those in C++: where they do not pay, fused blocks are slower.
+
+    Args:
+        network: Changed in place.
+        device_type: Type of the device that it is to run on.
     """
     pooling = find(MIXERS, "pooling").load()
     blocks = [block for block in network.modules() if isinstance(block, Block) and block.residual]
     for block in blocks:
         block.execution = execution_of(block)._replace(
             mix_tokens=_mix_tokens if _pools(block, pooling) else None,
-            mix_channels=_mix_channels if _has_plain_mlp(block) else None,
+            mix_channels=_channel_mixing(block, device_type),
         )
     executions = [execution_of(block) for block in blocks]
     return Fused(
@@ -66,6 +71,14 @@ def _pools(block: Block, pooling: object) -> bool:
     return type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1)
 
 
+def _channel_mixing(block: Block, device_type: str) -> ChannelMixing | None:
+    if not _has_plain_mlp(block):
+        return None
+    if _plain(block.norm2, block.res_scale2):
+        return _mix_channels
+    return _mix_channels_of_tokens if device_type == "cpu" and _norms_tokens(block.norm2, block.res_scale2) else None
+
+
 def _has_plain_mlp(block: Block) -> bool:
     mlp = block.mlp
     return (
@@ -76,13 +89,16 @@ def _has_plain_mlp(block: Block) -> bool:
         and mlp.fc1.bias is not None
         and mlp.fc2.bias is not None
         and getattr(block.norm2, "bias", None) is not None
-        and _plain(block.norm2, block.res_scale2)
     )
 
 
 def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
     known = isinstance(residual_scale, nn.Identity)
     return known and type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
+
+
+def _norms_tokens(norm: nn.Module, residual_scale: nn.Module) -> bool:
+    return isinstance(residual_scale, nn.Identity) and type(norm) is LayerNormChannel and norm.weight is not None
 
 
 def _mix_tokens(block: Block, x: Tensor) -> Tensor:
@@ -102,8 +118,22 @@ def _mix_tokens(block: Block, x: Tensor) -> Tensor:
 
 
 def _mix_channels(block: Block, x: Tensor, *, recompute: bool) -> Tensor:
+    return _mixed_channels(block, x, block.drop_path2.factors(x), recompute=recompute)
+
+
+def _mix_channels_of_tokens(block: Block, x: Tensor, *, recompute: bool) -> Tensor:
+    """A norm of each token is the norm of a sample that has no other: (B, C, H, W) as (B H W, C, 1, 1)."""
+    keep, (samples, channels, height, width) = block.drop_path2.factors(x), x.shape
+    tokens = x.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+    if keep is not None:
+        keep = keep.repeat_interleave(height * width)
+    mixed = _mixed_channels(block, tokens, keep, recompute=recompute)
+    return mixed.reshape(samples, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _mixed_channels(block: Block, x: Tensor, keep: Tensor | None, *, recompute: bool) -> Tensor:
     norm, mlp = block.norm2, block.mlp
-    assert isinstance(norm, nn.GroupNorm)
+    assert isinstance(norm, nn.GroupNorm | LayerNormChannel)
     assert isinstance(mlp, ChannelMLP)
     assert mlp.fc1.bias is not None
     assert mlp.fc2.bias is not None
@@ -117,7 +147,7 @@ def _mix_channels(block: Block, x: Tensor, *, recompute: bool) -> Tensor:
         b2=mlp.fc2.bias,
         eps=norm.eps,
         scale=_factors(block.layer_scale2),
-        keep=block.drop_path2.factors(x),
+        keep=keep,
         recompute=recompute,
     )
 

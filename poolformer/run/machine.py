@@ -57,7 +57,7 @@ def fuse_blocks(backbone: nn.Module, *, device: torch.device, precision: str) ->
             f"precision: on this {device.type}, in {precision}, the blocks stay as they are"
         )
         return
-    tokens, channels = fuse(backbone)
+    tokens, channels = fuse(backbone, device.type)
     if tokens or channels:
         rank_zero_info(f"fused operators mix the tokens of {tokens} blocks and the channels of {channels}")
     else:

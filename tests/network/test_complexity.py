@@ -80,7 +80,7 @@ def test_the_same_is_counted_where_the_weights_are_real():
     assert count(on_cpu, image_size=32) == count(on_meta(create_backbone, "poolformer_tiny", **options), image_size=32)
 
 
-@pytest.mark.parametrize("options", [{}, {"mixer": "attention"}, {"act": "relu"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"mixer": "attention"}, {"act": "relu"}, {"norm": "layer"}], ids=str)
 def test_a_fused_network_costs_what_it_costs_step_by_step(options):
     pytest.importorskip("triton")
     network = on_meta(create_backbone, "poolformer_s12", **options)

@@ -27,12 +27,14 @@ TAKES_LONG = "takes long in Triton's interpreter: pytest --exhaustive"
     "again", [pytest.param(False, id="kept", marks=EXHAUSTIVE), pytest.param(True, id="recomputed")]
 )
 @pytest.mark.parametrize(
-    ("mixer", "fused"), [("pooling", Fused(5, 5)), ("attention", Fused(0, 5))], ids=["pooling", "attention"]
+    ("options", "fused"),
+    [({}, Fused(5, 5)), ({"mixer": "attention"}, Fused(0, 5)), ({"norm": "layer"}, Fused(0, 5))],
+    ids=["pooling", "attention", "norm of tokens"],
 )
-def test_a_fused_network_trains_like_another(way, mixer, fused, again, interpreted):
-    if interpreted and mixer == "attention":  # of which no kernel is that pooling has not
+def test_a_fused_network_trains_like_another(way, options, fused, again, interpreted):
+    if interpreted and options:  # of which no kernel is that pooling has not
         pytest.skip(TAKES_LONG)
-    plain, other = (create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.2, mixer=mixer) for _ in "ab")
+    plain, other = (create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.2, **options) for _ in "ab")
     for name, parameter in plain.named_parameters():
         if "scale" in name:
             torch.nn.init.uniform_(parameter, 0.2, 0.6)
@@ -46,7 +48,7 @@ def test_a_fused_network_trains_like_another(way, mixer, fused, again, interpret
         logits[-1].square().sum().backward()
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-5)
     for (name, ours), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
-        if not (mixer == "pooling" and name.endswith("norm1.bias")):  # zero but for rounding
+        if options or not name.endswith("norm1.bias"):  # before pooling zero but for rounding
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-3, atol=1e-4, msg=name)
 
 
@@ -180,7 +182,7 @@ def test_a_fused_network_can_be_folded():
     [
         ({}, Fused(12, 12)),
         ({"mixer": "identity"}, Fused(0, 12)),
-        ({"norm": "layer"}, Fused(0, 0)),
+        ({"norm": "layer"}, Fused(0, 12)),
         ({"residual": False}, Fused(0, 0)),
         ({"act": "relu"}, Fused(12, 0)),
         ({"channel_mlp": False}, Fused(12, 0)),
@@ -192,3 +194,8 @@ def test_a_fused_network_can_be_folded():
 def test_halves_that_are_made_otherwise_stay_as_they_are(options, fused):
     with torch.device("meta"):
         assert fuse(create_backbone("poolformer_s12", **options)) == fused
+
+
+def test_a_norm_of_each_token_is_left_alone_on_a_gpu():
+    with torch.device("meta"):
+        assert fuse(create_backbone("poolformer_s12", norm="layer"), "cuda") == Fused(0, 0)

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import math
+from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +16,11 @@ from poolformer_extra_mixers.mlp import AxisMLP
 from poolformer_extra_mixers.pooling import MultiGranularityPooling, StripPooling, SummaryMixing
 from torch import Tensor, nn
 
+from poolformer.configs import protocols_dir
+from poolformer.judging.protocols import read_protocol
 from poolformer.testing import check_mixer
 
+GROUP = "poolformer.mixers"
 MIXERS = {
     AxisMLP: {},
     Fourier: {"channels": False},
@@ -199,3 +204,9 @@ def test_every_mixer_of_the_package_is_tested_here():
         if kind.__module__ == module.__name__
     }
     assert defined == set(MIXERS)
+
+
+def test_the_protocol_of_probes_has_every_mixer_of_the_package_as_a_row():
+    protocol = read_protocol(Path(__file__).parents[1] / "probes.yaml")
+    assert set(protocol.rows) == distribution("poolformer-extra-mixers").entry_points.select(group=GROUP).names
+    assert protocol.tasks == read_protocol(protocols_dir() / "probes.yaml").tasks

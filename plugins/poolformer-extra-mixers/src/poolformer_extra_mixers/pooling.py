@@ -63,8 +63,7 @@ class MultiGranularityPooling(nn.Module):
         """The maximum of each token's segment: (B, C, H, W)."""
         height, width = x.shape[2:]
         most = F.max_pool2d(x, self.segment, ceil_mode=True)
-        most = most.repeat_interleave(self.segment, dim=2).repeat_interleave(self.segment, dim=3)
-        return most[..., :height, :width]
+        return F.interpolate(most, scale_factor=self.segment)[..., :height, :width]
 
 
 class SummaryMixing(nn.Module):

@@ -43,7 +43,7 @@ def fuse(network: nn.Module, device_type: str = "cpu") -> Fused:
     """Have the blocks of a network run in fused operators where they can, in place.
 
     The first half of a block can where the token mixer is the built-in pooling, the second where the channel MLP has
-    GELU and biases, whatever the mixer; the norm before either is a group norm of one group, and the residual
+    GELU, whatever the mixer; the norm before either is a group norm of one group, and the residual
     connection has no scale. On a CPU the second half can also with `LayerNormChannel`, the norm of hybrids with
     attention: each token is a sample then, of which Triton would make a program each. Outputs and gradients stay the
     same up to rounding, the state dict as it is; hooks on the modules inside are not called any more. Ask `fusing_pays`
@@ -86,9 +86,6 @@ def _has_plain_mlp(block: Block) -> bool:
         and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d
         and type(mlp.act) is nn.GELU
         and mlp.act.approximate == "none"
-        and mlp.fc1.bias is not None
-        and mlp.fc2.bias is not None
-        and getattr(block.norm2, "bias", None) is not None
     )
 
 
@@ -135,21 +132,24 @@ def _mixed_channels(block: Block, x: Tensor, keep: Tensor | None, *, recompute: 
     norm, mlp = block.norm2, block.mlp
     assert isinstance(norm, nn.GroupNorm | LayerNormChannel)
     assert isinstance(mlp, ChannelMLP)
-    assert mlp.fc1.bias is not None
-    assert mlp.fc2.bias is not None
     return channel_mix(
         x,
         weight=norm.weight,
-        bias=norm.bias,
+        bias=_bias_of(norm),
         w1=mlp.fc1.weight,
-        b1=mlp.fc1.bias,
+        b1=_bias_of(mlp.fc1),
         w2=mlp.fc2.weight,
-        b2=mlp.fc2.bias,
+        b2=_bias_of(mlp.fc2),
         eps=norm.eps,
         scale=_factors(block.layer_scale2),
         keep=keep,
         recompute=recompute,
     )
+
+
+def _bias_of(module: nn.GroupNorm | LayerNormChannel | nn.Conv2d) -> Tensor:
+    """The bias of a norm or of a layer (out,); zeros where it has none."""
+    return module.weight.new_zeros(len(module.weight)) if module.bias is None else module.bias
 
 
 def _factors(layer_scale: nn.Module) -> Tensor | None:

@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poolformer import create_backbone
 from poolformer.bench.measure import saved_bytes
 from poolformer.kernels import cpu
+from poolformer.network.block import Block, BlockOptions
 from poolformer.network.folding import fold
 from poolformer.network.fused import Fused, fuse
+from poolformer.network.layers import make_norm
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 EXHAUSTIVE = pytest.mark.exhaustive
@@ -183,6 +186,7 @@ def test_a_fused_network_can_be_folded():
         ({}, Fused(12, 12)),
         ({"mixer": "identity"}, Fused(0, 12)),
         ({"norm": "layer"}, Fused(0, 12)),
+        ({"norm": "none"}, Fused(0, 0)),
         ({"residual": False}, Fused(0, 0)),
         ({"act": "relu"}, Fused(12, 0)),
         ({"channel_mlp": False}, Fused(12, 0)),
@@ -194,6 +198,26 @@ def test_a_fused_network_can_be_folded():
 def test_halves_that_are_made_otherwise_stay_as_they_are(options, fused):
     with torch.device("meta"):
         assert fuse(create_backbone("poolformer_s12", **options)) == fused
+
+
+@pytest.mark.parametrize("kind", ["group", "layer"])
+def test_a_block_without_biases_is_fused(cpp, kind):
+    options = BlockOptions(
+        norm=partial(make_norm, kind=kind, bias=False),
+        act=nn.GELU,
+        mlp_ratio=2.0,
+        mlp_bias=False,
+        layer_scale_init=0.1,
+        residual_scale_init=None,
+        residual=True,
+        channel_mlp=True,
+    )
+    block, x = Block(8, nn.Identity(), options, 0.0), torch.randn(2, 8, 3, 5)
+    expected = torch.autograd.grad(block(x).square().sum(), list(block.parameters()))
+    assert fuse(block) == Fused(0, 1)
+    fused = torch.autograd.grad(block(x).square().sum(), list(block.parameters()))
+    for (name, _), ours, theirs in zip(block.named_parameters(), fused, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_norm_of_each_token_is_left_alone_on_a_gpu():

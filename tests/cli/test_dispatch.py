@@ -6,7 +6,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -180,19 +179,6 @@ def test_a_command_may_run_in_any_thread(capsys):
     thread.start()
     thread.join()
     assert codes == [0]
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["mixers"]], ids=" ".join)
-def test_help_and_listings_answer_at_once(arguments):
-    def best_s(command: list[str]) -> float:
-        times = []
-        for _ in range(5):
-            started_s = time.monotonic()
-            assert run(*command).returncode == 0
-            times.append(time.monotonic() - started_s)
-        return min(times)
-
-    assert best_s([*MODULE, *arguments]) - best_s([sys.executable, "-c", "pass"]) <= 0.3
 
 
 @pytest.mark.parametrize("command", [[SCRIPT], MODULE], ids=["poolformer", "python -m poolformer"])

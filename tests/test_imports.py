@@ -130,7 +130,7 @@ TESTED_AS_ONE = {
         *("kernels.pool_mix", "kernels.pool_mix_plain", "kernels.pool_mix_triton"),
     ],
     "judging/test_command.py": [
-        *("judging.blocks", "judging.comparison", "judging.fits", "judging.jobs", "judging.page"),
+        *("judging.blocks", "judging.comparison", "judging.fits", "judging.jobs"),
         "judging.surroundings",
     ],
     "plots/test_curves.py": ["plots.palette", "plots.paper"],

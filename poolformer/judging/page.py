@@ -67,10 +67,15 @@ class Page:
         """Return the scores of a row in a measure, one a seed."""
         return tuple(one.score for one in self.outcomes if (one.row, one.measure) == (row, measure))
 
+    @property
+    def bases(self) -> list[str]:
+        """Rows that the verdict is about: of a protocol that has neither pooling nor identity beside it, the first."""
+        others = [row.name for row in self.rows[1:]]
+        return [base for base in BASES if base in others] or others[:1]
+
     def comparisons(self) -> list[Comparison]:
         """Return the judged row beside the bases of the verdict first, then beside the other reference rows."""
-        others = [row.name for row in self.rows[1:]]
-        order = [*(base for base in BASES if base in others), *(name for name in others if name not in BASES)]
+        order = dict.fromkeys([*self.bases, *(row.name for row in self.rows[1:])])
         found = (compare(self.outcomes, self.judged, base, self.speeds) for base in order)
         return [one for one in found if one]
 
@@ -86,7 +91,9 @@ class Page:
 
     def sentence(self) -> str:
         """Return the verdict."""
-        return verdict(self.judged, [one for one in self.comparisons() if one.base in BASES], of=self.measured)
+        if not self.bases:
+            return f"Nothing can be said of {self.judged}: the protocol has no other row."
+        return verdict(self.judged, [one for one in self.comparisons() if one.base in self.bases], of=self.measured)
 
 
 def write(page: Page, folder: Path) -> list[Path]:
@@ -149,8 +156,8 @@ def _differences(page: Page, compared: Sequence[Comparison]) -> list[blocks.Bloc
     said = [
         "Both rows of a pair have the same draws of a seed, so that differences are of pairs. The intervals are "
         "Student's t, and speak of seeds alone.",
-        *_equal_time(compared),
-        *(further_seeds(one) for one in compared if one.base in BASES),
+        *_equal_time([one for one in compared if one.base in page.bases]),
+        *(further_seeds(one) for one in compared if one.base in page.bases),
     ]
     return [blocks.Table(header, rows), blocks.Points(said)]
 
@@ -160,7 +167,7 @@ def _equal_time(compared: Sequence[Comparison]) -> list[str]:
         f"{one.slower} is the slower one beside {one.base if one.slower == one.row else one.row}, and through "
         f"{100 * one.share:.0f} % of its training when that is done."
         for one in compared
-        if one.base in BASES and one.share is not None and one.share < 0.995
+        if one.share is not None and one.share < 0.995
     ]
     rule = (
         "Equal time: the slower row's score at the moment at which the faster one is done, by the images/s measured "

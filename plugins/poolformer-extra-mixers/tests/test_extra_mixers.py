@@ -207,6 +207,6 @@ def test_every_mixer_of_the_package_is_tested_here():
 
 
 def test_the_protocol_of_probes_has_every_mixer_of_the_package_as_a_row():
-    protocol = read_protocol(Path(__file__).parents[1] / "probes.yaml")
+    protocol = read_protocol(Path(__file__).parents[1] / "extra-probes.yaml")
     assert set(protocol.rows) == distribution("poolformer-extra-mixers").entry_points.select(group=GROUP).names
     assert protocol.tasks == read_protocol(protocols_dir() / "probes.yaml").tasks

@@ -43,11 +43,11 @@ def fuse(network: nn.Module, device_type: str = "cpu") -> Fused:
     """Have the blocks of a network run in fused operators where they can, in place.
 
     The first half of a block can where the token mixer is the built-in pooling, the second where the channel MLP has
-    GELU, whatever the mixer; the norm before either is a group norm of one group, and the residual
-    connection has no scale. On a CPU the second half can also with `LayerNormChannel`, the norm of hybrids with
-    attention: each token is a sample then, of which Triton would make a program each. Outputs and gradients stay the
-    same up to rounding, the state dict as it is; hooks on the modules inside are not called any more. Ask `fusing_pays`
-    first, which also loads those in C++: where they do not pay, fused blocks are slower.
+    GELU, whatever the mixer; the norm before either is a group norm of one group, and the residual connection has no
+    scale. On a CPU the second half can also with `LayerNormChannel`, the norm of hybrids with attention: each token is
+    a sample then, of which Triton would make a program each. Outputs and gradients stay the same up to rounding, the
+    state dict as it is; hooks on the modules inside are not called any more. Ask `fusing_pays` first, which also loads
+    those in C++: where they do not pay, fused blocks are slower.
 
     Args:
         network: Changed in place.
@@ -90,8 +90,8 @@ def _has_plain_mlp(block: Block) -> bool:
 
 
 def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
-    known = isinstance(residual_scale, nn.Identity)
-    return known and type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
+    known = isinstance(residual_scale, nn.Identity) and type(norm) is nn.GroupNorm and norm.num_groups == 1
+    return known and norm.weight is not None  # as where it has become part of what follows
 
 
 def _norms_tokens(norm: nn.Module, residual_scale: nn.Module) -> bool:

@@ -180,6 +180,17 @@ def test_a_fused_network_can_be_folded():
     torch.testing.assert_close(fold(network)(images), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_a_norm_that_was_folded_is_not_fused(norm):
+    network, images = (
+        fold(create_backbone("poolformer_tiny", num_classes=10, norm=norm).eval()),
+        torch.randn(1, 3, 16, 16),
+    )
+    expected = network(images)
+    assert fuse(network).channel_mixing == 0
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "fused"),
     [

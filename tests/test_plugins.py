@@ -274,6 +274,8 @@ def test_tests_of_shipped_packages_pass_where_they_are_installed(shipped, folder
     for folder in folders:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PLUGINS / folder / "tests", tmp_path / folder / "tests", ignore=ignored)
+        for beside in (PLUGINS / folder).glob("*.yaml"):
+            shutil.copy(beside, tmp_path / folder)
     tests = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *folders]
     if len(folders) > 1:  # whose files share their names
         tests.append("--import-mode=importlib")

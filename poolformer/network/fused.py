@@ -68,34 +68,36 @@ def fuse(network: nn.Module, device_type: str = "cpu") -> Fused:
 
 
 def _pools(block: Block, pooling: object) -> bool:
-    return type(block.token_mixer) is pooling and _plain(block.norm1, block.res_scale1)
+    unscaled = isinstance(block.res_scale1, nn.Identity)
+    return unscaled and type(block.token_mixer) is pooling and _norms_samples(block.norm1)
 
 
 def _channel_mixing(block: Block, device_type: str) -> ChannelMixing | None:
     if not _has_plain_mlp(block):
         return None
-    if _plain(block.norm2, block.res_scale2):
+    if _norms_samples(block.norm2):
         return _mix_channels
-    return _mix_channels_of_tokens if device_type == "cpu" and _norms_tokens(block.norm2, block.res_scale2) else None
+    return _mix_channels_of_tokens if device_type == "cpu" and _norms_tokens(block.norm2) else None
 
 
 def _has_plain_mlp(block: Block) -> bool:
     mlp = block.mlp
     return (
-        type(mlp) is ChannelMLP
+        isinstance(block.res_scale2, nn.Identity)
+        and type(mlp) is ChannelMLP
         and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d
         and type(mlp.act) is nn.GELU
         and mlp.act.approximate == "none"
     )
 
 
-def _plain(norm: nn.Module, residual_scale: nn.Module) -> bool:
-    known = isinstance(residual_scale, nn.Identity) and type(norm) is nn.GroupNorm and norm.num_groups == 1
-    return known and norm.weight is not None  # as where it has become part of what follows
+def _norms_samples(norm: nn.Module) -> bool:
+    # Without a weight it has become part of the layer behind it, in an inference form.
+    return type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.weight is not None
 
 
-def _norms_tokens(norm: nn.Module, residual_scale: nn.Module) -> bool:
-    return isinstance(residual_scale, nn.Identity) and type(norm) is LayerNormChannel and norm.weight is not None
+def _norms_tokens(norm: nn.Module) -> bool:
+    return type(norm) is LayerNormChannel and norm.weight is not None
 
 
 def _mix_tokens(block: Block, x: Tensor) -> Tensor:

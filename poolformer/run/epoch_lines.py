@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from ..data.pace import Pace
 from .callbacks import Throughput
 from .directory import HEADLINE, BestCheckpoint
-from .lightning_internals import current_batch_idx, is_at_end_of_epoch, validated_in_bar
+from .lightning_internals import current_batch_idx, is_at_end_of_epoch, validated
 from .time_left import TimeLeft, rest_of
 
 FIRST_S = 30.0
@@ -65,7 +65,7 @@ class EpochLines(Callback):
         if trainer.sanity_checking:
             return
         self._time_left.end_validation()
-        self._validated = validated_in_bar(trainer)
+        self._validated = validated(trainer, "pbar")
         self._of_validation |= self._validated.keys()
         if (top1 := self._validated.get(HEADLINE)) is not None:
             self._best = max([top1, *([] if self._best is None else [self._best])])

@@ -4,9 +4,10 @@ An upgrade that changes one fails in `tests/run/test_lightning_internals.py`, by
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -16,6 +17,8 @@ from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.tuner import lr_finder
+from lightning.pytorch.tuner.lr_finder import _LRCallback
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.order import Order
@@ -112,10 +115,21 @@ def val_check_time_s(trainer: pl.Trainer) -> float | None:
     return trainer._val_check_time_interval
 
 
-def validated_in_bar(trainer: pl.Trainer) -> dict[str, float]:
-    """Return what the validation that ends now has logged for the progress bar; all ranks have to ask."""
+def validated(trainer: pl.Trainer, kind: Literal["callback", "pbar"]) -> dict[str, Any]:
+    """Return what the validation that ends now has logged, all or for the progress bar; all ranks have to ask."""
     results = trainer._results
-    return dict(results.metrics(on_step=False)["pbar"]) if results else {}
+    return dict(results.metrics(on_step=False)[kind]) if results else {}
+
+
+@contextmanager
+def searching(trainer: pl.Trainer, *, shown: bool) -> Iterator[None]:
+    """Have Lightning's search for a rate take all its batches in a run of few epochs, too; with its bar or without."""
+    epochs, bar = trainer.fit_loop.max_epochs, lr_finder.tqdm
+    trainer.fit_loop.max_epochs, lr_finder.tqdm = -1, partial(bar, disable=not shown)
+    try:
+        yield
+    finally:
+        trainer.fit_loop.max_epochs, lr_finder.tqdm = epochs, bar
 
 
 class Bar(RichProgressBar):
@@ -124,6 +138,16 @@ class Bar(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         text, last = super()._get_train_description(current_epoch + 1), self.trainer.max_epochs
         return text if last is None else text.replace(f"/{last - 1}", f"/{last}")
+
+
+def averaged(losses: Sequence[float]) -> list[float]:
+    """Return the averages of a search for a rate as they are meant: each by the weights of the losses that it has.
+
+    Lightning 2.6 divides by the weights of one loss more: the first is half of the loss there was, for any network the
+    lowest, and all rise.
+    """
+    kept = [1 - _LRCallback(0).beta ** (step + 1) for step in range(len(losses) + 1)]
+    return [loss * after / of for loss, of, after in zip(losses, kept, kept[1:], strict=False)]
 
 
 def can_stop_early(fit_loop: _FitLoop) -> bool:

@@ -1,15 +1,17 @@
 """The metrics of a run as a table that a spreadsheet or pandas reads: ``metrics.csv``, a row an epoch."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ..errors import describe
 from ..files.atomic_write import atomic_write
+from . import lightning_internals as internals
 
 NAME = "metrics.csv"
 
@@ -17,14 +19,22 @@ NAME = "metrics.csv"
 class MetricsTable(Callback):
     """Writes ``metrics.csv`` in the run's directory: epoch, steps so far, learning rate, then all metrics by name.
 
-    Those of validation stand in the epochs that were validated. A resumed run has the rows up to its checkpoint, and
-    then its own. A file that cannot be written is warned of; the next epoch writes all of it.
+    Those of validation stand in the epochs that were validated, whatever they are called. A resumed run has
+    the rows up to its checkpoint, and then its own. A file that cannot be written is warned of; the next epoch writes
+    all of it.
     """
 
     def __init__(self) -> None:
         self._rows: list[dict[str, float]] = []
         self._validated: dict[str, float] = {}
+        self._of_validation: set[str] = set()
         self._lr = 0.0
+
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        # Behind all that log at the end of an epoch, and before the checkpoints, which have the rows.
+        others = [each for each in trainer.callbacks if each is not self]
+        before = [each for each in others if not isinstance(each, Checkpoint)]
+        trainer.callbacks = [*before, self, *others[len(before) :]]
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": [dict(row) for row in self._rows]}
@@ -38,10 +48,12 @@ class MetricsTable(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._validated = _metrics(trainer)
+            self._validated = _numbers(internals.validated(trainer, "callback"))
+            self._of_validation |= self._validated.keys()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = {name: value for name, value in _metrics(trainer).items() if not name.startswith("val/")}
+        logged = trainer.callback_metrics  # of validation the last, however long ago
+        metrics = _numbers({name: value for name, value in logged.items() if name not in self._of_validation})
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._lr}
         self._rows.append({**place, **self._validated, **metrics})
         self._validated = {}
@@ -59,7 +71,6 @@ class MetricsTable(Callback):
             rank_zero_warn(f"'{path}' cannot be written ({describe(error)}); the next epoch tries again")
 
 
-def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     # LearningRateMonitor brings a rate for each group of parameters.
-    named = sorted(trainer.callback_metrics.items())
-    return {name: float(value) for name, value in named if not name.startswith("lr/")}
+    return {name: float(value) for name, value in sorted(metrics.items()) if not name.startswith("lr/")}

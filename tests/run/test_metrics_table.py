@@ -1,8 +1,11 @@
 """metrics.csv: a row an epoch, the same for a run that was stopped and resumed."""
 
 import csv
+from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from runs import QUICK
 
 from poolformer.cli.training import run
@@ -36,6 +39,20 @@ def test_each_epoch_is_a_row_and_a_resumed_run_has_those_before_it(tmp_path):
     fit(parts, "--trainer.max_epochs", "4", "--ckpt_path", "last")
     assert rows(parts)[:3] == before
     assert len(rows(parts)) == 4
+
+
+def test_a_row_has_what_others_log_at_the_end_of_the_epoch_and_of_validation_only_what_is_its_own(tmp_path):
+    table, other, kept = MetricsTable(), Callback(), ModelCheckpoint(dirpath=tmp_path)
+    trainer = pl.Trainer(callbacks=[table, other, kept], logger=False, default_root_dir=tmp_path, accelerator="cpu")
+    table.setup(trainer, None, "fit")
+    assert trainer.callbacks[-2:] == [table, kept]
+    trainer = SimpleNamespace(current_epoch=0, global_step=1, sanity_checking=False, default_root_dir=tmp_path)
+    trainer._results = SimpleNamespace(metrics=lambda on_step: {"callback": {"f1": 0.5}})
+    trainer.callback_metrics = {"f1": 0.5, "mine": 1.0}
+    table.on_validation_end(trainer, None)
+    table.on_train_epoch_end(trainer, None)
+    table.on_train_epoch_end(trainer, None)  # an epoch that is not validated
+    assert [(row["f1"], row["mine"]) for row in rows(tmp_path)] == [("0.5", "1.0"), ("", "1.0")]
 
 
 def test_a_table_that_cannot_be_written_ends_nothing(tmp_path):

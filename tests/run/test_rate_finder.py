@@ -1,13 +1,19 @@
 """``extras/lr-finder``: what it says, what it writes, and that it trains nothing; and ``extras/wandb`` beside it."""
 
 import math
+from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from command_line import LAST, SHORT
+from lightning.pytorch.tuner import lr_finder
+from lightning.pytorch.tuner.lr_finder import _LRCallback
 
 from poolformer.cli.training import run
 from poolformer.errors import ConfigError
+from poolformer.run.lightning_internals import averaged, searching
+from poolformer.run.rate_finder import _steepest
 
 FLAGS = ["--config", "digits", "--config", "extras/lr-finder", "--trainer.callbacks.num_training_steps", "16"]
 
@@ -31,6 +37,38 @@ def test_a_rate_is_said_for_the_batch_that_lr_is_meant_for_and_nothing_is_traine
     assert not (tmp_path / LAST).exists()
     assert not list(tmp_path.glob(".lr_find*"))
     assert searched.trainer.global_step == 0
+
+
+def averages_of(losses):
+    """What Lightning's callback makes of losses, a batch each."""
+    callback = _LRCallback(len(losses), early_stop_threshold=None)
+    trainer = SimpleNamespace(fit_loop=SimpleNamespace(batch_idx=0), accumulate_grad_batches=1, should_stop=False)
+    trainer.strategy = SimpleNamespace(broadcast=lambda value: value)
+    for step, loss in enumerate(losses, start=1):
+        trainer.global_step = step
+        callback.on_train_batch_end(trainer, None, torch.tensor(loss), None, 0)
+    return callback.losses
+
+
+def test_the_rate_is_that_of_the_fall_and_not_of_the_smallest_noise():
+    wobble = [2.3 + 0.03 * (-1) ** batch for batch in range(60)]
+    losses = averaged(averages_of([*wobble, *(2.3 - 0.05 * batch for batch in range(20))]))
+    assert losses[0] == pytest.approx(2.33)
+    assert losses[1] == pytest.approx(2.3, abs=1e-3)
+    assert 70 <= _steepest(losses) < 80
+    assert min(losses) == losses[-1]
+    assert _steepest([*losses[:30], math.nan]) is not None
+    assert _steepest(losses[:12]) is None
+    assert _steepest([math.nan] * 40) is None
+
+
+def test_a_search_is_longer_than_a_short_run_and_has_no_bar_in_a_log(capsys):
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with searching(trainer, shown=False):
+        assert trainer.max_epochs == -1
+        lr_finder.tqdm(total=2).update()
+    assert trainer.max_epochs == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_layers_with_rates_of_their_own_are_refused(tmp_path):

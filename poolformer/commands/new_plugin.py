@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from .. import registry
 from ..errors import ConfigError
 from ..files.atomic_write import atomic_write
@@ -83,6 +85,7 @@ def write_plugin(name: str, directory: Path, *, kind: str = "mixer") -> None:
     """
     example, called = _example(kind), f"my_{kind}"
     _check_name(name, _KINDS[kind], called)
+    _check_class(name, (example / f"src/{called}_plugin/__init__.py").read_text(encoding="utf-8"))
     _check_directory(directory)
     files = ("pyproject.toml", "README.md", f"src/{called}_plugin/__init__.py", f"tests/test_{called}.py")
     texts = {
@@ -115,7 +118,18 @@ def _check_name(name: str, kind: _Kind, called: str) -> None:
 
 
 def _usable(name: str) -> bool:
-    return bool(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)) and not keyword.iskeyword(name)
+    words = name, _class_name(name)  # the class of `none` would be None
+    is_one = bool(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)) and not any(map(keyword.iskeyword, words))
+    return is_one and isinstance(yaml.safe_load(name), str)  # `null`, `on` and the like are no text in a configuration
+
+
+def _check_class(name: str, source: str) -> None:
+    """Refuse a name whose class would stand in the place of one that its module imports."""
+    if re.search(rf"^from .*\b{_class_name(name)}\b", source, re.MULTILINE):
+        raise ConfigError(
+            f"new-plugin cannot use the name {name!r}: its class would be {_class_name(name)}, which its module "
+            "imports; choose another name"
+        )
 
 
 def _check_directory(directory: Path) -> None:

@@ -123,6 +123,8 @@ def test_what_is_written_trains_by_its_name(tmp_path, call, fake_plugin, monkeyp
         ("gated__conv", "gated_conv"),
         ("2d", "my_mixer"),
         ("class", "my_mixer"),
+        ("none", "my_mixer"),  # its class would be None
+        ("on", "my_mixer"),  # YAML's true
         ("../up", "up"),
     ],
 )
@@ -142,6 +144,12 @@ def test_name_that_is_taken_is_refused(tmp_path, fake_plugin, monkeypatch):
         write_plugin("gated_conv", tmp_path / "new")
     with pytest.raises(ConfigError, match=r"poolformer-lightning .* has a token mixer of that name"):
         write_plugin("pooling", tmp_path / "new")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("mixer", "tensor"), ("backbone", "tensor"), ("data", "data_loader")])
+def test_name_whose_class_is_imported_there_is_refused(tmp_path, kind, name):
+    with pytest.raises(ConfigError, match=r"its class would be (Tensor|DataLoader), which its module imports"):
+        write_plugin(name, tmp_path / "new", kind=kind)
 
 
 def test_folder_with_something_in_it_is_left_alone(tmp_path):

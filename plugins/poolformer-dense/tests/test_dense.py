@@ -117,6 +117,13 @@ def test_folders_of_images_and_masks_are_cut_alike(folder):
         assert set(masks.unique().tolist()) <= {0, 1, IGNORED}
 
 
+def test_grey_of_16_bits_keeps_its_upper_8(folder):
+    for file in (folder / "val/images").iterdir():
+        Image.fromarray(np.full((30, 50), 0x1234, np.uint16)).save(file)
+    image, _ = FolderMasks(str(folder), str(folder / "val"), image_size=32).val_set()[0]
+    assert image.unique().tolist() == [0x12]
+
+
 def test_folders_can_be_sent_to_a_spawned_process_and_only_a_training_reads_both(folder):
     module = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32)
     module.setup("fit")
@@ -134,7 +141,7 @@ def test_folders_can_be_sent_to_a_spawned_process_and_only_a_training_reads_both
     ("spoil", "message"),
     [
         (lambda f: (f / "val/masks/0.png").unlink(), r"no such mask \(1 of 2 are lacking\)"),
-        (lambda f: (f / "val/images/0.png").write_bytes(b"none"), "0.png cannot be read"),
+        (lambda f: (f / "val/images/0.png").write_bytes(b"none"), "0.png: cannot be read"),
         (lambda f: Image.new("L", (3, 3)).save(f / "val/masks/0.png"), r"is \(3, 3\) pixels, its image \(50, 30\)"),
         (lambda f: Image.new("RGB", (50, 30)).save(f / "val/masks/0.png"), "is RGB: the levels of a grey or palette"),
         (lambda f: [file.unlink() for file in (f / "val/images").iterdir()], "there are no images/NAME.jpg in it"),
@@ -170,6 +177,11 @@ def test_voc_is_read_and_said_where_it_is_not(tmp_path):
     assert len(pickle.loads(pickle.dumps((module._train, module._val)))[0]) == 1
     ((_, masks),) = module.val_dataloader()
     assert masks.unique().tolist() == [20]
+    for file, changed in (("JPEGImages/a.jpg", None), ("SegmentationClass/a.png", Image.new("L", (3, 3)))):
+        (root / file).unlink() if changed is None else changed.save(root / file)
+        with pytest.raises(DataError, match=r"a\.(jpg cannot be read|png is \(3, 3\) pixels, its image \(40, 40\))"):
+            module._val[0]
+        Image.new("RGB", (40, 40)).save(root / "JPEGImages/a.jpg")
 
 
 def test_a_perfect_network_has_an_miou_of_one():
@@ -187,6 +199,11 @@ def test_ignored_pixels_have_no_part_in_the_loss():
     other = mask.clone()
     other[:, 16:] = 1
     assert segmenter.training_step((images, mask), 0) != segmenter.training_step((images, other), 0)
+    assert segmenter.training_step((images, torch.full_like(mask, IGNORED)), 0) == 0
+    logits = segmenter(images)
+    torch.testing.assert_close(
+        segmenter.training_step((images, mask), 0), torch.nn.functional.cross_entropy(logits[:, :, :16], mask[:, :16])
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, for so short a run
@@ -229,6 +246,7 @@ def test_there_is_no_verb_whose_results_would_be_dropped(monkeypatch, capsys):
             "fit --data ShapesData --data.batchsize 1",
             "ShapesData has no option 'batchsize'. Did you mean 'batch_size'?",
         ),
+        ("fit --data.train 3 --data ShapesData --model.lrr 1", "Did you mean 'model.lr'"),
         ("fit --data ShapeData", "Did you mean 'ShapesData'? There is FolderMasks, ShapesData, VOCData"),
         ("fit --data.train 3", "say which data: --data NAME, of FolderMasks, ShapesData, VOCData"),
         ("fit --data FolderMasks", "needs train, val"),

@@ -163,6 +163,8 @@ def test_folders_and_tables_are_read(texts):
         ("none.csv", None, "No such file"),
         ("other.csv", b"a,b\n1,2\n", r"has no text and label: \['a', 'b'\]"),
         ("short.csv", b"text,label\none\n", "line 2: a column is missing"),
+        ("none.csv", b"text,label\none,\n", "line 2: a column is missing"),
+        ("long.csv", b"text,label\none, two,a\n", "line 2: there is more than the 2 columns; .* stands in quotes"),
         ("bytes.csv", b"text,label\n\xff,a\n", "cannot be read as a table"),
         ("empty.csv", b"text,label\n", "there is no row in it"),
         ("classes.csv", b"text,label\nmoo,cow\n", "has classes that .* has not: cow"),
@@ -221,9 +223,10 @@ def test_catalogues_of_a_package_are_read(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     read = languages._catalogues("translated")
     assert read == {"de": {"Good day to you all": "Guten Tag euch allen zusammen"}}
-    (folder / "it.mo").write_bytes(b"none")
-    with pytest.raises(DataError, match=r"it.mo is not a translation catalogue"):
-        languages._catalogues("translated")
+    for spoilt in (b"none", b"", machine_object({"a": "b"})[:30]):
+        (folder / "it.mo").write_bytes(spoilt)
+        with pytest.raises(DataError, match=r"it.mo is not a translation catalogue"):
+            languages._catalogues("translated")
 
 
 def machine_object(messages: dict[str, str]) -> bytes:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ParseError, parse
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -18,7 +17,7 @@ from torchvision.transforms import v2
 
 from poolformer.errors import DataError
 
-from .loading import DenseModule, opened
+from .loading import DenseModule, pixels_of
 from .shapes import CLASSES, draw
 
 Target = dict[str, Tensor]
@@ -262,7 +261,7 @@ class _Coco:
         return bool((self._crowds[self._of(index)] == 0).any())
 
     def __call__(self, index: int) -> Sample:
-        image, of = _pixels(opened(self.folder / self.files[index])), self._of(index)
+        image, of = pixels_of(self.folder / self.files[index]), self._of(index)
         return image, _target(self._boxes[of], self._labels[of], self._crowds[of], image.shape[1:])
 
 
@@ -277,27 +276,22 @@ def _of_shapes(numbers: range, side: int, seed: int, index: int) -> Sample:
 
 def _of_voc(voc: VOCDetection, index: int) -> Sample:
     try:
-        image, tree = voc[index]
-        objects = tree["annotation"]["object"]
+        objects = voc.parse_voc_xml(parse(voc.annotations[index]).getroot())["annotation"]["object"]
         corners = [[float(each["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for each in objects]
         names = [each["name"] for each in objects]
         hard = [int(each.get("difficult", 0)) for each in objects]
     except KeyError as error:
         raise DataError(f"{voc.annotations[index]} is not VOC's: there is no {error}") from error
     except (OSError, ValueError, ParseError) as error:
-        raise DataError(f"{voc.images[index]} or {voc.annotations[index]} cannot be read: {error}") from error
+        raise DataError(f"{voc.annotations[index]} cannot be read: {error}") from error
     foreign = [name for name in names if name not in VOC_CLASSES]
     if foreign:
         known = ", ".join(VOC_CLASSES)
         raise DataError(f"{voc.annotations[index]} has an object of class '{foreign[0]}'; VOC's are {known}")
     labels = [VOC_CLASSES.index(name) for name in names]
     boxes = torch.tensor(corners).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])  # pixels are counted from 1
-    pixels = _pixels(image)
+    pixels = pixels_of(Path(voc.images[index]))
     return pixels, _target(boxes, torch.tensor(labels).long(), torch.tensor(hard).long(), pixels.shape[1:])
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    return v2.functional.pil_to_tensor(image.convert("RGB"))
 
 
 def _target(boxes: Tensor, labels: Tensor, crowds: Tensor, size: torch.Size) -> Target:

@@ -74,6 +74,12 @@ class _CLI(LightningCLI):
         """Return all verbs but ``predict``, whose results Lightning would keep in memory and drop at the end."""
         return {verb: left_out for verb, left_out in LightningCLI.subcommands().items() if verb != "predict"}
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line, of which options win over configurations wherever they stand, as at poolformer's."""
+        order = {**dict.fromkeys(said.CONFIG, 0), **dict.fromkeys(_DATA, 1)}  # the data module before its options
+        words = sorted(said.each(sys.argv[2:]), key=lambda each: order.get(each.option or "", 2))
+        self.config = parser.parse_args(sys.argv[1:2] + [word for each in words for word in each.words])
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser that knows what its mistakes are told by."""
         parser: Any = super().init_parser(**kwargs)

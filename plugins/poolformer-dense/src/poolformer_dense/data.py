@@ -1,7 +1,5 @@
 """Images and masks: shapes made by a seed, folders of your own, and Pascal VOC."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from torchvision.transforms import v2
 
 from poolformer.errors import DataError
 
-from .loading import DenseModule, opened
+from .loading import DenseModule, pixels_of
 from .segmenter import IGNORED
 from .shapes import CLASSES, Shapes
 
@@ -90,13 +88,11 @@ class FolderMasks(MaskModule):
 
     def train_set(self) -> Dataset[Sample]:
         """Return random crops."""
-        pairs = _pairs(Path(self.hparams.train))
-        return _Transformed(len(pairs), partial(_opened, pairs), _crops(self.hparams.image_size))
+        return _Pairs(_pairs(Path(self.hparams.train)), _crops(self.hparams.image_size))
 
     def val_set(self) -> Dataset[Sample]:
         """Return whole images, resized and cut in the middle."""
-        pairs = _pairs(Path(self.hparams.val))
-        return _Transformed(len(pairs), partial(_opened, pairs), _middle(self.hparams.image_size))
+        return _Pairs(_pairs(Path(self.hparams.val)), _middle(self.hparams.image_size))
 
 
 class VOCData(MaskModule):
@@ -115,7 +111,7 @@ class VOCData(MaskModule):
         self.save_hyperparameters(logger=False)
 
     def train_set(self) -> Dataset[Sample]:
-        """Return random crops of torchvision's data set of the challenge's own list."""
+        """Return random crops of the challenge's own list."""
         return self._listed("train", _crops(self.hparams.image_size))
 
     def val_set(self) -> Dataset[Sample]:
@@ -128,20 +124,22 @@ class VOCData(MaskModule):
             voc = VOCSegmentation(root, year=year, image_set=split)
         except (RuntimeError, OSError, ValueError) as error:
             raise DataError(f"{root} has no VOCdevkit of {year} with '{split}': {error}") from error
-        return _Transformed(len(voc), voc.__getitem__, transform)
+        return _Pairs([(Path(image), Path(mask)) for image, mask in zip(voc.images, voc.masks, strict=True)], transform)
 
 
-class _Transformed(Dataset[Sample]):
-    def __init__(self, length: int, pair: Callable[[int], tuple[Image.Image, Image.Image]], transform: v2.Transform):
-        self.length, self.pair, self.transform = length, pair, transform
+class _Pairs(Dataset[Sample]):
+    def __init__(self, files: list[tuple[Path, Path]], transform: v2.Transform):
+        self.files, self.transform = files, transform
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        image, mask = self.pair(index)
-        levels = tv_tensors.Mask(torch.from_numpy(np.array(mask, np.int64)))
-        image, levels = self.transform(tv_tensors.Image(image.convert("RGB")), levels)
+        file, mask = self.files[index]
+        image, levels = tv_tensors.Image(pixels_of(file)), tv_tensors.Mask(_levels(mask))
+        if image.shape[1:] != levels.shape:
+            raise DataError(f"{mask} is {tuple(levels.shape)[::-1]} pixels, its image {tuple(image.shape[1:])[::-1]}")
+        image, levels = self.transform(image, levels)
         return image.as_subclass(Tensor), levels.as_subclass(Tensor)
 
 
@@ -171,11 +169,12 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     return list(zip(images, masks, strict=True))
 
 
-def _opened(pairs: list[tuple[Path, Path]], index: int) -> tuple[Image.Image, Image.Image]:
-    file, mask_file = pairs[index]
-    image, mask = opened(file), opened(mask_file)
-    if image.size != mask.size:
-        raise DataError(f"{mask_file} is {mask.size} pixels, its image {image.size}")
-    if mask.mode not in ("L", "P", "1"):
-        raise DataError(f"{mask_file} is {mask.mode}: the levels of a grey or palette image are the classes")
-    return image, mask
+def _levels(file: Path) -> Tensor:
+    """Return the levels of a mask, int64 (H, W)."""
+    try:
+        with Image.open(file) as mask:
+            if mask.mode not in ("L", "P", "1"):
+                raise DataError(f"{file} is {mask.mode}: the levels of a grey or palette image are the classes")
+            return torch.from_numpy(np.array(mask, np.int64))
+    except (OSError, SyntaxError) as error:  # Pillow says of a damaged PNG that its syntax is wrong
+        raise DataError(f"{file} cannot be read: {error}") from error

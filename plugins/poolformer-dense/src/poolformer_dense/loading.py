@@ -1,14 +1,15 @@
-"""What the data modules of this package share: their loaders, and how a file of an image is opened."""
+"""What the data modules of this package share: their loaders, and how the file of an image is read."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from PIL import Image
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from poolformer.data.pixels.jpeg import decode, to_pixels
 from poolformer.errors import DataError
 
 
@@ -87,15 +88,14 @@ class DenseModule(pl.LightningDataModule):
         )
 
 
-def opened(file: Path) -> Image.Image:
-    """Return the image of a file, read whole.
+def pixels_of(file: Path) -> Tensor:
+    """Return the image of a file as poolformer reads images: uint8 (3, H, W), grey of 16 bits by its upper 8.
 
     Raises:
         DataError: It is not there, no image, or cut off.
     """
     try:
-        image = Image.open(file)
-        image.load()
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow says of a damaged PNG that its syntax is wrong
-        raise DataError(f"{file} cannot be read: {error}") from error
-    return image
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+    return torch.from_numpy(to_pixels(decode(data, str(file)))).permute(2, 0, 1).contiguous()

@@ -61,7 +61,7 @@ class Segmenter(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, masks = batch
-        loss = F.cross_entropy(self(images), masks, ignore_index=IGNORED)
+        loss = _loss(self(images), masks)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -70,7 +70,7 @@ class Segmenter(pl.LightningModule):
         logits = self(images)
         classes = logits.argmax(1)
         self.miou(classes, masks)
-        self.log("val/loss", F.cross_entropy(logits, masks, ignore_index=IGNORED), batch_size=len(images))
+        self.log("val/loss", _loss(logits, masks), batch_size=len(images))
         self.log("val/miou", self.miou, prog_bar=True, batch_size=len(images))
         if batch_idx == 0:
             self._show(images[:8], masks[:8], classes[:8])
@@ -103,6 +103,12 @@ class Segmenter(pl.LightningModule):
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("val/image, mask, prediction", picture, self.global_step)
+
+
+def _loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the pixels that have a class; 0, not NaN, where none has."""
+    total = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum")
+    return total / (masks != IGNORED).sum().clamp(min=1)
 
 
 def _colours(classes: int) -> Tensor:

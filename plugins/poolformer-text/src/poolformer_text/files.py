@@ -55,7 +55,7 @@ def _read(source: Path) -> list[tuple[str, str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
 
@@ -70,7 +70,12 @@ def _table(source: Path) -> list[tuple[str, str]]:
                 raise DataError(f"{source}: the first line names the columns, and has no text and label: {columns}")
             rows = []
             for row in reader:
-                if row["text"] is None or row["label"] is None:
+                if None in row:  # such as a text with commas
+                    raise DataError(
+                        f"{source}, line {reader.line_num}: there is more than the {len(columns)} columns; a text with "
+                        "the separator in it stands in quotes"
+                    )
+                if row["text"] is None or not row["label"]:
                     raise DataError(f"{source}, line {reader.line_num}: a column is missing")
                 rows.append((row["text"], row["label"]))
             return rows

@@ -2,6 +2,7 @@
 
 import gettext
 import importlib.util
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def _catalogues(package: str) -> dict[str, dict[str, str]]:
         try:
             with file.open("rb") as opened:
                 catalogue = gettext.GNUTranslations(opened)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, LookupError, struct.error) as error:  # struct's, of one that is cut off
             raise DataError(f"{file} is not a translation catalogue: {error}") from error
         for source, text in _messages(catalogue):
             if text != source and len(text.encode()) >= _SHORTEST:

@@ -140,7 +140,10 @@ def _asked(options: argparse.Namespace, flags: list[str]) -> list["Row"]:
     names = [row.name for row in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--rows: {', '.join(twice)} more than once (a file's row has its name without .yaml)")
+    folders: dict[str, str] = {}
     for row in asked:
+        if (other := folders.setdefault(ablation.folder_of(row).casefold(), row.name)) != row.name:
+            raise ConfigError(f"--rows: {other} and {row.name} would share a folder: rename a file")
         if flag := rows_of.replaced(row, flags):
             raise ConfigError(f"{flag} replaces what the row {row.name} changes; name the rows it goes with in --rows")
     return asked

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 FEW = 3  # of fewer seeds the interval exists, and is wide
 _PERMUTATIONS = 2000
+_ROUNDING = 1e-9
 MOST_SEEDS = 2**20  # a count of as many means this or more
 
 
@@ -21,7 +22,8 @@ class Difference(NamedTuple):
 
     Attributes:
         mean: Of the differences.
-        low: Lower end of its interval by Student's t; None for one seed.
+        low: Lower end of its interval by Student's t; None for one seed, and where all seeds differ by the same: scores
+            of so few images have no spread to tell it from.
         high: Upper end.
         std: Sample standard deviation of the differences; None for one seed.
         n: How many seeds both rows have.
@@ -77,9 +79,12 @@ def paired_difference(
     from scipy.stats import t  # 1 s
 
     std = statistics.stdev(differences)
-    half = float(t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
     apart = sum(statistics.variance([side[seed] for seed in seeds]) for side in (ours, base))
-    return Difference(mean, mean - half, mean + half, std, n, math.sqrt(apart / n))
+    unpaired = math.sqrt(apart / n)
+    if std <= _ROUNDING * max(abs(side[seed]) for seed in seeds for side in (ours, base)):
+        return Difference(mean, None, None, 0.0, n, unpaired)
+    half = float(t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+    return Difference(mean, mean - half, mean + half, std, n, unpaired)
 
 
 def seeds_needed(std: float, *, difference: float = 0.5, power: float = 0.8, level: float = 0.95) -> int:

@@ -131,9 +131,14 @@ def fit_arguments(configs: Sequence[str], row: Row, flags: Sequence[str]) -> lis
     return [*configured, *mixer, "--trainer.enable_progress_bar", "false", *flags]
 
 
+def folder_of(row: Row) -> str:
+    """Return the name of a row's folder."""
+    return re.sub(r"[/:]", "-", row.name)  # package/mixer, module:factory
+
+
 def plan_run(row: Row, seed: int, out: Path, arguments: Sequence[str], *, below: str = "") -> Run:
     """Return the run of a row with a seed below a directory, or below a folder in the row's."""
-    directory = out / re.sub(r"[/:]", "-", row.name) / below / f"seed-{seed}"  # package/mixer, module:factory
+    directory = out / folder_of(row) / below / f"seed-{seed}"
     place = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(directory))
     return Run(row.name, seed, directory, (*arguments, *place))
 

@@ -66,7 +66,8 @@ def markdown(lines: Sequence[Line], *, base: str | None = None) -> str:
         base: Name of the row that the others' differences are to; the first by default.
     """
     header, *rows = table(lines, base=base)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *rows))
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in (header, ("---",) * len(header), *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def table(lines: Sequence[Line], *, base: str | None = None) -> list[tuple[str, ...]]:

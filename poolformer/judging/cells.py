@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,17 +105,20 @@ def settings_of(protocol: Protocol) -> "ProbeSettings":
     """
     from .probe import ProbeSettings  # PyTorch
 
-    known = asdict(ProbeSettings())
-    for name, value in protocol.settings.items():
+    known, settings = asdict(ProbeSettings()), dict(protocol.settings)
+    for name, value in settings.items():
         if name not in known:
             near = suggestion(name, list(known))
             raise ConfigError(f"'{protocol.file}': there is no setting '{name}'.{near} There are: {', '.join(known)}.")
+        if type(known[name]) is float and isinstance(value, str):
+            with suppress(ValueError):
+                settings[name] = value = float(value)  # to YAML 1e-3 is a text
         is_number = type(value) in (int, float)
         if type(known[name]) in (int, float) and not (is_number and (type(known[name]) is float or type(value) is int)):
             raise ConfigError(f"'{protocol.file}': setting '{name}' is {value!r}, not {_kind(known[name])}")
         if bound := _bound(name, value):
             raise ConfigError(f"'{protocol.file}': setting '{name}' is {value!r}, and has to be {bound}")
-    return ProbeSettings(**protocol.settings)
+    return ProbeSettings(**settings)
 
 
 def tasks_of(protocol: Protocol) -> dict[str, tuple[int, ...]]:

@@ -140,6 +140,7 @@ def _probes(protocol: Protocol, rows: Sequence[Judged], seeds: Sequence[int], fo
             unfit[f"{rows[0].name}, {side}x{side}"] = reason
             _say(f"{reason}; it is judged without this side")
             planned = [cell for cell in planned if (cell.row, cell.side) != (rows[0].name, side)]
+    folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is told before anything is trained
     failures = {**unfit, **finish(planned, cells.train, at_once=at_once, say=_say)}
     finished = [cell for cell in planned if cell.title not in failures]
     _say("measuring how fast the rows are, with nothing beside it")

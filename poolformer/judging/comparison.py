@@ -22,7 +22,7 @@ class Comparison:
         at_time: After as long a training, of the one that would be done first; None where no curve says it.
         share: How much of its training the slower one is through then, the mean over measures.
         slower: Which of the two it is.
-        seeds_needed: Seeds of both with which a difference of half a point would show; None for less than two.
+        seeds_needed: Seeds of both with which a difference of half a point would show; None without a spread.
     """
 
     row: str
@@ -67,7 +67,7 @@ def compare(
         means = {row: _mean(own), base: _mean(other)}
         slower = min(means, key=lambda name: means[name])
         share = means[slower]
-    needed = seeds_needed(at_end.std, difference=POINTS) if at_end.n > 1 and at_end.std is not None else None
+    needed = seeds_needed(at_end.std, difference=POINTS) if at_end.std else None
     return Comparison(row, base, at_end, at_time, share, slower, needed)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..ablation import tries
 from ..ablation.tries import Choice
+from ..counts import counted
 from ..files.atomic_write import atomic_write
 from . import blocks, svg
-from .cells import all_tasks
+from .cells import all_tasks, settings_of
 from .comparison import BASES, Comparison, compare
 from .outcomes import Outcome, by_seed
 from .protocols import NO_RECORD, Protocol
@@ -57,7 +58,7 @@ class Page:
         if self.protocol.kind == "fits":
             return "val/top1"
         own = {one.measure for one in self.outcomes if one.row == self.judged}
-        return f"the mean score of {len(own)} probes"
+        return f"the mean score of {counted(len(own), 'probe')}"
 
     @property
     def measures(self) -> list[str]:
@@ -81,12 +82,12 @@ class Page:
 
     def cells(self, row: str) -> list[Cell]:
         """Return the cells of a row in the probes."""
-        found = []
+        found, maps = [], settings_of(self.protocol).test_maps
         for measure in self.measures:
             task, _, side = measure.rpartition(" ")
             if scores := self.scores(row, measure):
                 own = all_tasks()[task]
-                found.append(Cell(task, int(side.partition("x")[0]), scores, own.chance, own.solved))
+                found.append(Cell(task, int(side.partition("x")[0]), scores, own.chance, own.solved, maps))
         return found
 
     def sentence(self) -> str:

@@ -173,7 +173,9 @@ def _tasks(given: Any, file: Path) -> dict[str, tuple[int, ...]] | None:
     for name, sides in tasks.items():
         if not isinstance(sides, list) or not sides or not all(type(side) is int and side > 0 for side in sides):
             raise ConfigError(f"'{file}': task '{name}' has the sides {sides!r}, not a list of integers above 0")
-    return {name: tuple(sides) for name, sides in tasks.items()}
+    if not tasks:
+        raise ConfigError(f"'{file}': 'tasks' is empty: leave it out for all of them")
+    return {name: tuple(dict.fromkeys(sides)) for name, sides in tasks.items()}
 
 
 def _mapping(given: Any, key: str, file: Path) -> dict[str, Any]:

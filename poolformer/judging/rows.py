@@ -65,9 +65,10 @@ def find_judged(given: str, options: Sequence[str] = ()) -> Judged:
         return _of_overlay(overlay)
     if isinstance(mixer, list):
         raise ConfigError("a list of mixers, one a stage, is judged as an overlay: a file with model: {mixer: [...]}")
+    name: Any
     if isinstance(mixer, dict):
         own = {str(key): value for key, value in mixer.items() if key != "name"}
-        name, chosen = mixer.get("name", ""), {**own, **chosen}
+        name, chosen = mixer.get("name"), {**own, **chosen}
     else:
         name = given
     mixer = {"name": name, **chosen} if chosen else name
@@ -106,11 +107,10 @@ def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:
     Raises:
         ConfigError: Two of them would be kept in one folder.
     """
-    others = [
-        row for row in references if row.mixer is None or (row.mixer, row.others) != (judged.mixer, judged.others)
-    ]
-    if same := next((row for row in references if row not in others), None):
-        judged = same
+    is_judged = (judged.mixer, judged.others)
+    same = next((row for row in references if row.mixer and (row.mixer, row.others) == is_judged), None)
+    others = [row for row in references if row is not same]
+    judged = same or judged
     if any(row.name == judged.name for row in others):
         judged = replace(judged, name=f"{judged.name} (judged)")
     rows: dict[str, Judged] = {}
@@ -183,6 +183,10 @@ def _options(options: Sequence[str]) -> dict[str, Any]:
     for option in options:
         if not (found := _CHOSEN.fullmatch(option)):
             raise ConfigError(f"--options {option}: expects NAME=VALUE, such as kernel_size=5")
+        if found[1] == "name":
+            raise ConfigError(f"--options {option}: the mixer is named before its options, as MIXER")
+        if found[1] in chosen:
+            raise ConfigError(f"--options {option}: {found[1]} more than once")
         try:
             chosen[found[1]] = yaml.safe_load(found[2])
         except yaml.YAMLError as error:

@@ -1,12 +1,15 @@
 """What the numbers say, in sentences that never say more than the intervals do."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..ablation.paired import MOST_SEEDS, Difference
+from ..counts import counted
 from .comparison import Comparison
 
 _OFF_CHANCE = 0.05
+_ERRORS = 3
 
 
 class Cell(NamedTuple):
@@ -18,6 +21,7 @@ class Cell(NamedTuple):
         scores: Fractions, one a seed.
         chance: What guessing gets.
         solved: From where on the task is solved.
+        maps: That each score is the share of.
     """
 
     task: str
@@ -25,6 +29,7 @@ class Cell(NamedTuple):
     scores: tuple[float, ...]
     chance: float
     solved: float
+    maps: int
 
     @property
     def level(self) -> str:
@@ -32,12 +37,14 @@ class Cell(NamedTuple):
         worst = min(self.scores)
         if worst >= self.solved:
             return "solved"
-        return "in part" if worst > self.chance + _OFF_CHANCE else "chance"
+        error = math.sqrt(self.chance * (1 - self.chance) / self.maps)
+        return "in part" if worst > self.chance + max(_OFF_CHANCE, _ERRORS * error) else "chance"
 
 
 RULE = (
     "Solved: every seed reaches the task's level. In part: every seed is more than "
-    f"{100 * _OFF_CHANCE:.0f} points above chance. Otherwise it is not told from chance."
+    f"{100 * _OFF_CHANCE:.0f} points, and {_ERRORS} standard errors of a guess, above chance. "
+    "Otherwise it is not told from chance."
 )
 
 
@@ -67,7 +74,7 @@ def verdict(row: str, comparisons: Sequence[Comparison], *, of: str) -> str:
         return f"Nothing can be said of {row} yet: there is no seed with which it and a reference row are finished."
     parts = [_part(one) for one in comparisons]
     seeds = [one.at_end.n for one in comparisons]
-    return f"In {of} over {_count(min(seeds))}, {row} is {'; '.join(parts)}{_caution(min(seeds))}."
+    return f"In {of} over {counted(min(seeds), 'seed')}, {row} is {'; '.join(parts)}{_caution(min(seeds))}."
 
 
 def _part(one: Comparison) -> str:
@@ -75,17 +82,14 @@ def _part(one: Comparison) -> str:
     size = f"{abs(found.mean):.2f} points"
     if found.low is None or found.high is None:
         side = f"{size} {'above' if found.mean > 0 else 'below'} {one.base}" if found.mean else f"as {one.base} is"
-        return f"{side}, which one seed cannot tell from chance"
+        seeds = "one seed" if found.n == 1 else f"{found.n} seeds that all say the same"
+        return f"{side}, which {seeds} cannot tell from chance"
     interval = f"95 % interval {found.low:.2f} to {found.high:.2f}"
     if found.low > 0:
         return f"better than {one.base} by {size} ({interval})"
     if found.high < 0:
         return f"worse than {one.base} by {size} ({interval})"
     return f"not to be told from {one.base} (no difference can be told: {found.mean:+.2f} points, {interval})"
-
-
-def _count(seeds: int) -> str:
-    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _caution(seeds: int) -> str:
@@ -97,15 +101,16 @@ def _caution(seeds: int) -> str:
 def further_seeds(one: Comparison) -> str:
     """Say how many seeds more a difference of half a point would need."""
     if one.seeds_needed is None or one.further_seeds is None:
-        return f"How many seeds a difference of 0.5 points to {one.base} needs, {_count(one.at_end.n)} cannot tell."
+        few = counted(one.at_end.n, "seed")
+        return f"How many seeds a difference of 0.5 points to {one.base} needs, {few} cannot tell."
     if one.seeds_needed >= MOST_SEEDS:
         return f"A difference of 0.5 points to {one.base} would need more than {MOST_SEEDS:,} seeds."
     if not one.further_seeds:
-        return f"A difference of 0.5 points to {one.base} needs {_count(one.seeds_needed)}: these are enough."
+        return f"A difference of 0.5 points to {one.base} needs {counted(one.seeds_needed, 'seed')}: these are enough."
     rough = " (roughly: it rests on the spread of few seeds)" if one.at_end.n < 5 else ""
     return (
-        f"A difference of 0.5 points to {one.base} would need {_count(one.further_seeds)} more, "
-        f"{one.seeds_needed} in all, for a power of 0.8{rough}."
+        f"A difference of 0.5 points to {one.base} would need {counted(one.further_seeds, 'seed')} more, "
+        f"{one.seeds_needed:,} in all, for a power of 0.8{rough}."
     )
 
 

@@ -76,6 +76,12 @@ def test_a_mistake_is_one_line_before_anything_starts(call, work, arguments, mes
     assert not Path("runs").exists()
 
 
+def test_rows_that_would_share_a_folder_are_told(call):
+    Path("broken-kill.yaml").write_text("model:\n  act: relu\n")
+    told = "poolformer: error: --rows: broken:Kill and broken-kill would share a folder: rename a file\n"
+    assert call("--rows", "broken:Kill", "broken-kill.yaml") == (2, "", told)
+
+
 def test_slurm_parameters_are_pairs(work, capsys):
     with pytest.raises(SystemExit):
         cli.main(["ablate", "--launcher", "submitit", "--slurm", "gpu"])

@@ -23,6 +23,12 @@ def test_the_interval_is_that_of_scipy_over_the_seeds_that_both_have():
     assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
 
 
+def test_seeds_that_differ_by_the_same_have_no_interval_of_no_width():
+    # Of 360 images, in percent: a spread of 0 is one that so few images do not show.
+    found = paired_difference({0: 100 * 355 / 360, 1: 100 * 351 / 360}, {0: 100 * 354 / 360, 1: 100 * 350 / 360})
+    assert (found.mean, found.low, found.high, found.std, found.n) == (pytest.approx(100 / 360), None, None, 0, 2)
+
+
 def test_of_one_seed_there_is_no_interval_and_of_none_in_common_no_difference():
     one = paired_difference({0: 3.0}, {0: 2.0, 1: 9.0})
     assert (one.mean, one.low, one.high, one.std, one.error, one.n) == (1.0, None, None, None, None, 1)

@@ -30,6 +30,12 @@ def line(name: str, *top1: float, paper: float | None = None, of_mixers: bool = 
 PAIRS = {"base": (0.5205, 0.3906), "depthwise": (0.4230, 0.5615), "one": (0.5,), "lost": ()}
 
 
+def test_a_row_s_name_does_not_end_its_cell():
+    header, _, row = markdown([line("a|b", 0.5)]).splitlines()
+    assert row.startswith("| a\\|b |")
+    assert row.replace("\\|", "").count("|") == header.count("|")
+
+
 def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
 

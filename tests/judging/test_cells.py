@@ -27,6 +27,10 @@ def test_settings_that_cannot_be_trained_with_are_told(setting, told):
     assert told in str(caught.value)
 
 
+def test_a_number_that_yaml_takes_for_a_text_is_a_number():
+    assert settings_of(Protocol("p", "probes", Path("p.yaml"), settings={"lr": "1e-3"})).lr == 1e-3
+
+
 def test_a_task_has_its_own_sides_and_none_too_small_for_it():
     assert tasks_of(Protocol("p", "probes", Path("p.yaml"), tasks={"path": (3, 16)})) == {"path": (3, 16)}
     with pytest.raises(ConfigError, match="a map of task 'path' has at least 3 symbols a side"):

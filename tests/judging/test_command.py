@@ -39,6 +39,11 @@ def call(tmp_path, monkeypatch, capsys):
     return call
 
 
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_trained(call):
+    code, out, err = call("random_matrix", "--out", "short.yaml/page")
+    assert (code, out, err) == (2, "", "poolformer: error: 'short.yaml/page/rows': Not a directory\n")
+
+
 def test_a_mixer_is_judged_on_one_page_written_three_times(call):
     code, out, err = call("random_matrix", "--out", "page")
     assert (code, err) == (0, "")
@@ -66,7 +71,7 @@ def test_at_equal_time_the_slower_row_has_what_it_had_by_then(call):
     call("random_matrix", "--out", "page", "--seeds", "0", "1")
     pooling = json.loads(Path("page/judge.json").read_text())["comparisons"][0]
     assert (pooling["base"], pooling["slower"], pooling["share"]) == ("pooling", "random_matrix", 0.5)
-    assert pooling["at_time"]["mean"] == pytest.approx(30.25 - 50.5)  # its curve is half as high halfway
+    assert pooling["at_time"]["mean"] == pytest.approx(30.25 - 50.45)  # its curve is half as high halfway
 
 
 def test_what_is_finished_is_kept_and_other_settings_are_told(call):

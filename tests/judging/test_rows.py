@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poolformer.errors import ConfigError
+from poolformer.errors import ConfigError, PoolformerError
 from poolformer.judging.protocols import Protocol
 from poolformer.judging.rows import Judged, all_rows, find_judged, reference_rows
 
@@ -20,6 +20,25 @@ def test_a_mixer_that_is_a_reference_row_is_that_row_also_where_that_is_an_overl
         "identity",
         "matrix",
     ]
+
+
+def test_of_two_reference_rows_that_are_the_judged_one_the_other_stays():
+    protocol = Protocol("p", "probes", Path("p.yaml"), rows={"a": "pooling", "b": "pooling"})
+    assert [row.name for row in all_rows(find_judged("pooling"), reference_rows(protocol))] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "told"),
+    [
+        ("depthwise", ["name=pooling"], "--options name=pooling: the mixer is named before its options"),
+        ("depthwise", ["kernel_size=5", "kernel_size=7"], "--options kernel_size=7: kernel_size more than once"),
+        ("{kernel_size: 5}", [], "a token mixer's mapping needs its name"),
+    ],
+)
+def test_a_mixer_has_one_name_and_each_option_once(given, options, told):
+    with pytest.raises(PoolformerError) as caught:
+        find_judged(given, options)
+    assert told in str(caught.value)
 
 
 def test_another_mixer_under_a_reference_row_s_name_is_told_apart(tmp_path):

@@ -36,6 +36,11 @@ SENTENCES = [
         "In x over 1 seed, mine is 2.00 points above pooling, which one seed cannot tell from chance.",
     ),
     (0.0, None, None, 1, "In x over 1 seed, mine is as pooling is, which one seed cannot tell from chance."),
+    (
+        *(-1.0, None, None, 3),
+        "In x over 3 seeds, mine is 1.00 points below pooling, which 3 seeds that all say the same cannot tell from "
+        "chance.",
+    ),
 ]
 
 
@@ -63,8 +68,13 @@ def test_further_seeds_are_those_beyond_the_ones_there_are():
     assert "1 seed cannot tell" in further_seeds(comparison(1.0, None, None, 1))
 
 
+def test_of_few_maps_a_guess_is_not_told_from_an_answer():
+    # A guess of 64 maps has a standard error of 6.25 points.
+    assert [Cell("a", 8, (0.6,), 0.5, 0.9, maps).level for maps in (64, 1024)] == ["chance", "in part"]
+
+
 def test_a_profile_is_by_the_worst_seed():
     levels = {(0.9, 0.8): "solved", (0.9, 0.7): "in part", (0.9, 0.29): "chance"}
-    assert {scores: Cell("a", 8, scores, 0.25, 0.8).level for scores in levels} == levels
-    cells = [Cell("a", side, (0.9,), 0.25, 0.8) for side in (8, 16)] + [Cell("b", 8, (0.2,), 0.25, 0.8)]
+    assert {scores: Cell("a", 8, scores, 0.25, 0.8, 1024).level for scores in levels} == levels
+    cells = [Cell("a", side, (0.9,), 0.25, 0.8, 1024) for side in (8, 16)] + [Cell("b", 8, (0.2,), 0.25, 0.8, 1024)]
     assert profile("mine", cells) == ["mine solves a (8x8, 16x16).", "mine is not told from chance in b (8x8)."]

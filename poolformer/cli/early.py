@@ -46,7 +46,7 @@ def refuse(verb: str, arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: A configuration is not there or cannot be read, there is no option of a name, or it does not take
             a value.
-        UnknownNameError: There is no backbone or token mixer of a name.
+        UnknownNameError: There is no backbone, token mixer or data module of a name.
         AmbiguousNameError: There are two of a name.
     """
     flags, files = _split(arguments)
@@ -167,6 +167,8 @@ def _may_be(name: str, data_module: str | None) -> bool:
     known = options_of(data_module if section == "data" and data_module else section)
     if section == "data":
         return known is None or data_module is None or first in (*known, "class_path", "init_args", "dict_kwargs")
+    if section == "model" and first == "image_size" and data_module:
+        return False  # linked to the data's, which all of ours have
     return known is None or first in known
 
 

@@ -5,12 +5,13 @@ installed package offers. All else is left to the parser, which says the same of
 """
 
 import ast
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import option_ranges
 from ..errors import ConfigError, suggestion
-from ..registry import BACKBONES, MIXERS, find, listing
+from ..registry import BACKBONES, DATA, MIXERS, find, listing
 from . import said, value_words
 
 _RANGES = {"model": option_ranges.MODEL, "DigitsData": option_ranges.DIGITS}
@@ -40,7 +41,7 @@ def refuse(
 
     Raises:
         ConfigError: A value is of another type, or out of range.
-        UnknownNameError: There is no backbone or token mixer of a name.
+        UnknownNameError: There is no backbone, token mixer or data module of a name.
         AmbiguousNameError: There are two of a name.
     """
     values: dict[str, dict[str, Any]] = {section: {} for section in sections}
@@ -140,10 +141,11 @@ def _number(value: Any) -> Any:
 
 
 def _check_names(flags: Sequence[str]) -> None:
-    for option, group in (("--model.backbone", BACKBONES), ("--model.mixer", MIXERS)):
+    for option, group in (("--model.backbone", BACKBONES), ("--model.mixer", MIXERS), ("--data", DATA)):
         for name in said.values(flags, option)[-1:]:
             # A mapping, a list, a file, or a model of timm's is looked into where it is built.
-            if not name.replace("_", "").replace("-", "").isalnum() or name.lower() in _LEFT_TO_THE_PARSER:
+            is_name = name.replace("_", "").replace("-", "").isalnum() and not os.path.lexists(name)
+            if not is_name or name.lower() in _LEFT_TO_THE_PARSER:
                 continue
             # Whether a backbone that is like none of these is one of timm's only timm knows, which takes seconds.
             is_timms = group == BACKBONES and not suggestion(name, list(listing(group)))

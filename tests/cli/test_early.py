@@ -47,6 +47,8 @@ WRONG = [
     "--data.train x",
     "--data FolderData --data.crop_pc 1",
     "--config s12 --data.shift 0",
+    "--model.image_size 32",
+    "--data FolderDat",
     "--weights_only false",
     "--config wrong.yaml",
     "--config other.yaml",
@@ -134,9 +136,10 @@ def test_what_something_else_replaces_is_left_to_the_parser(files, options):
 @pytest.mark.parametrize(
     "options",
     [
-        "--data mine.Data --data.own 1",
+        "--data mine.Data --data.own 1 --model.image_size 32",
+        "--data sized.yaml --model.image_size 32",
         "--data FolderData --data.train x --data.init_args.val y",
-        "--data plugged --data.own 1",
+        "--data some-package/plugged --data.own 1",
         "--config fine.yaml --data.own 2",
         "--ckpt_path last --data.own 1",
         "--config https://somewhere/config.yaml --data.own 1",
@@ -184,6 +187,7 @@ def test_where_the_trainer_s_source_is_not_found_its_options_pass(monkeypatch):
         (["--model.mixer", "poling"], "Did you mean 'pooling'"),
         (["--model.backbone", "poolformer_s13"], "Did you mean 'poolformer_s12' or"),
         (["--model.lr", "fast"], "expects a number"),
+        (["--data", "FolderDat"], "Did you mean 'FolderData'?"),
     ],
 )
 def test_a_mistake_imports_nothing_heavy(words, said):

@@ -55,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     scripts = str(Path(sys.executable).parent)
     if scripts not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([scripts, os.environ["PATH"]])
+    # Processes that tests start keep to one thread as well: those of several would only wait for each other's cores.
+    os.environ.update({f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")})
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         # Hand files out in the order of collection, not those with most tests first: the longest has one test.
         config.option.loadscopereorder = False

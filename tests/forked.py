@@ -1,8 +1,8 @@
 """The command in processes of their own that cost no seconds to start: forked from one that has the imports done.
 
 `Started` is what `subprocess.Popen([sys.executable, ...])` is: a process with its own number, signals, exit code,
-directory, environment and output. Only what has been imported is shared. Tests of imports themselves, or of
-variables that are read in one, start Python anew.
+directory, environment and output. Only what has been imported is shared, also with the processes that it has
+`multiprocessing` fork. Tests of imports themselves, or of variables that are read in one, start Python anew.
 """
 
 import array
@@ -19,14 +19,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import weakref
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
+from multiprocessing import util
 from pathlib import Path
 
 IMPORTED = ("poolformer.ablation.command", "poolformer.cli.training", "poolformer.data", "sklearn.datasets")
-# One thread each, as the tests themselves have; and none of a pool that would be lost in a fork.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class Started:
@@ -121,7 +121,7 @@ def _server() -> socket.socket:
     """Start the process that others are forked from, once; it ends with this one."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ONE_THREAD
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [sys.executable, __file__, str(there.fileno())]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True}
         process = subprocess.Popen(command, env=environment, pass_fds=[there.fileno()], **quiet)
@@ -178,9 +178,7 @@ def _tell_of_the_dead(statuses: dict[int, int]) -> None:
 def _become(asked: Mapping, out: int, err: int, handlers: Mapping[int, object]) -> list[str]:
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for signum, handler in handlers.items():
-        if signum not in (signal.SIGKILL, signal.SIGSTOP) and handler is not None:
-            signal.signal(signum, handler)
+    _handle(handlers)
     for fd, standard in ((out, 1), (err, 2)):
         os.dup2(fd, standard)
         os.close(fd)
@@ -189,7 +187,39 @@ def _become(asked: Mapping, out: int, err: int, handlers: Mapping[int, object]) 
     os.chdir(asked["cwd"])
     paths = [path for path in asked["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = [_first_of_path(asked["args"]), *paths]
+    util.spawnv_passfds = partial(_fork_server, util.spawnv_passfds, handlers)
     return asked["args"]
+
+
+def _handle(handlers: Mapping[int, object]) -> None:
+    for signum, handler in handlers.items():
+        if signum not in (signal.SIGKILL, signal.SIGSTOP) and handler is not None:
+            signal.signal(signum, handler)
+
+
+def _fork_server(start: object, handlers: Mapping[int, object], path: str, args: Sequence, fds: Iterable[int]) -> int:
+    """Fork the process that `multiprocessing` forks others from, with the imports done, as long as that is safe."""
+    if "multiprocessing.forkserver" not in args[-1] or len(os.listdir("/proc/self/task")) > 1:
+        return start(path, args, fds)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd > 2 and fd not in fds:
+                with contextlib.suppress(OSError):  # that by which they were listed
+                    os.close(fd)
+        _handle(handlers)
+        exec(args[-1], {"__name__": "__main__"})
+        code = 0
+    except SystemExit:
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def _first_of_path(args: list[str]) -> str:

@@ -56,3 +56,23 @@ def test_modules_and_scripts_find_what_lies_beside_them(tmp_path):
     assert run("-m", "script", 2, cwd=tmp_path).stdout == "found ['2']\n"
     path = os.environ | {"PYTHONPATH": str(tmp_path)}
     assert run("-c", "import beside; print(beside.name)", env=path).stdout == "found\n"
+
+
+MULTIPROCESSING = """
+import multiprocessing, sys
+from multiprocessing import forkserver
+
+context = multiprocessing.get_context("forkserver")
+code = "import os, sys; print(os.getppid(), 'lightning' in sys.modules, flush=True)"
+process = context.Process(target=exec, args=(code,))
+process.start()
+process.join()
+print(forkserver._forkserver._forkserver_pid, process.exitcode)
+"""
+
+
+def test_what_it_has_multiprocessing_fork_has_the_imports_done():
+    done = run("-c", MULTIPROCESSING)
+    assert done.returncode == 0, done.stderr
+    (parent, imported), (server, code) = (line.split() for line in done.stdout.splitlines())
+    assert (parent, imported, code) == (server, "True", "0")

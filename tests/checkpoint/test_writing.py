@@ -42,7 +42,7 @@ KILLS = int(os.environ.get("POOLFORMER_KILLS", 3))
 def kill_in_mid_write(path: Path, kind: str, *, mib: int, draw: random.Random) -> int:
     """Kill a process that saves for ever somewhere in a write; return how many writes it had completed."""
     # TMPDIR on another file system than the checkpoints: the normal layout of a cluster.
-    environment = os.environ | {"TMPDIR": "/dev/shm", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"TMPDIR": "/dev/shm"}
     command = [sys.executable, "-c", WRITER, kind, str(path), str(mib)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         starts = []

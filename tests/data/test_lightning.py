@@ -131,7 +131,7 @@ open(f"{sys.argv[2]}/{trainer.global_rank}", "w").write(json.dumps([model.traine
 
 
 def seen_by_two_processes(beton, folder, batch_size):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))} | forked.ONE_THREAD
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     program = folder / "two_ranks.py"
     program.write_text(TWO_RANKS)
     done = forked.run(program, beton, folder, batch_size, env=environment)

@@ -48,7 +48,7 @@ def _die_in_mid_write(checkpoint, file, **options):
 def fit(run_dir, *options, strategy="fsdp"):
     homes = [Path(__file__).parent, Path(__file__).parents[1]]
     place = ["--trainer.strategy", strategy, "--trainer.default_root_dir", run_dir]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, homes)), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, homes))}
     return forked.run("-m", "poolformer", "fit", *TWO, *place, *options, cwd=run_dir.parent, env=environment)
 
 

@@ -97,6 +97,6 @@ def test_two_processes_agree_on_the_step_after_which_they_stop(tmp_path):
 
 def run_two(program, run_dir):
     two = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.default_root_dir", run_dir]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
     command = [sys.executable, *map(str, [*program, *two])]
     return subprocess.run(command, timeout=600, capture_output=True, env=environment).returncode

@@ -277,7 +277,7 @@ def poolformer():
     started = []
 
     def start(*arguments) -> Started:
-        started.append(Started("-m", "poolformer", *arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}))
+        started.append(Started("-m", "poolformer", *arguments))
         return started[-1]
 
     yield start

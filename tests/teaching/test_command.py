@@ -97,7 +97,7 @@ class Targets(Callback):
 def test_each_of_two_processes_asks_for_its_own_samples(teacher, tmp_path, fit):
     """Together they have the targets of one process with batches of twice the size, mixed as those are."""
     homes = [Path(__file__).parent, Path(__file__).parents[1]]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, homes)), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, homes))}
     short = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1.0", "--num_threads", "1"]
     short += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1"]
     options = learning(teacher, *short, "--trainer.default_root_dir", str(tmp_path / "two"))

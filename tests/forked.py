@@ -8,7 +8,7 @@ directory, environment and output. Only what has been imported is shared, also w
 import array
 import atexit
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -19,14 +19,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
+import types
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from multiprocessing import util
 from pathlib import Path
 
-IMPORTED = ("poolformer.ablation.command", "poolformer.cli.training", "poolformer.data", "sklearn.datasets")
+# The last two are what a first run imports: Lightning asks whether a path is in s3fs's store.
+IMPORTED = (
+    *("poolformer.ablation.command", "poolformer.cli.training", "poolformer.data", "sklearn.datasets"),
+    *("torch.utils.tensorboard", "s3fs"),
+)
 
 
 class Started:
@@ -36,16 +42,27 @@ class Started:
         arguments: ``-m MODULE`` or ``-c CODE`` or the path of a script, and what it is called with.
         cwd: Its directory.
         env: Its environment; that of this process if None.
+        ranks: Have what Lightning starts for further devices forked as well. Only their parent is another: what ends
+            when Lightning's own process does, and is asked for its children, is to be started by Lightning.
+        outputs: Where its stdout and stderr go; None for files that are read by `printed` and `said`.
     """
 
-    def __init__(self, *arguments: object, cwd: object = None, env: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        *arguments: object,
+        cwd: object = None,
+        env: Mapping[str, str] | None = None,
+        ranks: bool = False,
+        outputs: tuple[int, int] | None = None,
+    ):
         self.args = [str(argument) for argument in arguments]
         self.returncode: int | None = None
-        self._out, self._err = _nameless_file(), _nameless_file()
+        self._out, self._err = outputs or (_nameless_file(), _nameless_file())
         self._status, theirs = os.pipe()
-        for fd in (self._out, self._err, self._status):
+        for fd in (self._status, *(() if outputs else (self._out, self._err))):
             weakref.finalize(self, os.close, fd)
-        asked = {"args": self.args, "cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
+        place = {"cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
+        asked = {"args": self.args, **place, "ranks": ranks}
         try:
             socket.send_fds(_server(), [json.dumps(asked).encode()], [self._out, self._err, theirs])
         finally:
@@ -132,12 +149,12 @@ def _server() -> socket.socket:
 # ---- in that process
 
 
-def serve(connection: socket.socket) -> list[str]:
-    """Fork a process for each request; return, in that process alone, what it has to run."""
+def serve(connection: socket.socket, *, grace_s: float = 0) -> list[str]:
+    """Fork a process for each request; return, in that process alone, what it has to run.
+
+    Those that are left when nobody can ask any more have ``grace_s`` to end.
+    """
     fresh = {signum: signal.getsignal(signum) for signum in signal.valid_signals()}
-    sys.path.pop(0)  # the folder of this file
-    for module in IMPORTED:
-        importlib.import_module(module)
     assert len(os.listdir("/proc/self/task")) == 1, "a thread would be lost in a fork"
     signal.signal(signal.SIGCHLD, lambda *_: None)
     woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -150,7 +167,11 @@ def serve(connection: socket.socket) -> list[str]:
             _tell_of_the_dead(statuses)
         if connection in ready:
             request, fds, *_ = socket.recv_fds(connection, 1 << 20, 3)
-            if not request:  # the tests are over
+            if not request:  # the tests are over, or the run
+                deadline = time.monotonic() + grace_s
+                while statuses and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    _tell_of_the_dead(statuses)
                 for pid in statuses:
                     os.kill(pid, signal.SIGKILL)
                 os._exit(0)
@@ -188,7 +209,24 @@ def _become(asked: Mapping, out: int, err: int, handlers: Mapping[int, object]) 
     paths = [path for path in asked["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = [_first_of_path(asked["args"]), *paths]
     util.spawnv_passfds = partial(_fork_server, util.spawnv_passfds, handlers)
+    if asked["ranks"]:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not os.fork():
+            here.close()
+            return serve(there, grace_s=10)
+        there.close()
+        _have_ranks_forked(here)
     return asked["args"]
+
+
+def _have_ranks_forked(server: socket.socket) -> None:
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    def started(command: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> Started:
+        return Started(*command[1:], cwd=cwd, env=env, outputs=(1, 2))
+
+    globals()["_server"] = lambda: server
+    subprocess_script.subprocess = types.SimpleNamespace(Popen=started)
 
 
 def _handle(handlers: Mapping[int, object]) -> None:
@@ -255,6 +293,10 @@ def end(code: object) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file
+    for each in IMPORTED:
+        if importlib.util.find_spec(each):
+            importlib.import_module(each)
     words = serve(socket.socket(fileno=int(sys.argv[1])))
     try:
         start(words)

@@ -76,3 +76,25 @@ def test_what_it_has_multiprocessing_fork_has_the_imports_done():
     assert done.returncode == 0, done.stderr
     (parent, imported), (server, code) = (line.split() for line in done.stdout.splitlines())
     assert (parent, imported, code) == (server, "True", "0")
+
+
+RANKS = """
+import os, sys
+from lightning.fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
+from lightning.pytorch.strategies.launchers import subprocess_script
+
+if "LOCAL_RANK" not in os.environ:
+    environment = {**os.environ, "LOCAL_RANK": "1"}
+    rank = subprocess_script.subprocess.Popen(_basic_subprocess_cmd(), env=environment, cwd=None)
+    print(rank.wait(), rank.pid != os.getpid())
+else:
+    print("rank", os.environ["LOCAL_RANK"], sys.argv[1:], "poolformer.cli.training" in sys.modules, flush=True)
+    sys.exit(3)
+"""
+
+
+def test_ranks_are_forked_where_that_is_asked_for(tmp_path):
+    (tmp_path / "two.py").write_text(RANKS)
+    done = run(tmp_path / "two.py", "word", ranks=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "rank 1 ['word'] True\n3 True\n"

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -100,5 +99,4 @@ if __name__ == "__main__":
 
     of_a_run, counting = run_trainer.callbacks_of_a_run, CountWaits(10, 19, Path(sys.argv[1]))
     run_trainer.callbacks_of_a_run = lambda plan, *, logs: [counting, *of_a_run(plan, logs=logs)]
-    os.environ["OMP_NUM_THREADS"] = "1"
     sys.exit(dispatch.main(["fit", *sys.argv[2:]]))

@@ -927,7 +927,7 @@ def test_each_digit_counts_once_on_any_number_of_processes(trained, tmp_path, pr
         program, result = tmp_path / "count.py", tmp_path / f"{devices}.json"
         program.write_text(COUNT)
         arguments = [str(devices), str(size), str(result), "--ckpt_path", checkpoint, "--trainer.accelerator", "cpu"]
-        done = forked.run(program, *arguments, cwd=tmp_path)
+        done = forked.run(program, *arguments, cwd=tmp_path, ranks=True)
         assert done.returncode == 0, done.stderr
         found[devices] = json.loads(result.read_text())
     assert found[1]["val/images"] == 360

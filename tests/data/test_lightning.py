@@ -134,7 +134,7 @@ def seen_by_two_processes(beton, folder, batch_size):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     program = folder / "two_ranks.py"
     program.write_text(TWO_RANKS)
-    done = forked.run(program, beton, folder, batch_size, env=environment)
+    done = forked.run(program, beton, folder, batch_size, env=environment, ranks=True)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / str(rank)).read_text()) for rank in (0, 1)]
 

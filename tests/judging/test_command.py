@@ -23,7 +23,9 @@ FITS = """# Two batches of the digits.
 kind: fits
 config: digits
 rows: [pooling]
-flags: {trainer.max_epochs: 2, trainer.limit_train_batches: 2, trainer.limit_val_batches: 2, model.warmup_epochs: 0}
+flags:
+  {trainer.max_epochs: 2, trainer.limit_train_batches: 2, trainer.limit_val_batches: 2, model.warmup_epochs: 0,
+   log_without: all}
 tries: {model.lr: [1.0e+30, 6e-3]}
 """
 

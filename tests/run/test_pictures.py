@@ -121,7 +121,7 @@ def test_two_processes_draw_what_one_draws(tmp_path):
     program = tmp_path / "two.py"
     program.write_text(TWO)
     for devices in (1, 2):
-        done = forked.run(program, tmp_path, devices)
+        done = forked.run(program, tmp_path, devices, ranks=True)
         assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / f"{devices}.json").read_text()) for devices in (1, 2))
     # Batches of another size round otherwise.

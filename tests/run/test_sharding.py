@@ -49,7 +49,9 @@ def fit(run_dir, *options, strategy="fsdp"):
     homes = [Path(__file__).parent, Path(__file__).parents[1]]
     place = ["--trainer.strategy", strategy, "--trainer.default_root_dir", run_dir]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, homes))}
-    return forked.run("-m", "poolformer", "fit", *TWO, *place, *options, cwd=run_dir.parent, env=environment)
+    return forked.run(
+        "-m", "poolformer", "fit", *TWO, *place, *options, cwd=run_dir.parent, env=environment, ranks=True
+    )
 
 
 def calling(callback, **arguments):

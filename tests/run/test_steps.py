@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from runs import DRAWS, assert_same_run, curves, last
 from waits import CountWaits
@@ -98,5 +97,4 @@ def test_two_processes_agree_on_the_step_after_which_they_stop(tmp_path):
 def run_two(program, run_dir):
     two = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.default_root_dir", run_dir]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
-    command = [sys.executable, *map(str, [*program, *two])]
-    return subprocess.run(command, timeout=600, capture_output=True, env=environment).returncode
+    return forked.run(*program, *two, env=environment, ranks=True).returncode

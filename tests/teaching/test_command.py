@@ -103,7 +103,7 @@ def test_each_of_two_processes_asks_for_its_own_samples(teacher, tmp_path, fit):
     options = learning(teacher, *short, "--trainer.default_root_dir", str(tmp_path / "two"))
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "32"]
     noted = ["--trainer.callbacks+", f"{Path(__file__).stem}.Targets", "--trainer.callbacks.folder", str(tmp_path)]
-    done = forked.run("-m", "poolformer", "fit", *options, *two, *noted, cwd=tmp_path, env=environment)
+    done = forked.run("-m", "poolformer", "fit", *options, *two, *noted, cwd=tmp_path, env=environment, ranks=True)
     assert done.returncode == 0, done.stderr
     whole = Targets(str(tmp_path / "one"))
     (tmp_path / "one").mkdir()

@@ -27,20 +27,18 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 # Files of a minute and more, the longest first: one that is handed out last would keep one process busy alone.
 LONG_FILES = (
     "test_readme.py",
+    "test_configs.py",
+    "cli/test_training.py",
+    "test_plugins.py",
     "network/test_fused.py",
     "kernels/test_operators.py",
-    "cli/test_training.py",
-    "run/test_sharding.py",
+    "commands/test_export.py",
+    "run/test_places.py",
     "run/test_loops.py",
     "run/test_stopping.py",
     "ablation/test_command.py",
-    "test_plugins.py",
-    "commands/test_export.py",
-    "run/test_places.py",
-    "test_configs.py",
-    "data/pixels/test_device_augment.py",
-    "test_release.py",
-    "test_notebook.py",
+    "run/test_sharding.py",
+    "test_backbones.py",
 )
 
 

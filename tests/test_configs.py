@@ -121,7 +121,7 @@ def test_a_size_is_trained_by_the_papers_recipe(printed, name):
     with torch.device("meta"):
         blocks = [block for stage in ImageClassifier(**config["model"]).backbone.stages for block in stage.blocks]
     assert blocks[-1].drop_path1.rate == pytest.approx(drop_path)
-    assert ImageClassifier(**config["model"]).backbone.stages[0].blocks[0].layer_scale1.scale.unique() == layer_scale
+    assert options["model"]["layer_scale_init"] == layer_scale  # test_backbones.py builds each size with its own
 
 
 # The scripts of sail-sg/metaformer@64c534a: stochastic depth and dropout of the head.

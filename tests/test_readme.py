@@ -77,6 +77,8 @@ def run(line: str, site: Path) -> None:
     program, *words = shlex.split(line)
     if program in ("poolformer", ".venv/bin/poolformer"):
         extra = (RESUMED if "--ckpt_path" in words else SHORT).split() if words[0] in ("fit", "ablate") else []
+        if words[0] == "fit" and "--config" in words and "--log_without" not in words:
+            extra += ["--log_without", "all"]  # pictures are of the runs without a file, which have the small network
         extra += ON_A_CPU.split() if words[0] == "bench" else []
         if words[0] == "judge":
             Path("short.yaml").write_text("kind: probes\ntasks: {order: [6]}\nsettings: {steps: 2}\nrows: [pooling]\n")

@@ -1,5 +1,6 @@
 """What is published: names, versions, and the built distributions used where no checkout is."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import torch
 
 import poolformer
 from poolformer.registry import DISTRIBUTION
@@ -124,6 +126,19 @@ def test_the_citation_has_the_version_and_is_of_the_paper_that_the_readme_cites(
     assert all(f"{author['family-names']}, {author['given-names']}" in readme for author in paper["authors"])
 
 
+def share_bytecode(site: Path) -> None:
+    """Link what is compiled of these packages here, as `make` has it, to an environment where uv links the sources.
+
+    Python takes what fits the source's size and time, and to compile it all anew is most of a first command's time.
+    """
+    here = Path(torch.__file__).parents[1]
+    for compiled in here.rglob("__pycache__"):
+        there = site / compiled.relative_to(here)
+        if there.parent.is_dir() and not there.exists():
+            with contextlib.suppress(shutil.Error):  # on another file system
+                shutil.copytree(compiled, there, copy_function=os.link)
+
+
 @pytest.mark.slow
 def test_the_wheel_in_an_empty_environment_trains_a_plugin_by_names_of_configurations(built, tmp_path):
     uv = shutil.which("uv")
@@ -136,6 +151,7 @@ def test_the_wheel_in_an_empty_environment_trains_a_plugin_by_names_of_configura
     # Gigabytes are linked from uv's cache, where `make` has put them, and never downloaded.
     if subprocess.run([*install, "--offline", wheel], capture_output=True).returncode:
         pytest.skip("uv's cache has not all dependencies: neither has the machine a wheel of them")
+    share_bytecode(next((tmp_path / "env").glob("lib/python*/site-packages")))
     assert run(bin_ / "poolformer", "--version", cwd=tmp_path) == f"poolformer {poolformer.__version__}\n"
     printed = run(bin_ / "poolformer", "new-plugin", "my_idea", "my-idea-plugin", cwd=tmp_path)
     assert "pip install -e 'my-idea-plugin[test]'" in printed

@@ -99,7 +99,8 @@ def _judge(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -
     rows = rows_of.all_rows(judged, rows_of.reference_rows(protocol))
     seeds = list(dict.fromkeys(options.seeds or protocol.seeds))
     out, folder = _folders(options.out, protocol, rows[0])
-    launchers.warm_up(["poolformer.cli.training"] if protocol.kind == "fits" else ["poolformer.judging.probe"])
+    of_a_fit = ["poolformer.cli.training", "torch.utils.tensorboard"]
+    launchers.warm_up(of_a_fit if protocol.kind == "fits" else ["poolformer.judging.probe"])
     if protocol.kind == "probes":
         jobs, failures, speeds, choices = _probes(protocol, rows, seeds, folder, options.jobs)
     else:

@@ -289,16 +289,15 @@ def command(*arguments: str, folder: Path) -> Started:
 @pytest.mark.slow
 def test_rows_and_seeds_are_trained_at_once_and_failures_stop_nobody(tmp_path):
     folder = write_files(tmp_path / "work")
-    rows = ["base", "identity.yaml", "even.yaml", "diverging.yaml", "crashing.yaml", "killed.yaml"]
+    rows = ["base", "even.yaml", "diverging.yaml", "crashing.yaml", "killed.yaml"]
     arguments = ["--rows", *rows, "--seeds", "0", "1", "--jobs", "2", "--out", "out", "--", *ONE_EPOCH]
     process = command(*arguments, folder=folder)
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (1, "")
-    for row in ("base", "identity"):
-        top1 = [scalars(folder / f"out/{row}/seed-{seed}", "val/top1")[-1][1] for seed in (0, 1)]
-        shown = re.search(rf"\| {row} \| [\d.]+ \| ([\d.]+) ± ([\d.]+) \(n=2\)", out)
-        assert float(shown[1]) == pytest.approx(50 * sum(top1), abs=0.006)
-        assert float(shown[2]) == pytest.approx(100 * abs(top1[0] - top1[1]) / 2**0.5, abs=0.006)
+    top1 = [scalars(folder / f"out/base/seed-{seed}", "val/top1")[-1][1] for seed in (0, 1)]
+    shown = re.search(r"\| base \| [\d.]+ \| ([\d.]+) ± ([\d.]+) \(n=2\)", out)
+    assert float(shown[1]) == pytest.approx(50 * sum(top1), abs=0.006)
+    assert float(shown[2]) == pytest.approx(100 * abs(top1[0] - top1[1]) / 2**0.5, abs=0.006)
     assert "| diverging | - | - | - | - | - | - | - |" in out
     failed = out[out.index("failed:\n") :].splitlines()[1:]
     names = sorted(line.split(":")[0].strip() for line in failed)

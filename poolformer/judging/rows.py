@@ -10,8 +10,9 @@ from typing import Any
 
 from ..ablation import rows as ablation
 from ..configs import config_names, read_config
-from ..errors import ConfigError, PoolformerError
+from ..errors import ConfigError, PoolformerError, UnknownNameError
 from ..files.paths import with_home
+from ..files.shell import quoted
 from .protocols import Protocol
 
 _LONGEST = 100  # characters of a folder's name
@@ -97,8 +98,17 @@ def reference_rows(protocol: Protocol) -> list[Judged]:
                 resolve(mixer)
                 rows.append(Judged(name, mixer))
         except PoolformerError as error:
-            raise ConfigError(f"'{protocol.file}': row '{name}': {error}") from error
+            brought = _brought_by(protocol.file.parent, mixer) if isinstance(error, UnknownNameError) else ""
+            raise ConfigError(f"'{protocol.file}': row '{name}': {error}{brought}") from error
     return rows
+
+
+def _brought_by(package: Path, mixer: Any) -> str:
+    """Say what to install where a protocol lies in a package of its mixers, which is not installed."""
+    name, project = mixer if isinstance(mixer, str) else mixer["name"], package / "pyproject.toml"
+    if project.is_file() and re.search(rf"^{re.escape(name)} *=", project.read_text(encoding="utf-8"), re.MULTILINE):
+        return f" The package in the protocol's folder brings it: pip install {quoted(package)}"
+    return ""
 
 
 def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:

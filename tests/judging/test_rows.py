@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from poolformer.errors import ConfigError, PoolformerError
-from poolformer.judging.protocols import Protocol
+from poolformer.judging.protocols import Protocol, read_protocol
 from poolformer.judging.rows import Judged, all_rows, find_judged, reference_rows
 
 
@@ -53,6 +53,16 @@ def test_rows_that_would_share_a_folder_are_told():
     protocol = Protocol("p", "probes", Path("p.yaml"), rows={"a b": "identity", "a:B": "pooling"})
     with pytest.raises(ConfigError, match="rows 'a b' and 'a:B' would share the folder 'a-B': rename one"):
         all_rows(find_judged("depthwise"), reference_rows(protocol))
+
+
+def test_a_protocol_in_a_package_that_is_not_installed_says_so(monkeypatch):
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
+    file = Path(__file__).parents[2] / "plugins" / "poolformer-extra-mixers" / "extra-probes.yaml"
+    with pytest.raises(ConfigError, match=r"no token mixer is called 'axis_mlp'.* brings it: pip install .*-mixers$"):
+        reference_rows(read_protocol(file))
+    misspelt = Protocol("p", "probes", file, rows={"a": "poling"})
+    with pytest.raises(ConfigError, match=r"no token mixer is called 'poling'.* where each comes from\.$"):
+        reference_rows(misspelt)
 
 
 def test_the_folder_of_a_long_name_is_short_and_its_own():

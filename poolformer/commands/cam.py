@@ -121,13 +121,16 @@ def class_activation_map(
         The class, its probability, and the image with the map over it, uint8 (H, W, 3).
 
     Raises:
-        ConfigError: The backbone has no such layer, or its output is no map.
+        ConfigError: The backbone has no such layer, its output is no map, or it takes no images.
     """
     import torch
 
     from ..network.activation_maps import activation_maps, map_layer, overlaid
+    from ..network.example import own_example
     from ..trained import normalised
 
+    if own_example(classifier.backbone) is not None:
+        raise ConfigError(f"cam looks at images, and {classifier.hparams.backbone} takes something else")
     images = normalised(classifier, pixels[None])
     with torch.no_grad():
         probabilities = classifier(images).softmax(1)[0]

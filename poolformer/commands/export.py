@@ -157,16 +157,22 @@ def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Expo
     import torch
 
     from ..network.compiled import AnyLayout
+    from ..network.example import accepted_channels, own_example
     from ..network.folding import fold
 
-    network, side = classifier.backbone, classifier.hparams.image_size
-    channels = _channels(network, len(classifier.hparams.mean), side)
-    images = torch.randn(options.batch_size or 2, channels, side, side, generator=torch.Generator().manual_seed(0))
+    network, side, batch = classifier.backbone, classifier.hparams.image_size, options.batch_size or 2
+    if (example := own_example(network)) is None:
+        shape = accepted_channels(network, len(classifier.hparams.mean), side), side, side
+        images = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
+    elif options.compile:
+        raise ConfigError(f"--compile: {classifier.hparams.backbone} takes something else than images")
+    else:
+        images = example.repeat(batch, *[1] * (example.ndim - 1))
     free = [0] if options.batch_size is None else []
     folded = fold(network).to(memory_format=torch.contiguous_format)
     if options.compile:
-        folded = AnyLayout(folded, channels)
-    if not options.fixed_size and _takes_other_sizes(network, images):
+        folded = AnyLayout(folded, images.shape[1])
+    if not options.fixed_size and example is None and _takes_other_sizes(network, images):
         try:
             return _trace(network, folded, images, [*free, 2, 3])
         except Exception:  # such as a last map of one token, traced as one that never has more
@@ -191,28 +197,18 @@ def _trace(network: "nn.Module", folded: "nn.Module", images: "Tensor", free: li
     import torch
 
     program = torch.export.export(folded, (images,), dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),))
-    batches, unseen = [images], {0: 3, 2: images.shape[2] + 32, 3: images.shape[3] + 64}
+    batches, more = [images], {0: 1, 2: 32, 3: 64}
     if free:
-        shape = [unseen[index] if index in free else number for index, number in enumerate(images.shape)]
-        batches.append(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+        shape = [number + more[index] if index in free else number for index, number in enumerate(images.shape)]
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        batches.append(noise if images.is_floating_point() else images[:1].expand(shape).contiguous())
     logits = [network(batch) for batch in batches]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "index_reduce")  # which it calls in beta, since 2021
         error = _difference([program.module()(batch) for batch in batches], logits)
+    kind = str(images.dtype).removeprefix("torch.")
     takes = ", ".join("any" if index in free else str(number) for index, number in enumerate(images.shape))
-    return _Exported(program, batches, logits, [f"takes float32 ({takes})", f"inference form: {_largest(error)}"])
-
-
-def _channels(network: "nn.Module", expected: int, side: int) -> int:
-    """Return how many channels the images of a network have: as ``expected``, or what its first convolution takes."""
-    import torch
-
-    convolutions = (module.in_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d))
-    for channels in (expected, next(convolutions, expected)):
-        with contextlib.suppress(PoolformerError, RuntimeError, AssertionError, ValueError):
-            network(torch.zeros(1, channels, side, side))
-            return channels
-    return expected
+    return _Exported(program, batches, logits, [f"takes {kind} ({takes})", f"inference form: {_largest(error)}"])
 
 
 def _takes_other_sizes(network: "nn.Module", images: "Tensor") -> bool:

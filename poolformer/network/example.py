@@ -1,11 +1,12 @@
 """An example of what a network takes: an image, unless the network says otherwise."""
 
+import contextlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, PoolformerError
 
 
 def own_example(network: nn.Module) -> Tensor | None:
@@ -37,6 +38,22 @@ def channels_of(network: nn.Module) -> int:
     """Return the channels of a network's images, which it says by ``in_chans``; 3 where it does not."""
     channels = getattr(network, "in_chans", 3)
     return channels if isinstance(channels, int) else 3
+
+
+def accepted_channels(network: nn.Module, expected: int, side: int) -> int:
+    """Return how many channels the images of a network have: as ``expected``, or what its first convolution takes.
+
+    Args:
+        network: In evaluation mode.
+        expected: Channels that are tried first.
+        side: Of the images in pixels.
+    """
+    convolutions = (module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d))
+    for channels in (expected, next(convolutions, expected)):
+        with contextlib.suppress(PoolformerError, RuntimeError, AssertionError, ValueError):
+            network(torch.zeros(1, channels, side, side))
+            return channels
+    return expected
 
 
 def example_input(network: nn.Module, *, image_size: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Grad-CAM: the maps lie where a network was taught to look, for backbones of every layout."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,3 +196,11 @@ def test_a_class_of_imagenet_is_told_in_words(classifier, monkeypatch):
         _label(classifier, "crane")
     with pytest.raises(ConfigError, match="Did you mean 'golden retriever'"):
         _label(classifier, "golden retreiver")
+
+
+def test_what_takes_no_images_is_refused():
+    backbone = torch.nn.Identity()
+    backbone.example_input = lambda: torch.zeros(1, 6)
+    of_texts = SimpleNamespace(backbone=backbone, hparams=SimpleNamespace(backbone="byte_former"))
+    with pytest.raises(ConfigError, match="cam looks at images, and byte_former takes something else"):
+        class_activation_map(of_texts, torch.zeros(3, 8, 8, dtype=torch.uint8))

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -403,3 +404,24 @@ def test_a_file_that_differs_does_not_appear(checkpoint, tmp_path, monkeypatch):
 def test_mistakes_are_answered_before_the_checkpoint_is_read(words, message):
     with pytest.raises(ConfigError, match=message):
         export.main(["missing.ckpt", *words])
+
+
+class Tokens(torch.nn.Embedding):
+    """Numbers of tokens (B, L) to logits (B, K)."""
+
+    def example_input(self) -> torch.Tensor:
+        return torch.ones(1, 6, dtype=torch.long)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(tokens).mean(1)
+
+
+def test_what_takes_no_images_is_traced_on_its_own_example():
+    hparams = SimpleNamespace(image_size=32, mean=(0.5,), backbone="tokens")
+    classifier = SimpleNamespace(backbone=Tokens(300, 3).eval(), hparams=hparams)
+    exported = export._export(classifier, export._parser().parse_args(["best.ckpt"]))
+    assert exported.said[0] == "takes int64 (any, 6)"
+    texts = torch.randint(300, (5, 6))
+    torch.testing.assert_close(exported.program.module()(texts), classifier.backbone(texts))
+    with pytest.raises(ConfigError, match="--compile: tokens takes something else than images"):
+        export._export(classifier, export._parser().parse_args(["best.ckpt", "--compile"]))

@@ -12,6 +12,8 @@ from .images import UNLABELLED, ImageData
 from .listing import EXTENSIONS
 from .sources import FileSource
 
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
 
 class FolderData(ImageData):
     """Images in class folders; the same batches as from a .beton packed of them, without packing.
@@ -55,12 +57,16 @@ def open_pictures(given: Given, *, orient: bool) -> tuple[FileSource, None]:
     """Index images without labels: files, folders and patterns, in the order in which they are given.
 
     Raises:
-        DataError: One of them is not there, or a folder has no images.
+        DataError: One of them is not there, or an archive, or a folder has no images.
     """
     paths: list[str] = []
     for place in expand(given):
         place = os.path.expanduser(place)
         if os.path.isfile(place):
+            if place.lower().endswith(_ARCHIVES):
+                raise DataError(
+                    f"'{printable(place)}' is an archive: unpack it, or have 'poolformer pack' make a .beton file of it"
+                )
             paths.append(place)
         elif place.lower().endswith(EXTENSIONS):
             raise DataError(f"there is no image '{printable(place)}'")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..counts import counted
 from ..errors import DataError
 from .copies import has_gpu, pinned
 from .held_out import Part
@@ -115,7 +116,8 @@ class Loader(Order):
             if place in chunk.left_out:
                 self._left_out[sample] = chunk.left_out[place]
             if self._in_a_row >= min(IN_A_ROW, self.samples) and not self.shuffle:
-                raise DataError(f"{self._in_a_row} images in a row are unreadable; the last: {chunk.left_out[place]}")
+                count = counted(self._in_a_row, "unreadable image")
+                raise DataError(f"{count} in a row, the last: {chunk.left_out[place]}")
 
     def _tell_left_out(self, epoch: int) -> None:
         if self._left_out:

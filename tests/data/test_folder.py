@@ -392,6 +392,13 @@ def test_a_broken_image_in_a_worker_thread_is_named_in_one_line(tmp_path, kind):
     assert str(caught.value) == one_line(caught.value) == f"'{broken}': {reason}"
 
 
+@pytest.mark.parametrize("name", ["photos.zip", "PHOTOS.TAR.GZ"])
+def test_an_archive_to_predict_is_refused_with_what_helps(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(DataError, match="is an archive: unpack it, or have 'poolformer pack'"):
+        ready("predict", predict=[str(tmp_path / name)])
+
+
 def test_loading_warns_of_nothing(two_classes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -81,6 +81,10 @@ class Report:
             print(f"\n{one_line(error)}")
         print("\nwritten", *written)
 
+    def title(self, lines: Sequence[Line]) -> str:
+        """Return what stands above the figures: the directory, also where that is the current one, and how long."""
+        return f"{self.out.resolve().name}: {_trained(lines)}"
+
     def _draw(self) -> list[str]:
         """Draw what is finished; return the files, those of one figure in one word."""
         lines = self.lines()
@@ -90,7 +94,7 @@ class Report:
         for run in self.runs:
             if run.result() is not None:
                 finished.setdefault(run.row, []).append(run.directory)
-        title = f"{self.out.name}: {_trained(lines)}"
+        title = self.title(lines)
         files = figures.draw(lines, self.out, title=title, base=self.base)
         files += figures.draw_learning(lines, finished, self.out, title=title, base=self.base)
         kinds: dict[Path, list[str]] = {}

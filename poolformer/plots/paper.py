@@ -1,5 +1,6 @@
 """Figures of matplotlib as papers take them: one size of text, fonts that can be edited, pictures and drawings."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ WIDTH = 7.2
 """Inches: a page of two columns."""
 BASELINE = "black"
 _LONGEST_NAME = 30
+_NOTE_CHARACTERS = 120
 _DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))  # when the colours are used up
 _SETTINGS: dict[str, Any] = {
     "font.size": 9,
@@ -86,8 +88,9 @@ def whole_numbers(axes: "Axes") -> None:
 
 
 def headings(figure: "Figure", title: str, note: str) -> None:
-    """Put a title above and a note below, both at the left."""
+    """Put a title above and a note below, both at the left, the note in lines that the page is wide enough for."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    note = "\n".join(textwrap.fill(line, _NOTE_CHARACTERS) for line in note.splitlines())
     figure.supxlabel(note, x=0.01, ha="left", fontsize=7, color="0.35")
 
 

@@ -1,11 +1,13 @@
 """The figures of an ablation as matplotlib has drawn them: nothing hidden, equal costs together, the baseline seen."""
 
 import statistics
+from pathlib import Path
 
 import pytest
 from logged import write_run
 
 from poolformer.ablation.figures import _by_cost, _limits, _short, draw, draw_learning, place
+from poolformer.ablation.report import Report
 from poolformer.ablation.rows import Row
 from poolformer.ablation.runs import Result
 from poolformer.ablation.table import Line
@@ -55,6 +57,18 @@ def test_every_seed_is_a_dot_also_where_two_rows_are_equal():
     assert all(low < value < high for value in ours)
     assert dots(apart, 0.0) == 3  # of the equal row; the baseline's own are not drawn
     assert [dots(apart, each) for each in (3.0, 2.0, 2.5, 1.0, 1.5)] == [1, 2, 1, 1, 1]
+
+
+def test_a_note_is_no_wider_than_the_figure():
+    figure = drawn([line("a_base_of_a_rather_long_name", 60, 62, 61), *ROWS], "a_base_of_a_rather_long_name")
+    figure.draw_without_rendering()
+    note = next(text for text in figure.texts if text.get_text().startswith("Dots: seeds"))
+    assert note.get_window_extent().x1 < figure.bbox.x1
+
+
+def test_the_current_directory_has_its_name_above_the_figures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Report([], [], Path(), {}, "command").title(ROWS[:1]) == f"{tmp_path.name}: 5 epochs, 3 seeds"
 
 
 def test_names_stand_beside_their_rows_and_the_baseline_is_marked():

@@ -95,6 +95,11 @@ def logits_of_labels(
     names = classes.names
     if names and not known and has_published_weights:
         known = imagenet_names(names, logits)
+        if logits == len(names) == 1000 and names == sorted(map(str, range(1000))):
+            rank_zero_warn(
+                "classes are called 0 to 999 and come in the order of words, 0, 1, 10, 100: if they are the numbers of "
+                "ImageNet's, pass --data.label_map numbers"
+            )
     if not (names and known):
         if note := check_count(classes.count, names, known, logits):
             if names and has_published_weights:

@@ -66,3 +66,11 @@ def test_published_weights_are_evaluated_with_their_own_head(head, said):
 @pytest.mark.parametrize("network", [SimpleNamespace(head_classes=10), SimpleNamespace(head_classes=-1), object()])
 def test_a_head_that_fits_or_does_not_say_is_evaluated(network):
     check_head(network, logits=10, has_published_weights=True)
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_classes_called_by_their_numbers_are_not_taken_by_the_order_of_words_unsaid(in_order, recwarn):
+    names = [str(number) for number in range(1000)]
+    classes = Classes(names if in_order else sorted(names), 1000)
+    assert logits_of_labels(classes, None, logits=1000, has_published_weights=True) is None
+    assert ["pass --data.label_map numbers" in str(each.message) for each in recwarn] == [True] * (not in_order)

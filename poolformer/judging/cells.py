@@ -186,6 +186,8 @@ def _bound(name: str, value: float) -> str | None:
         return None if value >= 1 else "at least 1"
     if name in _ABOVE_0:
         return None if value > 0 else "above 0"
+    if name == "beta2":
+        return None if 0 <= value < 1 else "at least 0 and below 1"
     return None if value >= 0 else "0 or more"
 
 

@@ -19,6 +19,7 @@ from poolformer.judging.protocols import Protocol
         ({"lr": 0}, "setting 'lr' is 0, and has to be above 0"),
         ({"lr": float("inf")}, "setting 'lr' is inf, and has to be finite"),
         ({"weight_decay": -1}, "setting 'weight_decay' is -1, and has to be 0 or more"),
+        ({"beta2": 1}, "setting 'beta2' is 1, and has to be at least 0 and below 1"),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_told(setting, told):

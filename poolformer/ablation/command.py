@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,11 +67,7 @@ def main(argv: list[str]) -> int:
     if unknown:
         raise ConfigError(f"there is no {unknown[0]}.{known.near(unknown[0])} Flags for every fit stand behind '--'")
     check(options, flags)
-    try:
-        return _ablate(options, flags, argv)
-    except KeyboardInterrupt:
-        print("\npoolformer ablate: interrupted; the same command resumes it", file=sys.stderr)
-        return 130
+    return _ablate(options, flags, argv)
 
 
 def _ablate(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -> int:

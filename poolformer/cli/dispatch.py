@@ -23,6 +23,7 @@ from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
+_RESUMED = ("ablate", "judge", "validate-published")  # by the same command
 _COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion", "schema")
 
 # Name: its module, and what `poolformer --help` says.
@@ -125,8 +126,12 @@ def _dispatch(argv: list[str]) -> int:
         with _cleaning_up_on_signals(), short_warnings():
             if command not in _COMPILE_NOTHING:
                 caches.prepare()
-            module = importlib.import_module(f"..{COMMANDS[command][0]}", __package__)
-            return module.main(arguments)
+            try:
+                module = importlib.import_module(f"..{COMMANDS[command][0]}", __package__)
+                code: int = module.main(arguments)
+            except (KeyboardInterrupt, _EndedBySignal) as end:
+                return _say_end(command, end)
+            return code
 
     from . import early, predicted_words
     from .quiet import short_warnings
@@ -166,8 +171,21 @@ def _cleaning_up_on_signals() -> AbstractContextManager[None]:
     return handling({getattr(signal, name): _leave for name in _ENDING if hasattr(signal, name)})
 
 
+class _EndedBySignal(SystemExit):
+    """Its code is 128 and the number of the signal."""
+
+
 def _leave(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
+    raise _EndedBySignal(128 + signum)
+
+
+def _say_end(command: str, end: KeyboardInterrupt | _EndedBySignal) -> int:
+    number = end.code - 128 if isinstance(end, _EndedBySignal) else signal.SIGINT
+    how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    line_of_its_own = "\n" if sys.stderr.isatty() else ""  # behind ^C
+    resumed = "; the same command resumes it" if command in _RESUMED else ""
+    print(f"{line_of_its_own}poolformer {command}: {how}{resumed}", file=sys.stderr)
+    return 128 + number
 
 
 def _split_command(argv: list[str]) -> tuple[str, list[str]]:

@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,11 +58,7 @@ def main(argv: list[str]) -> int:
     own, flags = split_flags(argv)
     options = _parser().parse_args(own)
     check_flags(flags)
-    try:
-        return _judge(options, flags, argv)
-    except KeyboardInterrupt:
-        print("\npoolformer judge: interrupted; the same command resumes it", file=sys.stderr)
-        return 130
+    return _judge(options, flags, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

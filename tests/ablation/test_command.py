@@ -371,7 +371,7 @@ def test_an_ablation_that_is_ended_leaves_no_process_and_goes_on(tmp_path, sign)
     _, err = process.communicate(timeout=60)
     if sign == signal.SIGINT:
         assert process.returncode == 130
-        assert err == "\npoolformer ablate: interrupted; the same command resumes it\n"
+        assert err == "poolformer ablate: interrupted; the same command resumes it\n"
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
     assert not (folder / "out/base/seed-0/result.json").exists()

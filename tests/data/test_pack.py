@@ -294,7 +294,7 @@ def packing(tmp_path, target):
 @pytest.mark.skipif(os.name != "posix", reason="of signals as POSIX has them")
 @pytest.mark.parametrize(
     ("signum", "code", "said"),
-    [("SIGKILL", -9, ""), ("SIGTERM", 143, ""), ("SIGINT", 130, "poolformer: interrupted\n")],
+    [("SIGKILL", -9, ""), ("SIGTERM", 143, "ended by SIGTERM\n"), ("SIGINT", 130, "interrupted\n")],
 )
 def test_a_stopped_pack_is_resumed_and_gives_the_same_file(tmp_path, target, capsys, signum, code, said):
     process, arguments = packing(tmp_path, target)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -109,16 +110,19 @@ def test_a_first_failure_is_told_before_anything_is_trained(call):
     assert not Path("runs").exists()
 
 
-def test_a_judgement_that_is_interrupted_is_resumed_by_the_same_command(call, monkeypatch):
+@pytest.mark.parametrize(
+    ("sign", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_judgement_that_is_ended_says_so_and_is_resumed_by_the_same_command(call, monkeypatch, sign, said):
     here = launchers.run_here
 
-    def interrupted(function, jobs, **options):
+    def ended(function, jobs, **options):
         here(function, jobs[:5], **options)
-        raise KeyboardInterrupt
+        signal.raise_signal(sign)
 
-    monkeypatch.setattr(launchers, "run_here", interrupted)
+    monkeypatch.setattr(launchers, "run_here", ended)
     code, _, err = call("pooling", "--seeds", "0")
-    assert (code, err.strip()) == (130, "poolformer judge: interrupted; the same command resumes it")
+    assert (code, err) == (128 + sign, f"poolformer judge: {said}; the same command resumes it\n")
     monkeypatch.setattr(launchers, "run_here", here)
     assert "9 trainings, finished before: 5" in call("pooling", "--seeds", "0")[1]
 

@@ -172,15 +172,17 @@ def _cleaning_up_on_signals() -> AbstractContextManager[None]:
 
 
 class _EndedBySignal(SystemExit):
-    """Its code is 128 and the number of the signal."""
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.number = number
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    raise _EndedBySignal(128 + signum)
+    raise _EndedBySignal(signum)
 
 
 def _say_end(command: str, end: KeyboardInterrupt | _EndedBySignal) -> int:
-    number = end.code - 128 if isinstance(end, _EndedBySignal) else signal.SIGINT
+    number = end.number if isinstance(end, _EndedBySignal) else signal.SIGINT
     how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     line_of_its_own = "\n" if sys.stderr.isatty() else ""  # behind ^C
     resumed = "; the same command resumes it" if command in _RESUMED else ""

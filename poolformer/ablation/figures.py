@@ -243,7 +243,7 @@ def _limits(rows: Sequence[Mapping[int, float]], level: float | None) -> tuple[f
 
 
 def _interval(own: Mapping[int, float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a row's mean by Student's t; None for one seed."""
+    """Return the 95 % interval of a row's mean by Student's t; None for one seed, or for equal ones."""
     found = paired_difference(own, dict.fromkeys(own, 0.0))
     return None if found is None or found.low is None or found.high is None else (found.low, found.high)
 

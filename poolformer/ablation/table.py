@@ -108,7 +108,7 @@ def _minus(line: Line, base: Line) -> str:
     if found is None:
         return "-"
     if found.low is None or found.high is None:
-        return f"{found.mean:+.2f} (n=1, no interval)"
+        return f"{found.mean:+.2f} (n={found.n}, no interval)"
     few = ", few" if found.n < FEW else ""
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] (n={found.n}{few})"
 

@@ -23,7 +23,7 @@ from .streams import careful_streams
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
-_RESUMED = ("ablate", "judge", "validate-published")  # by the same command
+_RESUMED = ("ablate", "judge", "teach", "validate-published")  # by the same command
 _COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion", "schema")
 
 # Name: its module, and what `poolformer --help` says.
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if None, which then ends with the command.
 
     Raises:
-        SystemExit: A signal or argparse ends the command; a run that is stopped leaves in this way too.
+        SystemExit: Argparse ends the command; a run that is stopped leaves in this way too.
     """
     if argv is not None:
         return _run(list(argv))
@@ -127,11 +127,9 @@ def _dispatch(argv: list[str]) -> int:
             if command not in _COMPILE_NOTHING:
                 caches.prepare()
             try:
-                module = importlib.import_module(f"..{COMMANDS[command][0]}", __package__)
-                code: int = module.main(arguments)
+                return importlib.import_module(f"..{COMMANDS[command][0]}", __package__).main(arguments)
             except (KeyboardInterrupt, _EndedBySignal) as end:
                 return _say_end(command, end)
-            return code
 
     from . import early, predicted_words
     from .quiet import short_warnings
@@ -182,11 +180,13 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 
 def _say_end(command: str, end: KeyboardInterrupt | _EndedBySignal) -> int:
-    number = end.number if isinstance(end, _EndedBySignal) else signal.SIGINT
-    how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-    line_of_its_own = "\n" if sys.stderr.isatty() else ""  # behind ^C
-    resumed = "; the same command resumes it" if command in _RESUMED else ""
-    print(f"{line_of_its_own}poolformer {command}: {how}{resumed}", file=sys.stderr)
+    if isinstance(end, _EndedBySignal):
+        number, how = end.number, f"ended by {signal.Signals(end.number).name}"
+    else:
+        number, how = signal.SIGINT, "interrupted"
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # it stands behind ^C
+    print(f"poolformer {command}: {how}{'; the same command resumes it' * (command in _RESUMED)}", file=sys.stderr)
     return 128 + number
 
 

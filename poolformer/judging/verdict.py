@@ -10,6 +10,7 @@ from .comparison import Comparison
 
 _OFF_CHANCE = 0.05
 _ERRORS = 3
+_OF_TWO = "; 2 seeds are few: an interval from one degree of freedom is wide, and rests on a normal distribution"
 
 
 class Cell(NamedTuple):
@@ -73,8 +74,9 @@ def verdict(row: str, comparisons: Sequence[Comparison], *, of: str) -> str:
     if not comparisons:
         return f"Nothing can be said of {row} yet: there is no seed with which it and a reference row are finished."
     parts = [_part(one) for one in comparisons]
-    seeds = [one.at_end.n for one in comparisons]
-    return f"In {of} over {counted(min(seeds), 'seed')}, {row} is {'; '.join(parts)}{_caution(min(seeds))}."
+    seeds = min(one.at_end.n for one in comparisons)
+    caution = _OF_TWO if any(one.at_end.n == 2 and one.at_end.low is not None for one in comparisons) else ""
+    return f"In {of} over {counted(seeds, 'seed')}, {row} is {'; '.join(parts)}{caution}."
 
 
 def _part(one: Comparison) -> str:
@@ -90,12 +92,6 @@ def _part(one: Comparison) -> str:
     if found.high < 0:
         return f"worse than {one.base} by {size} ({interval})"
     return f"not to be told from {one.base} (no difference can be told: {found.mean:+.2f} points, {interval})"
-
-
-def _caution(seeds: int) -> str:
-    if seeds == 2:
-        return "; 2 seeds are few: an interval from one degree of freedom is wide, and rests on a normal distribution"
-    return ""
 
 
 def further_seeds(one: Comparison) -> str:

@@ -59,6 +59,8 @@ def test_differences_are_paired_by_seed_to_the_row_that_is_named_and_thin_ones_a
     assert minus == ["minus base", "-", "+3.67 [-1.79, +9.13] (n=2, few)", "-2.05 (n=1, no interval)", "-"]
     other = [row[3] for row in table([base, depthwise, one, lost], base="depthwise")]
     assert other == ["minus depthwise", "-3.67 [-9.13, +1.79] (n=2, few)", "-", "-6.15 (n=1, no interval)", "-"]
+    same = line("same", *(top1 + 0.01 for top1 in PAIRS["base"]))
+    assert table([replace(base, seeds=(0, 1)), replace(same, seeds=(0, 1))])[-1][3] == "+1.00 (n=2, no interval)"
     assert "minus base" not in table([base])[0]
     assert table([])[0][0] == "row"
 

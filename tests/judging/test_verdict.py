@@ -37,6 +37,11 @@ SENTENCES = [
     ),
     (0.0, None, None, 1, "In x over 1 seed, mine is as pooling is, which one seed cannot tell from chance."),
     (
+        *(1.0, None, None, 2),
+        "In x over 2 seeds, mine is 1.00 points above pooling, which 2 seeds that all say the same cannot tell from "
+        "chance.",
+    ),
+    (
         *(-1.0, None, None, 3),
         "In x over 3 seeds, mine is 1.00 points below pooling, which 3 seeds that all say the same cannot tell from "
         "chance.",

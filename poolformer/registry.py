@@ -109,7 +109,7 @@ class Entry:
 
 def entries(group: str) -> list[Entry]:
     """Return everything that is installed for a group, sorted by name, ours before others."""
-    return list(_entries(group, _plugins_disabled(), _installed()))
+    return list(_entries(group, plugins_disabled(), _installed()))
 
 
 def _installed() -> tuple[object, ...]:
@@ -214,14 +214,15 @@ def _unknown(group: str, name: str) -> str:
     near = suggestion(name, known) or suggestion(name.rpartition("/")[2], known)
     if not near and group == BACKBONES and is_of_timm(name):
         near = f" Did you mean 'timm/{name}'?"
-    disabled = " Plugins are turned off by POOLFORMER_DISABLE_PLUGINS." if _plugins_disabled() else ""
+    disabled = " Plugins are turned off by POOLFORMER_DISABLE_PLUGINS." if plugins_disabled() else ""
     return (
         f"no {_KINDS[group]} is called {name!r}.{near}{disabled} "
         f"Installed: {', '.join(known)}. '{_COMMANDS[group]}' shows where each comes from."
     )
 
 
-def _plugins_disabled() -> bool:
+def plugins_disabled() -> bool:
+    """Return whether the environment turns the packages of others off."""
     return os.environ.get("POOLFORMER_DISABLE_PLUGINS", "") not in ("", "0")
 
 

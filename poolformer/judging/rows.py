@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from ..configs import config_names, read_config
 from ..errors import ConfigError, PoolformerError, UnknownNameError
 from ..files.paths import with_home
 from ..files.shell import quoted
+from ..registry import MIXERS, listing, plugins_disabled
 from .protocols import Protocol
 
 _LONGEST = 100  # characters of a folder's name
@@ -97,18 +99,27 @@ def reference_rows(protocol: Protocol) -> list[Judged]:
             else:
                 resolve(mixer)
                 rows.append(Judged(name, mixer))
-        except PoolformerError as error:
-            brought = _brought_by(protocol.file.parent, mixer) if isinstance(error, UnknownNameError) else ""
+        except UnknownNameError as error:
+            brought = _brought_by(protocol.file.parent, mixer)
             raise ConfigError(f"'{protocol.file}': row '{name}': {error}{brought}") from error
+        except PoolformerError as error:
+            raise ConfigError(f"'{protocol.file}': row '{name}': {error}") from error
     return rows
 
 
 def _brought_by(package: Path, mixer: Any) -> str:
     """Say what to install where a protocol lies in a package of its mixers, which is not installed."""
-    name, project = mixer if isinstance(mixer, str) else mixer["name"], package / "pyproject.toml"
-    if project.is_file() and re.search(rf"^{re.escape(name)} *=", project.read_text(encoding="utf-8"), re.MULTILINE):
-        return f" The package in the protocol's folder brings it: pip install {quoted(package)}"
-    return ""
+    if plugins_disabled() or sys.version_info < (3, 11):  # whose standard library reads no TOML
+        return ""
+    import tomllib
+
+    name = mixer if isinstance(mixer, str) else mixer["name"]
+    try:
+        project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        is_brought = name in project["entry-points"][MIXERS]
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or it says nothing of mixers
+        return ""
+    return f" The package in the protocol's folder brings it: pip install {quoted(package)}" if is_brought else ""
 
 
 def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:
@@ -155,15 +166,9 @@ def _overlay(given: str, mixer: Any, *, first: bool = False) -> Path | None:
     names = {name.removeprefix("ablation/") for name in config_names() if name.startswith("ablation/")}
     name = given.removeprefix("configs/").removeprefix("ablation/").removesuffix(".yaml")
     for each in (name, name.replace("_", "-")) if first else (name,):
-        if each in names and (first or name != given or not _is_mixer(each)):
+        if each in names and (first or name != given or each not in listing(MIXERS)):
             return ablation.find_row(each).overlay
     return None
-
-
-def _is_mixer(name: str) -> bool:
-    from ..registry import MIXERS, listing
-
-    return name in listing(MIXERS)
 
 
 def _of_overlay(overlay: Path) -> Judged:

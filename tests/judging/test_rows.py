@@ -1,11 +1,13 @@
 """The judged row, and which of the reference rows it is."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from poolformer.errors import ConfigError, PoolformerError
-from poolformer.judging.protocols import Protocol, read_protocol
+from poolformer.judging.protocols import Protocol
 from poolformer.judging.rows import Judged, all_rows, find_judged, reference_rows
 
 
@@ -55,14 +57,30 @@ def test_rows_that_would_share_a_folder_are_told():
         all_rows(find_judged("depthwise"), reference_rows(protocol))
 
 
-def test_a_protocol_in_a_package_that_is_not_installed_says_so(monkeypatch):
-    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")
-    file = Path(__file__).parents[2] / "plugins" / "poolformer-extra-mixers" / "extra-probes.yaml"
-    with pytest.raises(ConfigError, match=r"no token mixer is called 'axis_mlp'.* brings it: pip install .*-mixers$"):
-        reference_rows(read_protocol(file))
-    misspelt = Protocol("p", "probes", file, rows={"a": "poling"})
-    with pytest.raises(ConfigError, match=r"no token mixer is called 'poling'.* where each comes from\.$"):
-        reference_rows(misspelt)
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the standard library reads no TOML")
+def test_a_protocol_in_a_package_that_is_not_installed_says_so(tmp_path, monkeypatch):
+    package = tmp_path / "my mixers"
+    package.mkdir()
+    asked = Protocol("p", "probes", package / "p.yaml", rows={"wide": {"name": "brought", "width": 3}})
+    (package / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nversion = "1"\n[project.entry-points."poolformer.mixers"]\nbrought = "mine:Mixer"\n'
+    )
+    with pytest.raises(ConfigError, match=r"row 'wide': no .* 'brought'.* brings it: pip install '.*/my mixers'$"):
+        reference_rows(asked)
+    ends_as_ever = r"no token mixer is called '\w+'.* where each comes from\.$"
+    for other in ("poling", "version"):  # a misspelt one, and a key of another table
+        with pytest.raises(ConfigError, match=ends_as_ever):
+            reference_rows(replace(asked, rows={other: other}))
+    monkeypatch.setenv("POOLFORMER_DISABLE_PLUGINS", "1")  # then nothing that is installed helps
+    with pytest.raises(ConfigError, match=ends_as_ever):
+        reference_rows(asked)
+
+
+@pytest.mark.parametrize("project", ["", "project = 3", "[project", '[project.entry-points]\n"poolformer.mixers" = 3'])
+def test_a_protocol_beside_any_other_project_says_that_there_is_no_such_mixer(tmp_path, project):
+    (tmp_path / "pyproject.toml").write_text(project)
+    with pytest.raises(ConfigError, match=r"row 'a': no token mixer .* where each comes from\.$"):
+        reference_rows(Protocol("p", "probes", tmp_path / "p.yaml", rows={"a": "poling"}))
 
 
 def test_the_folder_of_a_long_name_is_short_and_its_own():

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import data
-from ..data.listing import EXTENSIONS
+from ..data.listing import ARCHIVES, EXTENSIONS
 from ..data.splits import split_kind, splits_among
 from ..errors import ConfigError
 from ..files.paths import is_url
 from ..files.shell import quoted
 
-_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _HELD_OUT = "--data.val_share 0.2"
 
 
@@ -38,8 +37,11 @@ def refuse(verb: str, value: str | None) -> None:
 
 def options_for(path: str, *, verb: str = "fit") -> str:
     """Return the options that read what lies at a path; for an archive, with the command before it."""
-    if path.lower().endswith(_ARCHIVES):
-        beton = Path(path).name.partition(".")[0] + ".beton"
+    if path.lower().endswith(ARCHIVES):
+        stem = Path(path).name.partition(".")[0]
+        if verb == "predict":  # images without classes, which are not packed
+            return f"{_options(verb, 'FolderData', stem)}, after unpacking {quoted(path)} into {quoted(stem)}"
+        beton = f"{stem}.beton"
         return f"{_options(verb, 'FFCVData', beton)}, after `poolformer pack {quoted(path)} {quoted(beton)}`"
     if path.lower().endswith(EXTENSIONS):
         folder = os.path.dirname(path) or "."
@@ -59,7 +61,7 @@ def _kind(value: str) -> str | None:
     if os.path.isdir(value):
         return "a folder"
     lowered = value.lower()
-    for endings, kind in (((".beton",), "a .beton file"), (_ARCHIVES, "an archive"), (EXTENSIONS, "an image")):
+    for endings, kind in (((".beton",), "a .beton file"), (ARCHIVES, "an archive"), (EXTENSIONS, "an image")):
         # One that is missing is refused where it is opened, in the words for that.
         if lowered.endswith(endings) and (os.path.isfile(value) or is_url(value) or kind == "a .beton file"):
             return kind

@@ -9,10 +9,8 @@ from ..errors import DataError, printable
 from .beton_set import Given, expand
 from .class_folders import FolderFiles, image_listing
 from .images import UNLABELLED, ImageData
-from .listing import EXTENSIONS
+from .listing import ARCHIVES, EXTENSIONS
 from .sources import FileSource
-
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 class FolderData(ImageData):
@@ -63,10 +61,8 @@ def open_pictures(given: Given, *, orient: bool) -> tuple[FileSource, None]:
     for place in expand(given):
         place = os.path.expanduser(place)
         if os.path.isfile(place):
-            if place.lower().endswith(_ARCHIVES):
-                raise DataError(
-                    f"'{printable(place)}' is an archive: unpack it, or have 'poolformer pack' make a .beton file of it"
-                )
+            if place.lower().endswith(ARCHIVES):
+                raise DataError(f"'{printable(place)}' is an archive: unpack it")
             paths.append(place)
         elif place.lower().endswith(EXTENSIONS):
             raise DataError(f"there is no image '{printable(place)}'")

@@ -11,6 +11,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 PICTURES = (".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".psd", ".svg", ".tga")
 """Endings of pictures that are not read."""
 
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Endings of archives that hold images."""
+
 Folders = tuple[str, ...]
 """Names of folders, from the outermost one inwards."""
 

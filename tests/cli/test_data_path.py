@@ -45,6 +45,9 @@ def test_each_verb_has_its_own_option(mistake):
     assert mistake("test", "--data", "a.beton").endswith("write --data FFCVData --data.test a.beton")
     Path("mine.yaml").write_text("data: photos")
     assert mistake("predict", "--config", "mine.yaml").endswith("write --data FolderData --data.predict photos")
+    assert mistake("predict", "--data", "a.tar.gz").endswith(
+        "write --data FolderData --data.predict a, after unpacking a.tar.gz into a"
+    )
 
 
 @pytest.mark.parametrize("name", ["FolderData", "poolformer.data.FolderData", "mine.Data", "gone", "notes.txt", None])

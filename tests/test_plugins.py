@@ -80,12 +80,14 @@ def test_gallery_says_how_long_each_package_is(folder):
 def test_extra_mixers_are_as_large_as_their_table_says(shipped_plugin):
     shipped_plugin("poolformer-extra-mixers")
     table = (PLUGINS / "poolformer-extra-mixers" / "README.md").read_text()
-    for name, entry in registry.listing(registry.MIXERS).items():
-        if entry.distribution == "poolformer-extra-mixers":
-            mixer = resolve(name)[0].build(64, resolution=(14, 14))
-            lines = sum(bool(line.strip()) for line in inspect.getsource(entry.load()).splitlines())
-            parameters = sum(parameter.numel() for parameter in mixer.parameters())
-            assert re.search(rf"^\| `{name}` .*\| {parameters:,} \| {lines} \|$", table, flags=re.MULTILINE), name
+    listed = registry.listing(registry.MIXERS).items()
+    ours = {name: entry for name, entry in listed if entry.distribution == "poolformer-extra-mixers"}
+    assert list(ours) == NAMES["poolformer-extra-mixers"]
+    for name, entry in ours.items():
+        mixer = resolve(name)[0].build(64, resolution=(14, 14))
+        lines = sum(bool(line.strip()) for line in inspect.getsource(entry.load()).splitlines())
+        parameters = sum(parameter.numel() for parameter in mixer.parameters())
+        assert re.search(rf"^\| `{name}` .*\| {parameters:,} \| {lines} \|$", table, flags=re.MULTILINE), name
 
 
 def test_disabled_plugins_leave_the_built_in_ones(example, monkeypatch):

@@ -18,7 +18,7 @@ PROBES = """# Probes of a few steps.
 kind: probes
 rows: {identity: identity, wide: {name: depthwise, kernel_size: 5}}
 seeds: [0, 1, 1]
-tasks: {order: [8]}
+tasks: {order: [8, 6, 8]}
 settings: {steps: 3}
 """
 FITS = """kind: fits
@@ -36,6 +36,7 @@ MISTAKES = {
     "kind: probes\nrows: {a: 3}\n": "row 'a' is 3, not a name or a mapping with a mixer's name",
     "kind: probes\nrows: pooling\n": "'rows' is 'pooling', not a mapping",
     "kind: probes\ntasks: {order: 8}\n": "task 'order' has the sides 8, not a list",
+    "kind: probes\ntasks: {}\n": "'tasks' is empty: leave it out for all of them",
     "kind: fits\nconfig: [a]\ntries: {model.lr: 1}\n": "'tries' gives 'model.lr' 1, not a list of values",
 }
 
@@ -51,7 +52,7 @@ def test_a_protocol_of_probes_is_read_with_its_record(tmp_path):
     assert (found.name, found.kind, found.title) == ("mine", "probes", "Probes of a few steps.")
     assert found.record == ("rho 0.60 (0.01 to 0.88) over 11 rows.", "minutes 9.")
     assert found.rows == {"identity": "identity", "wide": {"name": "depthwise", "kernel_size": 5}}
-    assert (found.seeds, found.tasks, found.settings) == ((0, 1), {"order": (8,)}, {"steps": 3})
+    assert (found.seeds, found.tasks, found.settings) == ((0, 1), {"order": (8, 6)}, {"steps": 3})
 
 
 def test_a_protocol_of_fits_says_flags_as_options_by_name(tmp_path):

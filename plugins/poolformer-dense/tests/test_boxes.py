@@ -125,7 +125,7 @@ def changed(**changes):
         (changed(annotations=[annotation(9, 4, 1, [0, 0, 1, 1])]), "annotation 9 is of image 4, not listed"),
         (changed(annotations=[annotation(9, 3, 1, [0, 0, 1])]), "annotation 9 has no box of four numbers"),
         (changed(annotations=[], categories=CATEGORIES[:2]), "has other categories than"),
-        (lambda f: (f / "val2017/a.png").unlink(), "a.png cannot be read"),
+        (lambda f: (f / "val2017/a.png").unlink(), "a.png': cannot be read"),
         (lambda f: (f / "val2017/a.png").write_bytes(b"\x89PNG\r\n\x1a\n"), "a.png: cannot be read"),
     ],
     ids=[

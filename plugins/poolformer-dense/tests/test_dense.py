@@ -160,9 +160,9 @@ def test_what_cannot_be_used_is_named(folder, spoil, message):
         read()
 
 
-def test_voc_is_read_and_said_where_it_is_not(tmp_path):
-    with pytest.raises(DataError, match="has no VOCdevkit of 2012"):
-        VOCData(str(tmp_path)).setup("fit")
+@pytest.fixture
+def voc(tmp_path):
+    """A data set of VOC of one image, in its training and its validation part."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / part).mkdir(parents=True)
@@ -172,16 +172,40 @@ def test_voc_is_read_and_said_where_it_is_not(tmp_path):
     mask = Image.new("P", (40, 40), 20)
     mask.putpalette([0] * 768)
     mask.save(root / "SegmentationClass/a.png")
-    module = VOCData(str(tmp_path), image_size=32, batch_size=1, num_workers=0)
+    return root
+
+
+def voc_data(voc):
+    module = VOCData(str(voc.parents[1]), image_size=32, batch_size=1, num_workers=0)
     module.setup("fit")
+    return module
+
+
+def test_voc_is_read_and_said_where_it_is_not(voc, tmp_path):
+    module = voc_data(voc)
     assert len(pickle.loads(pickle.dumps((module._train, module._val)))[0]) == 1
     ((_, masks),) = module.val_dataloader()
     assert masks.unique().tolist() == [20]
-    for file, changed in (("JPEGImages/a.jpg", None), ("SegmentationClass/a.png", Image.new("L", (3, 3)))):
-        (root / file).unlink() if changed is None else changed.save(root / file)
-        with pytest.raises(DataError, match=r"a\.(jpg cannot be read|png is \(3, 3\) pixels, its image \(40, 40\))"):
-            module._val[0]
-        Image.new("RGB", (40, 40)).save(root / "JPEGImages/a.jpg")
+    with pytest.raises(DataError, match="has no VOCdevkit of 2012"):
+        VOCData(str(tmp_path / "nowhere")).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "JPEGImages/a.jpg").unlink(), r"a\.jpg': cannot be read \(No such file"),
+        (
+            lambda root: Image.new("L", (3, 3)).save(root / "SegmentationClass/a.png"),
+            r"a\.png is \(3, 3\) pixels, its image \(40, 40\)",
+        ),
+    ],
+    ids=["image", "mask"],
+)
+def test_a_spoilt_file_of_voc_is_named(voc, spoil, message):
+    module = voc_data(voc)
+    spoil(voc)
+    with pytest.raises(DataError, match=message):
+        module._val[0]
 
 
 def test_a_perfect_network_has_an_miou_of_one():

@@ -163,7 +163,8 @@ def test_folders_and_tables_are_read(texts):
         ("none.csv", None, "No such file"),
         ("other.csv", b"a,b\n1,2\n", r"has no text and label: \['a', 'b'\]"),
         ("short.csv", b"text,label\none\n", "line 2: a column is missing"),
-        ("none.csv", b"text,label\none,\n", "line 2: a column is missing"),
+        ("swapped.csv", b"label,text\na\n", "line 2: a column is missing"),
+        ("unlabelled.csv", b"text,label\none,\n", "line 2: the label is empty"),
         ("long.csv", b"text,label\none, two,a\n", "line 2: there is more than the 2 columns; .* stands in quotes"),
         ("bytes.csv", b"text,label\n\xff,a\n", "cannot be read as a table"),
         ("empty.csv", b"text,label\n", "there is no row in it"),
@@ -175,6 +176,13 @@ def test_a_table_that_cannot_be_used_is_named(texts, name, content, message):
         (texts / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         TextData(str(texts / "train"), str(texts / name))
+
+
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_part_of_its_text(texts):
+    for file in (texts / "train" / "cat" / "0.txt", texts / "val.csv"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    sets = TextData(str(texts / "train"), str(texts / "val.csv")).splits()
+    assert (sets["train"][0], sets["val"]) == (("cat 0", 0), [("meow, he said", 0)])
 
 
 def test_a_folder_without_texts_and_a_file_that_is_no_text_are_named(texts):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from poolformer.data.class_folders import read_file
 from poolformer.data.pixels.jpeg import decode, to_pixels
 from poolformer.errors import DataError
 
@@ -94,8 +95,4 @@ def pixels_of(file: Path) -> Tensor:
     Raises:
         DataError: It is not there, no image, or cut off.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from error
-    return torch.from_numpy(to_pixels(decode(data, str(file)))).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(to_pixels(decode(read_file(str(file)), str(file)))).permute(2, 0, 1).contiguous()

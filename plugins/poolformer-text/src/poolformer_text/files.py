@@ -75,8 +75,10 @@ def _table(source: Path) -> list[tuple[str, str]]:
                         f"{source}, line {reader.line_num}: there is more than the {len(columns)} columns; a text with "
                         "the separator in it stands in quotes"
                     )
-                if row["text"] is None or not row["label"]:
+                if row["text"] is None or row["label"] is None:
                     raise DataError(f"{source}, line {reader.line_num}: a column is missing")
+                if not row["label"]:
+                    raise DataError(f"{source}, line {reader.line_num}: the label is empty")
                 rows.append((row["text"], row["label"]))
             return rows
     except (UnicodeDecodeError, csv.Error) as error:

@@ -28,11 +28,12 @@ from functools import cache, partial
 from multiprocessing import util
 from pathlib import Path
 
-# The last two are what a first run imports: Lightning asks whether a path is in s3fs's store.
+# The last one, and what is optional, is what a first run imports: Lightning asks whether a path is in s3fs's store.
 IMPORTED = (
     *("poolformer.ablation.command", "poolformer.cli.training", "poolformer.data", "sklearn.datasets"),
-    *("torch.utils.tensorboard", "s3fs"),
+    "torch.utils.tensorboard",
 )
+OPTIONAL = ("s3fs",)
 
 
 class Started:
@@ -45,6 +46,7 @@ class Started:
         ranks: Have what Lightning starts for further devices forked as well. Only their parent is another: what ends
             when Lightning's own process does, and is asked for its children, is to be started by Lightning.
         outputs: Where its stdout and stderr go; None for files that are read by `printed` and `said`.
+        server: What is asked to fork it; None for that of the tests.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Started:
         env: Mapping[str, str] | None = None,
         ranks: bool = False,
         outputs: tuple[int, int] | None = None,
+        server: socket.socket | None = None,
     ):
         self.args = [str(argument) for argument in arguments]
         self.returncode: int | None = None
@@ -64,7 +67,7 @@ class Started:
         place = {"cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
         asked = {"args": self.args, **place, "ranks": ranks}
         try:
-            socket.send_fds(_server(), [json.dumps(asked).encode()], [self._out, self._err, theirs])
+            socket.send_fds(server or _server(), [json.dumps(asked).encode()], [self._out, self._err, theirs])
         finally:
             os.close(theirs)
         pid = self._number(120)
@@ -149,6 +152,12 @@ def _server() -> socket.socket:
 # ---- in that process
 
 
+def import_all(required: Iterable[str], optional: Iterable[str]) -> None:
+    """Import modules; those of packages that need not be installed, where they are."""
+    for each in (*required, *filter(importlib.util.find_spec, optional)):
+        importlib.import_module(each)
+
+
 def serve(connection: socket.socket, *, grace_s: float = 0) -> list[str]:
     """Fork a process for each request; return, in that process alone, what it has to run.
 
@@ -223,9 +232,8 @@ def _have_ranks_forked(server: socket.socket) -> None:
     from lightning.pytorch.strategies.launchers import subprocess_script
 
     def started(command: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> Started:
-        return Started(*command[1:], cwd=cwd, env=env, outputs=(1, 2))
+        return Started(*command[1:], cwd=cwd, env=env, outputs=(1, 2), server=server)
 
-    globals()["_server"] = lambda: server
     subprocess_script.subprocess = types.SimpleNamespace(Popen=started)
 
 
@@ -294,9 +302,7 @@ def end(code: object) -> None:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of this file
-    for each in IMPORTED:
-        if importlib.util.find_spec(each):
-            importlib.import_module(each)
+    import_all(IMPORTED, OPTIONAL)
     words = serve(socket.socket(fileno=int(sys.argv[1])))
     try:
         start(words)

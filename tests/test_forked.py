@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from forked import Started, run
+from forked import Started, import_all, run
 
 pytestmark = pytest.mark.slow
 CODES = [
@@ -78,6 +78,12 @@ def test_what_it_has_multiprocessing_fork_has_the_imports_done():
     assert (parent, imported, code) == (server, "True", "0")
 
 
+def test_only_what_need_not_be_installed_may_be_missing():
+    import_all([], ["no_such_package"])
+    with pytest.raises(ModuleNotFoundError):
+        import_all(["poolformer.no_such_module"], [])
+
+
 RANKS = """
 import os, sys
 from lightning.fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
@@ -88,7 +94,9 @@ if "LOCAL_RANK" not in os.environ:
     rank = subprocess_script.subprocess.Popen(_basic_subprocess_cmd(), env=environment, cwd=None)
     print(rank.wait(), rank.pid != os.getpid())
 else:
-    print("rank", os.environ["LOCAL_RANK"], sys.argv[1:], "poolformer.cli.training" in sys.modules, flush=True)
+    imported, server = "poolformer.cli.training" in sys.modules, os.getppid()
+    # One that is started anew has a session of its own, and seconds of imports.
+    print("rank", os.environ["LOCAL_RANK"], sys.argv[1:], imported, os.getsid(server) == server, flush=True)
     sys.exit(3)
 """
 
@@ -97,4 +105,4 @@ def test_ranks_are_forked_where_that_is_asked_for(tmp_path):
     (tmp_path / "two.py").write_text(RANKS)
     done = run(tmp_path / "two.py", "word", ranks=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "rank 1 ['word'] True\n3 True\n"
+    assert done.stdout == "rank 1 ['word'] True False\n3 True\n"

@@ -4,7 +4,7 @@ An upgrade that changes one fails in `tests/run/test_lightning_internals.py`, by
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -121,15 +121,36 @@ def validated(trainer: pl.Trainer, kind: Literal["callback", "pbar"]) -> dict[st
     return dict(results.metrics(on_step=False)[kind]) if results else {}
 
 
+class _Averages(_LRCallback):
+    """What a search for a rate keeps, and stops by: averages of losses, each by the weights of those that it has.
+
+    Lightning 2.6 divides by the weights of one loss more: the first average is half of the first loss, for any network
+    the smallest; all rise from there, and twice the first loss counts as four times the smallest.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept, self.beta = self.beta, 0.0  # Lightning is given averages, and takes them as they are
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if outputs:
+            share = (1 - self._kept) / (1 - self._kept ** (len(self.losses) + 1))
+            outputs = {"loss": self.avg_loss + share * (outputs["loss"].float() - self.avg_loss)}
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 @contextmanager
 def searching(trainer: pl.Trainer, *, shown: bool) -> Iterator[None]:
     """Have Lightning's search for a rate take all its batches in a run of few epochs, too; with its bar or without."""
-    epochs, bar = trainer.fit_loop.max_epochs, lr_finder.tqdm
+    epochs, bar, callback = trainer.fit_loop.max_epochs, lr_finder.tqdm, lr_finder._LRCallback
     trainer.fit_loop.max_epochs, lr_finder.tqdm = -1, partial(bar, disable=not shown)
+    lr_finder._LRCallback = _Averages  # type: ignore[misc]
     try:
         yield
     finally:
-        trainer.fit_loop.max_epochs, lr_finder.tqdm = epochs, bar
+        trainer.fit_loop.max_epochs, lr_finder.tqdm, lr_finder._LRCallback = epochs, bar, callback  # type: ignore[misc]
 
 
 class Bar(RichProgressBar):
@@ -138,16 +159,6 @@ class Bar(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         text, last = super()._get_train_description(current_epoch + 1), self.trainer.max_epochs
         return text if last is None else text.replace(f"/{last - 1}", f"/{last}")
-
-
-def averaged(losses: Sequence[float]) -> list[float]:
-    """Return the averages of a search for a rate as they are meant: each by the weights of the losses that it has.
-
-    Lightning 2.6 divides by the weights of one loss more: the first is half of the loss there was, for any network the
-    lowest, and all rise.
-    """
-    kept = [1 - _LRCallback(0).beta ** (step + 1) for step in range(len(losses) + 1)]
-    return [loss * after / of for loss, of, after in zip(losses, kept, kept[1:], strict=False)]
 
 
 def can_stop_early(fit_loop: _FitLoop) -> bool:

@@ -30,7 +30,7 @@ class RateFinder(LearningRateFinder):
         max_lr: Largest rate.
         num_training_steps: Number of rates, a batch each.
         mode: How the rate rises: exponential or linear.
-        early_stop_threshold: A loss so many times the smallest ends the search; null for none.
+        early_stop_threshold: An average of losses so many times the smallest ends the search; null for none.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class RateFinder(LearningRateFinder):
         """Search, say what was found, and end the run.
 
         Raises:
-            ConfigError: The layers are to learn at rates of their own, or nothing was found.
+            ConfigError: The layers are to learn at rates of their own, there is a teacher, or nothing was found.
         """
         options: Any = pl_module.hparams
         if options.layer_decay is not None:
             raise ConfigError("extras/lr-finder tries one rate for all layers: leave --model.layer_decay out")
+        if options.teacher is not None:  # whose file has the epochs of the run, and a search may take more
+            raise ConfigError("extras/lr-finder takes more epochs than a teacher may have: leave --model.teacher out")
         Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
         try:
             with internals.searching(trainer, shown=has_shown_bar(trainer)):
@@ -65,7 +67,7 @@ class RateFinder(LearningRateFinder):
         assert self.optimal_lr is not None
         results = self.optimal_lr.results
         share = options.lr / schedule_of(trainer, options).peak_lr if options.lr else 1.0
-        losses = internals.averaged(results["loss"])
+        losses = results["loss"]
         rows = [(rate * share, loss) for rate, loss in zip(results["lr"], losses, strict=True)]
         place = Path(trainer.default_root_dir, NAME)
         if trainer.is_global_zero:

@@ -18,6 +18,7 @@ from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.tuner import lr_finder
 
 import poolformer
 
@@ -45,6 +46,11 @@ SIGNATURES = [
     (_EvaluationLoop._on_after_fetch, ["self"]),
     (RichProgressBar._get_train_description, ["self", "current_epoch"]),
     (_CheckpointConnector.dump_checkpoint, ["self", "weights_only"]),
+    (
+        lr_finder._LRCallback,
+        ["num_training", "early_stop_threshold", "progress_bar_refresh_rate", "beta"],
+    ),
+    (lr_finder._LRCallback.on_train_batch_end, ["self", "trainer", "pl_module", "outputs", "batch", "batch_idx"]),
     (ModelCheckpoint._update_best_and_save, ["self", "current", "trainer", "monitor_candidates"]),
 ]
 
@@ -85,7 +91,8 @@ def test_private_attributes_are_there(tmp_path):
     assert loop.epoch_loop._batches_that_stepped == 0
     assert loop.epoch_loop._results == {}
     assert trainer._results is None
-    assert loop.epoch_loop._results.metrics(on_step=False)["pbar"] == {}
+    metrics = loop.epoch_loop._results.metrics(on_step=False)
+    assert (metrics["callback"], metrics["pbar"]) == ({}, {})
     assert isinstance(type(trainer._logger_connector).should_update_logs, property)
     assert DDPStrategy(static_graph=True)._ddp_kwargs == {"static_graph": True}
     assert DDPStrategy()._layer_sync is None
@@ -93,6 +100,11 @@ def test_private_attributes_are_there(tmp_path):
     logger = TensorBoardLogger(tmp_path, purge_step=3)
     assert (logger._experiment, logger._kwargs) == (None, {"purge_step": 3})
     assert (WeightAveraging()._average_model, WeightAveraging()._device) == (None, None)
+    search = lr_finder._LRCallback(1)
+    assert (search.beta, search.avg_loss, search.losses) == (0.98, 0.0, [])
+    # It is by these names of the module that a search makes its callback, and that its bar.
+    assert "_LRCallback(" in inspect.getsource(lr_finder.__dict__["__lr_finder_reset_params"])
+    assert "= tqdm(" in inspect.getsource(lr_finder._LRCallback.on_train_batch_start)
     checkpoint = ModelCheckpoint()
     assert checkpoint._last_global_step_saved == 0
 

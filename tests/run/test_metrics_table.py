@@ -1,11 +1,11 @@
 """metrics.csv: a row an epoch, the same for a run that was stopped and resumed."""
 
 import csv
-from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
 from runs import QUICK
 
 from poolformer.cli.training import run
@@ -41,18 +41,25 @@ def test_each_epoch_is_a_row_and_a_resumed_run_has_those_before_it(tmp_path):
     assert len(rows(parts)) == 4
 
 
+class Logs(Callback):
+    """Logs at the end of a validation and at that of an epoch."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("f1", 0.5 + trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        pl_module.log("mine", 1.0 + trainer.current_epoch)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_a_row_has_what_others_log_at_the_end_of_the_epoch_and_of_validation_only_what_is_its_own(tmp_path):
-    table, other, kept = MetricsTable(), Callback(), ModelCheckpoint(dirpath=tmp_path)
-    trainer = pl.Trainer(callbacks=[table, other, kept], logger=False, default_root_dir=tmp_path, accelerator="cpu")
-    table.setup(trainer, None, "fit")
+    table, kept = MetricsTable(), ModelCheckpoint(dirpath=tmp_path)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    few = {"max_epochs": 3, "limit_train_batches": 1, "limit_val_batches": 1, "check_val_every_n_epoch": 2}
+    trainer = pl.Trainer(callbacks=[table, Logs(), kept], default_root_dir=tmp_path, **few, **quiet)
+    trainer.fit(BoringModel())
     assert trainer.callbacks[-2:] == [table, kept]
-    trainer = SimpleNamespace(current_epoch=0, global_step=1, sanity_checking=False, default_root_dir=tmp_path)
-    trainer._results = SimpleNamespace(metrics=lambda on_step: {"callback": {"f1": 0.5}})
-    trainer.callback_metrics = {"f1": 0.5, "mine": 1.0}
-    table.on_validation_end(trainer, None)
-    table.on_train_epoch_end(trainer, None)
-    table.on_train_epoch_end(trainer, None)  # an epoch that is not validated
-    assert [(row["f1"], row["mine"]) for row in rows(tmp_path)] == [("0.5", "1.0"), ("", "1.0")]
+    assert [(row["f1"], row["mine"]) for row in rows(tmp_path)] == [("", "1.0"), ("1.5", "2.0"), ("", "3.0")]
 
 
 def test_a_table_that_cannot_be_written_ends_nothing(tmp_path):

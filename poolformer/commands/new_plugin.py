@@ -1,7 +1,9 @@
 """``poolformer new-plugin NAME DIR``: an example package of ``plugins/``, with other names in it."""
 
 import argparse
+import ast
 import inspect
+import json
 import keyword
 import re
 import shlex
@@ -103,12 +105,10 @@ def write_plugin(name: str, directory: Path, *, kind: str = "mixer") -> None:
 
 
 def _check_name(name: str, kind: _Kind, called: str) -> None:
-    if not _usable(name):
+    if reason := _unusable(name):
         words = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()))
-        raise ConfigError(
-            f"new-plugin cannot use the name {name!r}; "
-            f"write lower-case letters, digits and underscores, such as {(words if _usable(words) else called)!r}"
-        )
+        instead = called if _unusable(words) else words
+        raise ConfigError(f"new-plugin cannot use the name {name!r}{reason}, such as {instead!r}")
     taken = [entry for entry in registry.entries(kind.group) if entry.name == name]
     if taken:
         raise ConfigError(
@@ -117,15 +117,23 @@ def _check_name(name: str, kind: _Kind, called: str) -> None:
         )
 
 
-def _usable(name: str) -> bool:
-    words = name, _class_name(name)  # the class of `none` would be None
-    is_one = bool(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)) and not any(map(keyword.iskeyword, words))
-    return is_one and isinstance(yaml.safe_load(name), str)  # `null`, `on` and the like are no text in a configuration
+def _unusable(name: str) -> str:
+    """Return why a name cannot be used, and what to do; empty where it can."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+        return "; write lower-case letters, digits and underscores"
+    if keyword.iskeyword(name):
+        return ": it is a keyword of Python; choose another name"
+    if keyword.iskeyword(_class_name(name)):
+        return f": its class would be {_class_name(name)}, a keyword of Python; choose another name"
+    if not isinstance(meant := yaml.safe_load(name), str):
+        return f": in a configuration it is no text but {json.dumps(meant)}; choose another name"
+    return ""
 
 
 def _check_class(name: str, source: str) -> None:
     """Refuse a name whose class would stand in the place of one that its module imports."""
-    if re.search(rf"^from .*\b{_class_name(name)}\b", source, re.MULTILINE):
+    imports = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
+    if _class_name(name) in {alias.asname or alias.name for node in imports for alias in node.names}:
         raise ConfigError(
             f"new-plugin cannot use the name {name!r}: its class would be {_class_name(name)}, which its module "
             "imports; choose another name"

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from command_line import LAST, ONE_EPOCH
 
+from poolformer.commands import new_plugin
 from poolformer.commands.new_plugin import main, write_plugin
 from poolformer.errors import ConfigError
 from poolformer.testing import check_mixer
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 KINDS = ("mixer", "backbone", "data")
+SPELLING = "; write lower-case letters, digits and underscores"
 
 
 @pytest.fixture(autouse=True)
@@ -116,22 +118,22 @@ def test_what_is_written_trains_by_its_name(tmp_path, call, fake_plugin, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("name", "instead"),
+    ("name", "reason", "instead"),
     [
-        ("GatedConv", "gated_conv"),
-        ("gated-conv", "gated_conv"),
-        ("gated__conv", "gated_conv"),
-        ("2d", "my_mixer"),
-        ("class", "my_mixer"),
-        ("none", "my_mixer"),  # its class would be None
-        ("on", "my_mixer"),  # YAML's true
-        ("../up", "up"),
+        *((name, SPELLING, "gated_conv") for name in ("GatedConv", "gated-conv", "gated__conv")),
+        ("2d", SPELLING, "my_mixer"),
+        ("../up", SPELLING, "up"),
+        ("Class", SPELLING, "my_mixer"),
+        ("class", ": it is a keyword of Python; choose another name", "my_mixer"),
+        ("none", ": its class would be None, a keyword of Python; choose another name", "my_mixer"),
+        ("on", ": in a configuration it is no text but true; choose another name", "my_mixer"),
+        ("null", ": in a configuration it is no text but null; choose another name", "my_mixer"),
     ],
 )
-def test_unusable_name_is_refused_with_one_to_use(name, instead, tmp_path):
-    with pytest.raises(ConfigError, match=re.escape(f"cannot use the name {name!r}; ")) as caught:
+def test_unusable_name_is_refused_with_its_reason_and_one_to_use(name, reason, instead, tmp_path):
+    with pytest.raises(ConfigError) as caught:
         write_plugin(name, tmp_path)
-    assert str(caught.value).endswith(f"such as {instead!r}")
+    assert str(caught.value) == f"new-plugin cannot use the name {name!r}{reason}, such as {instead!r}"
     assert not any(tmp_path.iterdir())
 
 
@@ -150,6 +152,12 @@ def test_name_that_is_taken_is_refused(tmp_path, fake_plugin, monkeypatch):
 def test_name_whose_class_is_imported_there_is_refused(tmp_path, kind, name):
     with pytest.raises(ConfigError, match=r"its class would be (Tensor|DataLoader), which its module imports"):
         write_plugin(name, tmp_path / "new", kind=kind)
+
+
+def test_a_class_is_told_from_an_import_of_several_lines_and_from_one_under_another_name():
+    with pytest.raises(ConfigError, match="its class would be Tensor"):
+        new_plugin._check_class("tensor", "from torch import (\n    Tensor,\n    nn,\n)\n")
+    new_plugin._check_class("tensor", "from torch import Tensor as T, nn\n")
 
 
 def test_folder_with_something_in_it_is_left_alone(tmp_path):

@@ -157,22 +157,23 @@ def _export(classifier: "ImageClassifier", options: argparse.Namespace) -> _Expo
     import torch
 
     from ..network.compiled import AnyLayout
-    from ..network.example import accepted_channels, own_example
+    from ..network.example import own_example, rolled
     from ..network.folding import fold
 
     network, side, batch = classifier.backbone, classifier.hparams.image_size, options.batch_size or 2
     if (example := own_example(network)) is None:
-        shape = accepted_channels(network, len(classifier.hparams.mean), side), side, side
+        shape = _channels(network, len(classifier.hparams.mean), side), side, side
         images = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
     elif options.compile:
         raise ConfigError(f"--compile: {classifier.hparams.backbone} takes something else than images")
     else:
-        images = example.repeat(batch, *[1] * (example.ndim - 1))
+        images = rolled(example, batch)
     free = [0] if options.batch_size is None else []
     folded = fold(network).to(memory_format=torch.contiguous_format)
     if options.compile:
         folded = AnyLayout(folded, images.shape[1])
-    if not options.fixed_size and example is None and _takes_other_sizes(network, images):
+    larger = (0, 64, 0, 32)  # pixels more at each edge
+    if not options.fixed_size and example is None and _takes(network, torch.nn.functional.pad(images[:1], larger)):
         try:
             return _trace(network, folded, images, [*free, 2, 3])
         except Exception:  # such as a last map of one token, traced as one that never has more
@@ -198,10 +199,10 @@ def _trace(network: "nn.Module", folded: "nn.Module", images: "Tensor", free: li
 
     program = torch.export.export(folded, (images,), dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),))
     batches, more = [images], {0: 1, 2: 32, 3: 64}
-    if free:
+    if free:  # a sample more than is traced, and of integers the example's rolled on: no others are known
         shape = [number + more[index] if index in free else number for index, number in enumerate(images.shape)]
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        batches.append(noise if images.is_floating_point() else images[:1].expand(shape).contiguous())
+        batches.append(noise if images.is_floating_point() else torch.cat([images, images[-1:].roll(1, -1)]))
     logits = [network(batch) for batch in batches]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "index_reduce")  # which it calls in beta, since 2021
@@ -211,14 +212,19 @@ def _trace(network: "nn.Module", folded: "nn.Module", images: "Tensor", free: li
     return _Exported(program, batches, logits, [f"takes {kind} ({takes})", f"inference form: {_largest(error)}"])
 
 
-def _takes_other_sizes(network: "nn.Module", images: "Tensor") -> bool:
+def _channels(network: "nn.Module", expected: int, side: int) -> int:
+    """Return how many channels the images of a network have: as ``expected``, or what its first convolution takes."""
     import torch
 
-    try:
-        network(torch.nn.functional.pad(images[:1], (0, 64, 0, 32)))
-    except (PoolformerError, RuntimeError, AssertionError, ValueError):  # timm's networks assert
-        return False
-    return True
+    tried = [expected, *(module.in_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d))][:2]
+    return next((channels for channels in tried if _takes(network, torch.zeros(1, channels, side, side))), expected)
+
+
+def _takes(network: "nn.Module", images: "Tensor") -> bool:
+    with contextlib.suppress(PoolformerError, RuntimeError, AssertionError, ValueError):  # timm's networks assert
+        network(images)
+        return True
+    return False
 
 
 def _difference(found: "Sequence[Tensor]", expected: "Sequence[Tensor]") -> float:

@@ -1,12 +1,11 @@
 """An example of what a network takes: an image, unless the network says otherwise."""
 
-import contextlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, PoolformerError
+from ..errors import ConfigError
 
 
 def own_example(network: nn.Module) -> Tensor | None:
@@ -14,7 +13,7 @@ def own_example(network: nn.Module) -> Tensor | None:
 
     Such a network has a method ``example_input() -> Tensor``, which returns one sample (1, ...). Its batches are of
     that type and of as many axes and channels, and reach it as its data module yields them: neither normalised nor,
-    where they are integers, mixed or erased.
+    where they are integers, mixed or erased. Its values differ, so that `rolled` makes other samples of it.
 
     Args:
         network: Any network.
@@ -34,26 +33,22 @@ def own_example(network: nn.Module) -> Tensor | None:
     return example
 
 
+def rolled(example: Tensor, count: int) -> Tensor:
+    """Return a batch of samples that a network takes and tells apart: the example, rolled by a place more for each.
+
+    What other values an example of integers could have, such as numbers of tokens, only its network knows.
+
+    Args:
+        example: One sample (1, ..., L).
+        count: Samples B of the batch (B, ..., L).
+    """
+    return torch.cat([example.roll(places, -1) for places in range(count)])
+
+
 def channels_of(network: nn.Module) -> int:
     """Return the channels of a network's images, which it says by ``in_chans``; 3 where it does not."""
     channels = getattr(network, "in_chans", 3)
     return channels if isinstance(channels, int) else 3
-
-
-def accepted_channels(network: nn.Module, expected: int, side: int) -> int:
-    """Return how many channels the images of a network have: as ``expected``, or what its first convolution takes.
-
-    Args:
-        network: In evaluation mode.
-        expected: Channels that are tried first.
-        side: Of the images in pixels.
-    """
-    convolutions = (module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d))
-    for channels in (expected, next(convolutions, expected)):
-        with contextlib.suppress(PoolformerError, RuntimeError, AssertionError, ValueError):
-            network(torch.zeros(1, channels, side, side))
-            return channels
-    return expected
 
 
 def example_input(network: nn.Module, *, image_size: int) -> Tensor:

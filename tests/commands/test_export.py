@@ -21,6 +21,7 @@ from poolformer.cli.dispatch import main
 from poolformer.commands import export
 from poolformer.data.pixels.orientation import as_exif
 from poolformer.errors import CheckpointError, ConfigError, PoolformerError
+from poolformer.network.example import rolled
 from poolformer.network.mixers import Identity
 from poolformer.trained import load_classifier, predict
 
@@ -407,13 +408,13 @@ def test_mistakes_are_answered_before_the_checkpoint_is_read(words, message):
 
 
 class Tokens(torch.nn.Embedding):
-    """Numbers of tokens (B, L) to logits (B, K)."""
+    """Numbers of tokens (B, L) to logits (B, K), by where they stand."""
 
     def example_input(self) -> torch.Tensor:
-        return torch.ones(1, 6, dtype=torch.long)
+        return torch.arange(6)[None]
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return super().forward(tokens).mean(1)
+        return super().forward(tokens).cumsum(1).mean(1)
 
 
 def test_what_takes_no_images_is_traced_on_its_own_example():
@@ -423,5 +424,9 @@ def test_what_takes_no_images_is_traced_on_its_own_example():
     assert exported.said[0] == "takes int64 (any, 6)"
     texts = torch.randint(300, (5, 6))
     torch.testing.assert_close(exported.program.module()(texts), classifier.backbone(texts))
+    example = classifier.backbone.example_input()
+    assert [batch.tolist() for batch in exported.images] == [rolled(example, count).tolist() for count in (2, 3)]
+    with pytest.raises(PoolformerError, match="the file differs from the network"):  # as it mixes the samples
+        export._check(lambda batch: classifier.backbone(batch.flip(0)), exported, "file", 1e-4)
     with pytest.raises(ConfigError, match="--compile: tokens takes something else than images"):
         export._export(classifier, export._parser().parse_args(["best.ckpt", "--compile"]))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from poolformer.classifier import ImageClassifier
 from poolformer.errors import ConfigError, DataError
 from poolformer.network.complexity import count
-from poolformer.network.example import example_input, own_example
+from poolformer.network.example import example_input, own_example, rolled
 from poolformer.run.pictures import FirstBatch, ValidationPictures
 
 
@@ -120,6 +120,11 @@ def test_tokens_are_not_blended(option):
 def test_it_is_counted_on_its_example():
     assert count(Tokens(10), image_size=224).macs == 4 * 10
     assert example_input(Tokens(10), image_size=224).shape == (1, 1, 6)
+
+
+def test_an_example_rolled_gives_samples_of_the_same_values_none_like_another():
+    batch = rolled(torch.arange(6).reshape(1, 1, 6), 3)
+    assert batch.tolist() == [[[0, 1, 2, 3, 4, 5]], [[5, 0, 1, 2, 3, 4]], [[4, 5, 0, 1, 2, 3]]]
 
 
 def test_an_image_is_the_example_of_all_others():

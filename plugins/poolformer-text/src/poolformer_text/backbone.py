@@ -100,8 +100,8 @@ class ByteFormer(nn.Module):
         init_linear(self.fc)
 
     def example_input(self) -> Tensor:
-        """Return a text of L zeros, (1, 1, 1, L): what this network takes in place of images."""
-        return torch.zeros(1, 1, 1, self.length, dtype=torch.long)
+        """Return a text of the bytes 0, 1, 2 and so on, (1, 1, 1, L): what this network takes in place of images."""
+        return torch.arange(self.length).remainder(PADDING).reshape(1, 1, 1, -1)
 
     def forward(self, texts: Tensor) -> Tensor:
         is_text = texts != PADDING  # (B, 1, 1, L)

@@ -18,7 +18,7 @@ from .checkpoint.record import Saved, check_imports
 from .claims import head_classes
 from .classifier import ImageClassifier
 from .data.channels import as_taken
-from .data.class_names import imagenet_names, in_words
+from .data.class_names import IMAGENET, imagenet_names, in_words
 from .data.pixels.jpeg import to_words
 from .data.pixels.transforms import EvalTransform
 from .data.sources import FileSource
@@ -34,7 +34,6 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 """An image: its file, Pillow's, or its pixels, uint8 (H, W, 3)."""
 
 _BATCH = 64
-IMAGENET_CLASSES = 1000
 
 
 class Guess(NamedTuple):
@@ -81,7 +80,7 @@ def _of_published(word: str, *, trusted: Collection[str], backbone: str | None) 
         remedy=lambda foreign: " ".join(f"--trust {quoted(name)}" for name in foreign),
     )
     options = {**found.model, "image_size": found.image_size}
-    classes = head_classes(found.source, options) or len(found.class_names or ()) or IMAGENET_CLASSES
+    classes = head_classes(found.source, options) or len(found.class_names or ()) or IMAGENET
     try:
         classifier = ImageClassifier(**options, num_classes=classes, pretrained=found.source)
     except (TypeError, ValueError) as error:

@@ -101,7 +101,7 @@ def _ablate(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) 
         early.refuse("fit", [*base_arguments, *point.flags])
     first_word.say(" ".join(["ablate", *early.configs_of(base_arguments)]), "PyTorch and Lightning", "lightning")
     if options.launcher == "local" and not is_over:
-        launchers.warm_up(["poolformer.cli.training", "torch.utils.tensorboard"])  # beside our own imports
+        launchers.warm_up(ablation.IMPORTED)  # beside our own imports
     rows, unfit, settings = _that_fit(asked, runs, base_arguments, grid)
     runs = [run for run in runs if run.row not in unfit]
     _print_reasons("left out, as they do not fit:", unfit)
@@ -135,10 +135,8 @@ def _asked(options: argparse.Namespace, flags: list[str]) -> list["Row"]:
     names = [row.name for row in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--rows: {', '.join(twice)} more than once (a file's row has its name without .yaml)")
-    folders: dict[str, str] = {}
+    rows_of.check_folders((row.name, ablation.folder_of(row)) for row in asked)
     for row in asked:
-        if (other := folders.setdefault(ablation.folder_of(row).casefold(), row.name)) != row.name:
-            raise ConfigError(f"--rows: {other} and {row.name} would share a folder: rename a file")
         if flag := rows_of.replaced(row, flags):
             raise ConfigError(f"{flag} replaces what the row {row.name} changes; name the rows it goes with in --rows")
     return asked

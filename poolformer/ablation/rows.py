@@ -4,7 +4,7 @@ The packaged overlays are in ``configs/ablation``.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,22 @@ def replaced(row: Row, flags: Sequence[str]) -> str | None:
         ):
             return f"--{option}"
     return None
+
+
+def check_folders(folders: Iterable[tuple[str, str]]) -> None:
+    """Check that rows are kept apart, also where a disk takes small letters for large ones.
+
+    Args:
+        folders: The name of each row, and that of its folder.
+
+    Raises:
+        ConfigError: Two of them would be kept in one folder.
+    """
+    taken: dict[str, str] = {}
+    for name, folder in folders:
+        if (other := taken.get(folder.casefold())) is not None:
+            raise ConfigError(f"the rows '{other}' and '{name}' would share the folder '{folder}': rename one")
+        taken[folder.casefold()] = name
 
 
 def _overlay_row(name: str, overlay: Path) -> Row:

@@ -27,6 +27,9 @@ from .rows import Row
 if TYPE_CHECKING:
     from ..cli.training import TrainingCLI
 
+IMPORTED = ("poolformer.cli.training", "torch.utils.tensorboard")
+"""What `train` imports for seconds, for `launchers.warm_up`."""
+
 
 @dataclass(frozen=True)
 class Result:

@@ -9,6 +9,9 @@ from typing import Any
 from ..counts import counted
 from ..errors import CheckpointError, ConfigError, DataError, suggestion
 
+IMAGENET = 1000
+"""Classes of ImageNet-1k."""
+
 _SHOWN = 5
 
 
@@ -55,7 +58,7 @@ def imagenet_names(of_data: list[str], logits: int) -> list[str] | None:
     Returns:
         The synsets, such as n01440764, in the order of the logits; None where a name is none of them.
     """
-    if logits != 1000 or not all(re.fullmatch(r"n\d{8}", name) for name in of_data):
+    if logits != IMAGENET or not all(re.fullmatch(r"n\d{8}", name) for name in of_data):
         return None
     from timm.data import ImageNetInfo  # 4 s
 

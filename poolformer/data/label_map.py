@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError, describe, printable, suggestion
-from .class_names import imagenet_names
+from .class_names import IMAGENET, imagenet_names
 
 SUBSET, NUMBERS = "subset", "numbers"
 NO_LABEL = -1
@@ -59,7 +59,7 @@ def class_names_of(label_map: str | None, names: list[str] | None) -> list[str] 
     """
     if label_map != NUMBERS or names is None:
         return names
-    synsets = imagenet_names([], 1000) or []
+    synsets = imagenet_names([], IMAGENET) or []
     wrong = [name for name in names if not re.fullmatch(r"\d{1,4}", name) or int(name) >= len(synsets)]
     if wrong:
         shown = ", ".join(printable(name) for name in wrong[:_SHOWN])
@@ -105,7 +105,7 @@ def _read(path: Path) -> Any:
 
 
 def _is_label(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1000
+    return type(value) is int and 0 <= value < IMAGENET
 
 
 def _labels_of(name: str, listed: Any, path: Path) -> list[int]:

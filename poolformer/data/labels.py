@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..counts import counted
 from ..errors import ConfigError
-from .class_names import check_count, count_of, imagenet_names, names_of, positions
+from .class_names import IMAGENET, check_count, count_of, imagenet_names, names_of, positions
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def logits_of_labels(
     names = classes.names
     if names and not known and has_published_weights:
         known = imagenet_names(names, logits)
-        if logits == len(names) == 1000 and names == sorted(map(str, range(1000))):
+        if logits == len(names) == IMAGENET and names == sorted(map(str, range(IMAGENET))):
             rank_zero_warn(
                 "classes are called 0 to 999 and come in the order of words, 0, 1, 10, 100: if they are the numbers of "
                 "ImageNet's, pass --data.label_map numbers"

@@ -9,11 +9,9 @@ from torch import Tensor
 from ..errors import ConfigError
 from .batches import NORMALISED, BatchCheck, source_name
 from .channels import as_taken
-from .class_names import imagenet_names
+from .class_names import IMAGENET, imagenet_names
 from .label_map import SUBSET, best_of_right, restricted
 from .labels import Classes, classes_of, logits_of_labels
-
-IMAGENET = 1000
 
 
 class Preparation:

@@ -9,7 +9,7 @@ from .. import first_word
 from ..ablation import launchers
 from ..ablation.arguments import add_tries, check_flags, split_flags
 from ..ablation.rows import BASE, Row
-from ..ablation.runs import fit_arguments
+from ..ablation.runs import IMPORTED, fit_arguments
 from ..ablation.tries import Choice
 from ..cli import early
 from ..commands.arguments import CommandParser, local_folder, number
@@ -94,8 +94,7 @@ def _judge(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -
     rows = rows_of.all_rows(judged, rows_of.reference_rows(protocol))
     seeds = list(dict.fromkeys(options.seeds or protocol.seeds))
     out, folder = _folders(options.out, protocol, rows[0])
-    of_a_fit = ["poolformer.cli.training", "torch.utils.tensorboard"]
-    launchers.warm_up(of_a_fit if protocol.kind == "fits" else ["poolformer.judging.probe"])
+    launchers.warm_up(IMPORTED if protocol.kind == "fits" else ["poolformer.judging.probe"])
     if protocol.kind == "probes":
         jobs, failures, speeds, choices = _probes(protocol, rows, seeds, folder, options.jobs)
     else:

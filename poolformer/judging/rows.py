@@ -134,13 +134,9 @@ def all_rows(judged: Judged, references: Sequence[Judged]) -> list[Judged]:
     judged = same or judged
     if any(row.name == judged.name for row in others):
         judged = replace(judged, name=f"{judged.name} (judged)")
-    rows: dict[str, Judged] = {}
-    for row in (judged, *others):
-        if (other := rows.setdefault(row.slug.casefold(), row)) is not row:
-            raise ConfigError(
-                f"the rows '{other.name}' and '{row.name}' would share the folder '{row.slug}': rename one"
-            )
-    return list(rows.values())
+    rows = [judged, *others]
+    ablation.check_folders((row.name, row.slug) for row in rows)
+    return rows
 
 
 def for_probes(row: Judged) -> Judged:

@@ -78,8 +78,8 @@ def test_a_mistake_is_one_line_before_anything_starts(call, work, arguments, mes
 
 def test_rows_that_would_share_a_folder_are_told(call):
     Path("broken-kill.yaml").write_text("model:\n  act: relu\n")
-    told = "poolformer: error: --rows: broken:Kill and broken-kill would share a folder: rename a file\n"
-    assert call("--rows", "broken:Kill", "broken-kill.yaml") == (2, "", told)
+    told = "the rows 'broken:Kill' and 'broken-kill' would share the folder 'broken-kill': rename one"
+    assert call("--rows", "broken:Kill", "broken-kill.yaml") == (2, "", f"poolformer: error: {told}\n")
 
 
 def test_slurm_parameters_are_pairs(work, capsys):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from poolformer.ablation import runs as ablation
 from poolformer.ablation.rows import BASE
 from poolformer.cli.training import settings
 from poolformer.errors import ConfigError
+
+
+def test_what_is_imported_before_the_runs_is_there():  # nothing is said of a module that is not
+    assert all(map(find_spec, ablation.IMPORTED))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import nn
 
 from . import registry
 from .checkpoint.pretrained import load_pretrained
-from .errors import BrokenPluginError, OptionsError, UnknownNameError, describe, suggestion
+from .errors import BrokenPluginError, OptionsError, UnknownNameError, describe, is_end, suggestion
 from .network.frame_options import FRAME, asked_for, built_options, takes_mixer
 from .network.layers import Activation
 from .network.metaformer import MetaFormer, Norm, Patch
@@ -260,7 +260,9 @@ def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: 
         return factory(**options)
     try:
         backbone = factory(**options)
-    except Exception as error:
+    except BaseException as error:  # it may do anything, even exit
+        if is_end(error):
+            raise
         raise BrokenPluginError(f"{entry} cannot be built with {options}: {describe(error)}") from error
     if not isinstance(backbone, nn.Module):
         raise BrokenPluginError(f"{entry} must return a torch.nn.Module, but returned {type(backbone).__name__}")

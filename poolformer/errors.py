@@ -97,6 +97,15 @@ def causes(error: BaseException | None, *, contexts: bool = False) -> Iterator[B
         error = error.__cause__ or (error.__context__ if contexts else None)
 
 
+def is_end(error: BaseException) -> bool:
+    """Return whether an exception is the end of this process, asked for by Ctrl-C or by a signal.
+
+    A ``sys.exit`` in the code of a stranger, such as a mixer's, is none: it would end a command without a word.
+    """
+    by_signal = isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
+    return by_signal or isinstance(error, KeyboardInterrupt)
+
+
 def of_the_system(error: OSError) -> PoolformerError | None:
     """Return what the system refuses, with the file; None for an error of Python's or a library's own making."""
     if error.errno is None or not (error.filename or error.errno in _OF_NO_FILE):

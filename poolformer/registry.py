@@ -15,7 +15,7 @@ from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
-from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError, describe, suggestion
+from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError, describe, is_end, suggestion
 
 MIXERS = "poolformer.mixers"
 BACKBONES = "poolformer.backbones"
@@ -85,9 +85,9 @@ class Entry:
             if not EntryPoint.pattern.match(self.value):
                 raise ImportError(f"'{self.value}' is not of the form 'package.module:factory'")
             factory: object = EntryPoint(name=self.name, value=self.value, group=self.group).load()
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # a module may do anything when imported, even exit
+            if is_end(error):
+                raise
             raise BrokenPluginError(f"{self} cannot be loaded: {describe(error)}.{self._remedy}") from error
         if not callable(factory):
             raise BrokenPluginError(

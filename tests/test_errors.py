@@ -10,6 +10,7 @@ from poolformer.errors import (
     PoolformerError,
     causes,
     describe,
+    is_end,
     of_memory,
     of_the_system,
     one_line,
@@ -83,3 +84,11 @@ def test_the_causes_of_an_error_are_each_met_once():
     third.__cause__ = first
     assert list(causes(first, contexts=True)) == [first, second, third]
     assert list(causes(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [(KeyboardInterrupt(), True), (SystemExit(143), True), (SystemExit(0), False), (SystemExit("no licence"), False)],
+)
+def test_a_signal_ends_a_process_and_the_exit_of_a_stranger_s_code_does_not(error, ends):
+    assert is_end(error) is ends

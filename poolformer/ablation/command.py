@@ -96,9 +96,7 @@ def _ablate(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) 
     tries = [each for row in plain.values() for each in tries_of.plan(grid, *row, out)] if grid else []
     is_over = all(each.is_over for each in tries) and all(run.result() for run in runs)
     base_arguments = ablation.fit_arguments(configs, rows_of.Row(rows_of.BASE), flags)
-    early.refuse("fit", base_arguments)
-    for point in grid.points if grid else []:
-        early.refuse("fit", [*base_arguments, *point.flags])
+    early.refuse("fit", base_arguments, [point.flags for point in grid.points] if grid else [])
     first_word.say(" ".join(["ablate", *early.configs_of(base_arguments)]), "PyTorch and Lightning", "lightning")
     if options.launcher == "local" and not is_over:
         launchers.warm_up(ablation.IMPORTED)  # beside our own imports

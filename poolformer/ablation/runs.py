@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..configs import read_config
-from ..errors import ConfigError, NotFiniteError, PoolformerError, describe, one_line
+from ..errors import ConfigError, NotFiniteError, PoolformerError, describe, is_end, one_line
 from ..files.atomic_write import atomic_write
 from ..registry import DISTRIBUTION
 from .rows import Row
@@ -240,7 +240,9 @@ def train(run: Run) -> str | None:
             if isinstance(error, NotFiniteError):
                 run.save_divergence(one_line(error))
             return one_line(error)
-        except Exception as error:  # whatever it is, the other rows are trained
+        except BaseException as error:  # whatever it is, the other rows are trained
+            if is_end(error):
+                raise
             traceback.print_exc()
             return f"{describe(error)} (see '{run.log}')"
         return None

@@ -89,6 +89,7 @@ def load_pretrained(
     )
     fresh |= skipped
     _copy(weights, backbone, fresh, what=f"'{source}'", name=name)
+    notes += _not_finite(backbone, weights)
 
     if patterns:
         left_out = given - weights.keys()
@@ -138,6 +139,18 @@ def _copy(weights: Mapping[str, Tensor], backbone: nn.Module, fresh: Collection[
     if cause or not names_fit:
         explained = explain(misfit, weights, network)
         raise MisfitError(f"{what} does not fit backbone {name}: {explained}{hint(misfit)}", **misfit) from cause
+
+
+def _not_finite(backbone: nn.Module, weights: Collection[str]) -> list[str]:
+    """Say which weights, by their names, are no numbers; among buffers there may be a mask of -inf."""
+    broken = [name for name, one in backbone.named_parameters() if not one.is_meta and not one.isfinite().all()]
+    broken += [name for name, one in backbone.named_buffers() if not one.is_meta and one.isnan().any()]
+    if not (broken := [name for name in broken if name in weights]):
+        return []
+    return [
+        f"{len(broken)} of its {len(weights)} tensors have values that are not finite (first {broken[0]!r}): it is "
+        "damaged or of a run that diverged, and what a network makes with it is worth nothing"
+    ]
 
 
 def _from_hub(source: str, image_size: int) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-# What stands before every name: DDP's, torch.compile's, and a LightningModule's of ours or mmpretrain's.
-_PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.)+")
+# What stands before every name: DDP's, torch.compile's, and a LightningModule's, which calls its network by one of
+# several words; mmpretrain's and ours are `backbone`.
+_PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.|model\.|net\.)+")
 # Names of others to ours; those inside a block's mixer stay as they are. `_entry_of_network` has the rest.
 _BLOCK = r"stages\.\d+\.blocks\.\d+"
 _TRANSLATIONS = (

@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from contextlib import AbstractContextManager
 from types import FrameType
 
 from .. import __version__, first_word
 from ..configs import config_names
-from ..errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
+from ..errors import ConfigError, PoolformerError, is_end, of_memory, of_the_system, one_line, suggestion
 from ..files import caches
 from ..signals import handling
 from . import field_words
@@ -24,6 +25,7 @@ from .streams import careful_streams
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
 _RESUMED = ("ablate", "judge", "teach", "validate-published")  # by the same command
+_MAY_EXIT = ("poolformer", "argparse", "jsonargparse", "lightning", "_sitebuiltins")  # the last is the built-in exit()
 _COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion", "schema")
 
 # Name: its module, and what `poolformer --help` says.
@@ -97,6 +99,12 @@ def _answered(argv: list[str]) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError as error:
         return 0 if getattr(sys.stdout, "error", None) is error else _say(of_the_system(error), error)
+    except SystemExit as left:
+        if (place := _exit_of_a_stranger(left)) is None:
+            raise
+        said = f"it was ended by sys.exit({left.code!r:.80}) in {place}"
+        code = left.code if isinstance(left.code, int) and left.code else 2
+        return _say(PoolformerError(said), left) and code
     except PoolformerError as error:
         return _say(error, error)
     except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours
@@ -110,6 +118,17 @@ def _say(mistake: PoolformerError | None, error: BaseException) -> int:
         raise error
     print(f"poolformer: error: {one_line(mistake)}", file=sys.stderr)
     return 2
+
+
+def _exit_of_a_stranger(left: SystemExit) -> str | None:
+    """Return the line that has ended this process, where it is neither ours nor of a library that we leave to end it.
+
+    A mixer, a callback or data of somebody's own that call ``sys.exit`` would end a command without a word.
+    """
+    frames = list(traceback.walk_tb(left.__traceback__))
+    frame, line = frames[-1] if frames else (None, 0)
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0] if frame else "poolformer"
+    return None if is_end(left) or package in _MAY_EXIT or frame is None else f"{frame.f_code.co_filename}, line {line}"
 
 
 def _dispatch(argv: list[str]) -> int:

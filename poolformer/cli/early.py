@@ -7,7 +7,7 @@ versions. Whatever may be an option of something else, such as a plugin's, is le
 import ast
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,13 @@ _OF_A_RUN = "config.yaml"
 _ANSWERS = ("--help", "--print_config", "--print_shtab")
 
 
-def refuse(verb: str, arguments: Sequence[str]) -> None:
+def refuse(verb: str, arguments: Sequence[str], tried: Iterable[Sequence[str]] = ()) -> None:
     """Refuse what is a mistake whatever is installed.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         arguments: What stands behind it on the command line.
+        tried: Further flags behind those, each instead of the others; the files are read once.
 
     Raises:
         ConfigError: A configuration is not there or cannot be read, there is no option of a name, or it does not take
@@ -51,6 +52,11 @@ def refuse(verb: str, arguments: Sequence[str]) -> None:
     """
     flags, files = _split(arguments)
     contents = [(file, read_config(file)) for file in files if file.name != _OF_A_RUN and not is_piped(file)]
+    for more in ((), *tried):
+        _refuse([*flags, *more], files, contents)
+
+
+def _refuse(flags: Sequence[str], files: Sequence[Path], contents: Sequence[tuple[Path, dict[str, Any]]]) -> None:
     if wants_no_run(flags) and not any(word.startswith("--print_config") for word in flags):
         return
     chosen = _data_module(flags, [content for _, content in contents], sure=len(contents) == len(files))

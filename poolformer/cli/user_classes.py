@@ -24,7 +24,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from .. import data
-from ..errors import ConfigError, PoolformerError, describe, suggestion
+from ..errors import ConfigError, PoolformerError, describe, is_end, suggestion
 from ..registry import DATA, listing, make_current_directory_importable
 from . import said
 
@@ -196,11 +196,9 @@ def _check(key: str, name: str, place: str) -> None:
     )
     try:
         module = importlib.import_module(module_name)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # a module may do anything when imported, even exit
-        if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
-            raise  # a signal ends this process
+        if is_end(error):
+            raise
         missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not f"{module_name}.".startswith(f"{missing}."):
             raise ConfigError(f"{said}, which cannot be imported: {reason(error)}") from error

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, PoolformerError, describe, one_line, suggestion
+from ..errors import ConfigError, PoolformerError, describe, is_end, one_line, suggestion
 from ..files.atomic_write import atomic_write
 from .outcomes import Outcome, Point, from_probe, of_cell
 from .protocols import Protocol
@@ -160,7 +160,9 @@ def train(cell: Cell) -> str | None:
             file.write(json.dumps({"asked": cell.asked, "outcome": asdict(outcome)}, indent=1) + "\n")
     except PoolformerError as error:
         return one_line(error)
-    except Exception as error:  # whatever a mixer does, the other rows are trained
+    except BaseException as error:  # whatever a mixer does, the other rows are trained
+        if is_end(error):
+            raise
         return describe(error)
     return None
 

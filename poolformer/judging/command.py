@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import first_word
 from ..ablation import launchers
 from ..ablation.arguments import add_tries, check_flags, split_flags
+from ..ablation.grid import read_grid
 from ..ablation.rows import BASE, Row
 from ..ablation.runs import IMPORTED, fit_arguments
 from ..ablation.tries import Choice
@@ -88,7 +89,8 @@ def _judge(options: argparse.Namespace, flags: list[str], argv: Sequence[str]) -
         raise ConfigError(f"--try {options.tries[0]}: the protocol {protocol.name} has no fits to tune")
     if protocol.kind == "fits":
         base = fit_arguments(protocol.config, Row(BASE), [*protocol.flags, *flags])
-        early.refuse("fit", base)
+        grid = read_grid(options.tries, share=options.try_share, seeds=[0])
+        early.refuse("fit", base, [point.flags for point in grid.points] if grid else [])
     first_word.say(f"judge {options.mixer}")
     judged = rows_of.find_judged(options.mixer, options.options)
     rows = rows_of.all_rows(judged, rows_of.reference_rows(protocol))

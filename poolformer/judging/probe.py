@@ -13,14 +13,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import BrokenPluginError, OptionsError, PoolformerError, describe, suggestion
+from ..errors import BrokenPluginError, OptionsError, PoolformerError, describe, is_end, suggestion
 from ..network.block import Block, BlockOptions
 from ..network.complexity import count
 from ..network.head import Head
@@ -264,7 +264,7 @@ def _score(network: nn.Module, symbols: Tensor, labels: Tensor) -> float:
 def check_mixer_works(
     mixer: MixerSpec, settings: ProbeSettings | None = None, sides: Iterable[int] | None = None
 ) -> dict[int, str]:
-    """Build a mixer at each side and take one step, so that a first failure is told in seconds.
+    """Build a mixer at each side, take one step and evaluate once, so that a first failure is told in seconds.
 
     Args:
         mixer: As ``--model.mixer`` takes it.
@@ -275,8 +275,8 @@ def check_mixer_works(
         Sides at which it does not work, each with why; at the others it does.
 
     Raises:
-        PoolformerError: It works at no side: a wrong shape, an exception, logits or gradients that are not finite,
-            parameters without a gradient.
+        PoolformerError: It works at no side: a wrong shape or type in training or evaluation, an exception, logits or
+            gradients that are not finite, parameters without a gradient.
     """
     settings, mixers = settings or ProbeSettings(), resolve(mixer)
     sides = sorted(set(sides or (side for task in TASKS.values() for side in task.sides)))
@@ -297,12 +297,18 @@ def _try_step(mixers: list[Mixer], side: int, settings: ProbeSettings) -> None:
     network = ProbeNetwork(mixers, side, 2, settings)
     symbols, labels = torch.randint(0, SYMBOLS, (4, side, side)), torch.tensor([0, 1, 0, 1])
     label = mixers[0].label
+    for block in network.blocks:
+        block.token_mixer.register_forward_hook(partial(_check_kept, label))
     try:
         logits = network(symbols)
         F.cross_entropy(logits, labels).backward()
+        with torch.no_grad():
+            network.eval()(symbols)
     except PoolformerError:
         raise
-    except Exception as error:  # whatever a mixer's code raises
+    except BaseException as error:  # whatever a mixer's code raises
+        if is_end(error):
+            raise
         raise BrokenPluginError(f"{label} fails on {side} x {side} tokens: {describe(error)}") from error
     if not logits.isfinite().all():
         raise BrokenPluginError(f"{label} makes values that are not finite on {side} x {side} tokens")
@@ -313,3 +319,11 @@ def _try_step(mixers: list[Mixer], side: int, settings: ProbeSettings) -> None:
             )
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             raise BrokenPluginError(f"{label}: the gradient of '{name}' is not finite")
+
+
+def _check_kept(label: str, mixer: nn.Module, given: tuple[Tensor], made: Any) -> None:
+    """Refuse another shape or type, which the block's sum may take without a word."""
+    before, now = ((tuple(one.shape), one.dtype) if isinstance(one, Tensor) else one for one in (given[0], made))
+    if before != now:
+        mode = "training" if mixer.training else "evaluation"
+        raise BrokenPluginError(f"{label} must keep shape and dtype, but in {mode} made {now} of {before}")

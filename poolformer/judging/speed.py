@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import PoolformerError, describe
+from ..errors import PoolformerError, describe, is_end
 from ..files.atomic_write import atomic_write
 from .cells import Cell
 from .fits import Fit
@@ -43,7 +43,9 @@ def of_cells(cells: Sequence[Cell], folder: Path, *, say: Callable[[str], None])
                     settings = ProbeSettings(**{**cell.settings, "steps": min(_STEPS, cell.settings["steps"])})
                     try:
                         result = run_cell(cell.mixer, cell.task, cell.side, cell.seed, settings)
-                    except Exception as error:  # whatever a mixer does: its cells are trained, and have their page
+                    except BaseException as error:  # whatever a mixer does: its cells are trained, and have their page
+                        if is_end(error):
+                            raise
                         del times[place]
                         say(f"{cell.row}, {cell.side}x{cell.side} has no speed: {describe(error)}")
                     else:
@@ -76,7 +78,9 @@ def of_fits(fits: Sequence[Fit], folder: Path, *, say: Callable[[str], None]) ->
                 try:
                     step = _step(fit, device)
                     step()
-                except Exception as error:  # whatever a mixer does: its fits are trained, and have their page
+                except BaseException as error:  # whatever a mixer does: its fits are trained, and have their page
+                    if is_end(error):
+                        raise
                     say(f"{row} has no speed: {describe(error)}")
                 else:
                     steps[row] = step
@@ -99,7 +103,9 @@ def check_mixes(fit: Fit) -> None:
         network = _step(fit, torch.device("cpu"), batch=2)()
     except PoolformerError:
         raise
-    except Exception as error:
+    except BaseException as error:  # likewise
+        if is_end(error):
+            raise
         raise PoolformerError(f"{fit.row} fails in its first step: {describe(error)}") from error
     for name, parameter in network.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .. import registry
-from ..errors import BrokenPluginError, OptionsError, describe
+from ..errors import BrokenPluginError, OptionsError, describe, is_end
 from ..factory_options import check_names, convert, parameters
 from ..registry import Entry
 from .evaluating import evaluating
@@ -67,9 +67,9 @@ class Mixer:
         extra = {"resolution": resolution} if self.takes_resolution else {}
         try:
             mixer = self.factory(dim, **self.options, **extra)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
+        except BaseException as error:  # it may do anything, even exit
+            if is_end(error):
+                raise
             # With options given, a ValueError is most likely about their values.
             mistake = OptionsError if self.options and isinstance(error, ValueError) else BrokenPluginError
             raise mistake(f"{self.label} cannot be built with dim={dim}: {describe(error)}") from error
@@ -87,7 +87,9 @@ class Mixer:
         try:
             with evaluating(mixer):
                 mixed = mixer(tokens)
-        except Exception as error:
+        except BaseException as error:  # likewise
+            if is_end(error):
+                raise
             raise BrokenPluginError(
                 f"{self.label} cannot mix tokens of shape {tuple(tokens.shape)}: {describe(error)}"
             ) from error

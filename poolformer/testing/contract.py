@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import OptionsError, describe, suggestion
+from ..errors import OptionsError, describe, is_end, suggestion
 from ..network.mixer_spec import Mixer, resolve
 from . import rules as rules
 
@@ -93,7 +93,9 @@ class Rule:
             try:
                 with _isolated():
                     found = self.check(rules.Case(mixer, dim))
-            except Exception as error:  # whatever a mixer raises is the finding
+            except BaseException as error:  # whatever a mixer raises is the finding
+                if is_end(error):
+                    raise
                 found = describe(error)
             if found:
                 return f"{found.rstrip('.')} (dim={dim}). {self.remedy}"

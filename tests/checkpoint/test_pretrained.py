@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
@@ -117,6 +118,9 @@ WRAPPERS = {
     "under state_dict": lambda weights: {"state_dict": weights, "epoch": 300},
     "under model": lambda weights: {"model": weights, "epoch": 300},
     "of DDP": lambda weights: {f"module.{name}": value for name, value in weights.items()},
+    "of a LightningModule, compiled": lambda weights: {
+        "state_dict": {f"model._orig_mod.{name}": value for name, value in weights.items()}
+    },
     "of DDP, compiled": lambda weights: {"model": {f"module._orig_mod.{name}": v for name, v in weights.items()}},
 }
 
@@ -661,3 +665,35 @@ def test_averaged_weights_are_preferred_and_said(tmp_path):
     notes = load(model, saved(tmp_path / "poolformer.pth", {"state_dict": plain, "state_dict_ema": averaged}))
     assert torch.equal(model.state_dict()["stem.conv.weight"], averaged["stem.conv.weight"])
     assert any("its averaged weights (EMA) are taken" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("patch_embed.proj.bias", torch.inf, "stem.conv.bias"), ("network.1.proj.bias", torch.nan, "stages.1.downsample")],
+)
+def test_weights_that_are_no_numbers_are_said(tmp_path, name, value, said):
+    weights = published("authors")
+    weights[name][0] = value
+    notes = load(tiny(), saved(tmp_path / "poolformer.pth", weights))
+    first = rf"'.*': 1 of its {len(weights)} tensors have values that are not finite \(first '{said}"
+    assert [bool(re.match(first, note)) for note in notes] == [True]
+
+
+def test_a_mask_among_buffers_may_be_infinite(tmp_path):
+    def masked() -> nn.Module:
+        return nn.ModuleDict({"mask": nn.BatchNorm2d(2), "fc": nn.Linear(2, 2)})
+
+    network = masked()
+    network["mask"].running_mean.fill_(-torch.inf)
+    assert load(masked(), saved(tmp_path / "x.pth", network.state_dict())) == []
+    network["mask"].running_var[0] = torch.nan
+    (note,) = load(masked(), saved(tmp_path / "x.pth", network.state_dict()))
+    assert "first 'mask.running_var'" in note
+
+
+def test_weights_of_half_precision_are_copied(tmp_path):
+    half = {name: value.half() for name, value in published("authors").items()}
+    model = tiny()
+    assert load(model, saved(tmp_path / "poolformer.safetensors", half)) == []
+    assert model.state_dict()["stem.conv.weight"].dtype == torch.float32
+    assert torch.equal(model.state_dict()["stem.conv.weight"], half["patch_embed.proj.weight"].float())

@@ -1,5 +1,6 @@
 """The command line itself: what it answers without PyTorch, and how a mistake ends."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -169,6 +170,19 @@ def test_sigterm_ends_a_command_as_an_exception_does(tmp_path, on_path, capsys):
     out, err = capsys.readouterr()
     assert out.endswith("cleaned up\n")
     assert err == "poolformer models: ended by SIGTERM\n"
+
+
+@pytest.mark.parametrize(("left", "code"), [("0", 2), ("7", 7), ("'no licence'", 2)])
+def test_an_exit_in_somebody_s_code_is_a_line_with_its_place(left, code, tmp_path, on_path, capsys, monkeypatch):
+    (tmp_path / f"leaver_{code}.py").write_text(f"import sys\n\ndef leave():\n    sys.exit({left})\n")
+    on_path(tmp_path)
+    leaver = importlib.import_module(f"leaver_{code}")
+    monkeypatch.setattr(leaver, "main", lambda argv: leaver.leave(), raising=False)
+    monkeypatch.setitem(cli.COMMANDS, "mixers", ("leaver", ""))
+    monkeypatch.setattr(cli.importlib, "import_module", lambda *_: leaver)
+    assert cli.main(["mixers"]) == code
+    place = tmp_path / f"leaver_{code}.py"
+    assert capsys.readouterr().err == f"poolformer: error: it was ended by sys.exit({left}) in {place}, line 4\n"
 
 
 def test_a_command_may_run_in_any_thread(capsys):

@@ -171,6 +171,18 @@ def test_values_that_begin_as_options_do_pass():
     early.refuse("fit", ["--data.train", "--a folder", "--data", "FolderData"])
 
 
+def test_what_is_tried_is_refused_and_files_are_read_once(files, monkeypatch):
+    read = []
+    monkeypatch.setattr(early, "read_config", lambda file: read.append(file) or {"model": {"lr": 1}})
+    arguments = ["--config", "shares.yaml"]
+    early.refuse("fit", arguments, [[f"--model.lr={lr}"] for lr in range(1, 9)])
+    assert len(read) == 1
+    with pytest.raises(ConfigError, match=r"--model\.lr got 'fast'"):
+        early.refuse("fit", arguments, [["--model.lr=1"], ["--model.lr=fast"]])
+    with pytest.raises(ConfigError, match=r"there is no option 'model\.lrr'"):
+        early.refuse("fit", arguments, [["--model.lrr=1"]])
+
+
 def test_where_the_trainer_s_source_is_not_found_its_options_pass(monkeypatch):
     early.options_of.cache_clear()
     monkeypatch.setattr(early, "_home_of_trainer", lambda: (Path(pl.__file__), "Trainer"))

@@ -1,5 +1,7 @@
 """A cell of the profile is repeatable, and a mixer that does not work is told before it is trained."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,12 @@ class Wrong(nn.Module):
             return x[..., :1]
         if self.fault == "raises" and self.training:
             raise RuntimeError("no such kernel")
+        if self.fault == "exits" and self.training:
+            sys.exit(0)
+        if self.fault == "one number a channel" and self.training:
+            return (x * self.weight).mean((2, 3), keepdim=True)
+        if self.fault == "other type when evaluated" and not self.training and len(x) > 1:
+            return (x * self.weight).double()
         if self.fault == "gradient":
             return x * self.weight.detach()
         if self.fault == "nan gradient":
@@ -100,6 +108,9 @@ class Wrong(nn.Module):
     [
         ("shape", "must keep the shape"),
         ("raises", "fails on 6 x 6 tokens: .*no such kernel"),
+        ("exits", "fails on 6 x 6 tokens: SystemExit: 0"),
+        ("one number a channel", r"but in training made \(\(4, \d+, 1, 1\), torch.float32\) of \(\(4, \d+, 6, 6\)"),
+        ("other type when evaluated", r"but in evaluation made .*float64"),
         ("nan", "values that are not finite"),
         ("gradient", "no gradient reaches '0.token_mixer.weight'"),
         ("nan gradient", "not finite"),

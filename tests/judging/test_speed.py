@@ -1,5 +1,6 @@
 """Speeds are measured last, and what fails there costs no page."""
 
+import sys
 from dataclasses import asdict
 
 from poolformer.judging.cells import Cell
@@ -14,12 +15,17 @@ def does_not_train(dim):
     raise RuntimeError("no such kernel")
 
 
+def exits(dim):
+    sys.exit(0)
+
+
 def test_a_row_that_fails_while_it_is_measured_has_no_speed_and_is_named(tmp_path):
-    mixers = {"pooling": "pooling", "odd": does_not_train}
+    mixers = {"pooling": "pooling", "odd": does_not_train, "exits": exits}
     cells = [Cell(row, mixer, "order", 6, 0, TINY, tmp_path / row) for row, mixer in mixers.items()]
     said = []
     speeds = of_cells(cells, tmp_path, say=said.append)
     assert list(speeds) == [("pooling", of_cell("order", 6))]
-    (line,) = said
+    line, of_exit = said
     assert line.startswith("odd, 6x6 has no speed: ")
     assert "no such kernel" in line
+    assert "SystemExit: 0" in of_exit

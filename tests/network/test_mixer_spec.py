@@ -42,6 +42,8 @@ def function(dim): return lambda x: x
 def returns_none(dim): return None
 def needs_two(dim, size): return Mixer(lambda x: x)
 def raises(dim): raise ZeroDivisionError("too early")
+def exits(dim): raise SystemExit(0)
+def forward_exits(dim): return Mixer(lambda x: exec("raise SystemExit('no licence')"))
 def forward_raises(dim): return Mixer(lambda x: 1 / 0)
 def wants_tokens_last(dim): return nn.Linear(dim, dim)
 def halves(dim): return nn.AvgPool2d(2)
@@ -256,6 +258,8 @@ def test_options_for_a_factory_without_a_signature_are_refused():
         ("returns_none", r"must return a torch\.nn\.Module, but returned NoneType$"),
         ("needs_two", r"cannot be built with dim=16: TypeError: .*'size'"),
         ("raises", r"cannot be built with dim=16: ZeroDivisionError: too early"),
+        ("exits", r"cannot be built with dim=16: SystemExit: 0"),
+        ("forward_exits", r"cannot mix tokens of shape \(1, 16, 3, 2\): SystemExit: no licence"),
         ("forward_raises", r"cannot mix tokens of shape \(1, 16, 3, 2\): ZeroDivisionError: division by zero"),
         ("wants_tokens_last", r"cannot mix tokens of shape \(1, 16, 3, 2\): RuntimeError: "),
         ("halves", r"must keep the shape \(B, C, H, W\), but made \(1, 16, 1, 1\) of \(1, 16, 3, 2\)"),

@@ -2,26 +2,27 @@
 
 import argparse
 import math
-import re
 import shutil
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError, suggestion
 from ..files.paths import is_url, local, without_scheme
+from .help_text import narrowed, wrapped
 
 
 class CommandParser(argparse.ArgumentParser):
     """argparse's, which says a mistake in a line, without the usage before it; help is as wide as the terminal."""
 
     def format_help(self) -> str:
-        """Return the help, with prose wrapped and examples left as they are."""
+        """Return the help, with its texts wrapped as `wrapped` does."""
+        width = shutil.get_terminal_size().columns - 2
         for text in ("description", "epilog"):
             if self.formatter_class is argparse.RawDescriptionHelpFormatter and getattr(self, text):
-                setattr(self, text, wrapped(getattr(self, text), width=shutil.get_terminal_size().columns - 2))
-        return super().format_help()
+                setattr(self, text, wrapped(getattr(self, text), width=width))
+        usage, *rest = super().format_help().split("\n\n")
+        return "\n\n".join([narrowed(usage, width=width), *rest])
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2 and what is wrong."""
@@ -33,19 +34,6 @@ class CommandParser(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         option = word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
         return suggestion(option, known) if word.startswith("--") else ""
-
-
-def wrapped(text: str, *, width: int) -> str:
-    """Wrap the paragraphs of a text; those with indented lines or columns, as examples are, stay as they are.
-
-    Args:
-        text: Paragraphs, with empty lines between.
-        width: Characters of a line.
-    """
-    parts = re.split(r"\n\s*\n", text.strip("\n"))
-    return "\n\n".join(
-        part if re.search(r"^ |  ", part, re.MULTILINE) else textwrap.fill(part, width) for part in parts
-    )
 
 
 def number(

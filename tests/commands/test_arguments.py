@@ -5,6 +5,7 @@ import warnings
 import pytest
 
 from poolformer import __version__
+from poolformer.cli.dispatch import COMMANDS
 from poolformer.registry import DISTRIBUTION
 
 OURS = f"{DISTRIBUTION} {__version__}"
@@ -50,8 +51,15 @@ def test_an_unknown_option_is_two_lines_and_code_2(listing, command):
     assert len(err.splitlines()) <= 3
 
 
-def test_help_wraps_prose_at_the_terminal_s_width_and_leaves_examples(listing, monkeypatch):
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_is_as_wide_as_the_terminal(listing, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "60")
+    _, text, _ = listing(command, "--help")
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_an_example_too_wide_is_continued_as_a_shell_has_it(listing, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     _, text, _ = listing("cam", "--help")
-    assert max(len(line) for line in text.splitlines() if not line.startswith("  poolformer ")) <= 60
-    assert "\n  poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg cat.jpg\n" in text
+    assert "\n  poolformer cam runs/s12/checkpoints/best.ckpt dog.jpg \\\n    cat.jpg\n" in text
+    assert "dog.jpg \\\n    --beside runs/deit/checkpoints/best.ckpt \\\n    --class terrier\n" in text

@@ -72,6 +72,7 @@ IMAGES = {
     "val_share": PART,
     "tune_share": PART,
 }
+NO_END = "the cosine needs an end: set --trainer.max_epochs, beside max_steps too"
 _BATCHES = "a share from 0 to 1 or a number of batches"
 TRAINER = {
     "max_epochs": Range("an integer from 1 up", 1),
@@ -105,6 +106,21 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     for name, range_ in TRAINER.items():
         if range_.words.startswith(_BATCHES) and isinstance(options.get(name), float) and options[name] > 1:
             raise ConfigError(f"--trainer.{name} got '{options[name]}', but expects {range_.words}")
+
+
+def check_end(options: Mapping[str, Any]) -> None:
+    """Check that training has a number of epochs, which its learning rate goes down over.
+
+    Args:
+        options: The trainer's.
+
+    Raises:
+        ConfigError: There is none, as Lightning reads them: none is said, or no limit, and something else ends it.
+    """
+    epochs = options.get("max_epochs")
+    other_end = options.get("max_steps", -1) != -1 or options.get("max_time") is not None
+    if not options.get("fast_dev_run") and (epochs == -1 or (epochs is None and other_end)):
+        raise ConfigError(NO_END)
 
 
 def check_seed(seed: int | bool | None) -> None:

@@ -28,7 +28,17 @@ LAYERS = [
     ["checkpoint", "testing"],
     ["network", "data"],
     ["data.pixels", "kernels", "configs", "optimizers"],
-    ["factory_options", "files", "first_word", "registry", "recipe", "option_ranges", "signals", "sizes"],
+    [
+        "factory_options",
+        "files",
+        "first_word",
+        "registry",
+        "recipe",
+        "option_ranges",
+        "option_words",
+        "signals",
+        "sizes",
+    ],
     ["errors", "draws", "counts"],
 ]
 NETWORKS = ["backbones", "checkpoint.pretrained", "testing.*", "network.*", "kernels.*", "registry"]
@@ -85,6 +95,7 @@ LIGHT = [
     "doctor.machine",
     "doctor.packages",
     "configs",
+    "option_words",
     "signals",
     "sizes",
 ]
@@ -96,7 +107,7 @@ TESTED_AS_ONE = {
     "bench/test_networks.py": ["bench.candidates", "bench.engines"],
     "checkpoint/test_writing.py": ["run.event_log"],  # on a full disk, as checkpoints are
     "cli/test_help_page.py": ["cli.option_texts"],
-    "cli/test_early.py": ["cli.early_values"],
+    "cli/test_early.py": ["cli.early_values", "option_words"],
     "cli/test_parser.py": ["cli.unknown_options", "cli.value_words"],
     "completion/test_schema.py": ["cli.schema"],
     "cli/test_training.py": ["cli.asked", "cli.checkpoint_defaults", "cli.options"],

@@ -3,7 +3,7 @@
 import io
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -14,11 +14,10 @@ from ..errors import RunError, causes, describe
 from ..files.atomic_write import atomic_write
 from ..files.paths import is_url
 from ..files.store import Store, StoreError
+from ..option_words import WhenSavingFails
 from .plain_values import NotPlainError, made_plain, said_of
 
 _UNFINISHED = re.compile(r"\..+\.ckpt\.\d+(-[0-9a-f]+)?\.tmp")
-
-WhenSavingFails = Literal["stop", "continue"]
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

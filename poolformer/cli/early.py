@@ -53,10 +53,12 @@ def refuse(verb: str, arguments: Sequence[str], tried: Iterable[Sequence[str]] =
     flags, files = _split(arguments)
     contents = [(file, read_config(file)) for file in files if file.name != _OF_A_RUN and not is_piped(file)]
     for more in ((), *tried):
-        _refuse([*flags, *more], files, contents)
+        _refuse(verb, [*flags, *more], files, contents)
 
 
-def _refuse(flags: Sequence[str], files: Sequence[Path], contents: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+def _refuse(
+    verb: str, flags: Sequence[str], files: Sequence[Path], contents: Sequence[tuple[Path, dict[str, Any]]]
+) -> None:
     if wants_no_run(flags) and not any(word.startswith("--print_config") for word in flags):
         return
     chosen = _data_module(flags, [content for _, content in contents], sure=len(contents) == len(files))
@@ -68,7 +70,9 @@ def _refuse(flags: Sequence[str], files: Sequence[Path], contents: Sequence[tupl
     if not wants_no_run(flags):
         owners = {"model": "model", "trainer": "trainer", **({"data": chosen} if chosen else {})}
         known = {section: (owner, options_of(owner) or {}) for section, owner in owners.items()}
-        early_values.refuse(known, contents, flags, sure=len(contents) == len(files))
+        early_values.refuse_of_verb(contents, flags, sure=len(contents) == len(files))
+        sure = len(contents) == len(files)
+        early_values.refuse(known, contents, flags, sure=sure, trains=verb == "fit")
 
 
 def wants_no_run(arguments: Sequence[str]) -> bool:

@@ -7,14 +7,19 @@ installed package offers. All else is left to the parser, which says the same of
 import ast
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from .. import option_ranges
+from .. import option_ranges, option_words
 from ..errors import ConfigError, suggestion
 from ..registry import BACKBONES, DATA, MIXERS, find, listing
 from . import said, value_words
 
 _RANGES = {"model": option_ranges.MODEL, "DigitsData": option_ranges.DIGITS}
+_POSITIVE = ("num_threads", "save_every_n_steps", "top_k")
+_CHOICES = {
+    "if_saving_fails": get_args(option_words.WhenSavingFails),
+    "log_without": ("all", *get_args(option_words.LogPart)),
+}
 _UNIONS = ("Union", "Optional")
 _OF_A_NUMBER = (*"+-.0123456789",)
 _LEFT_TO_THE_PARSER = ("true", "false", "yes", "no", "on", "off", "null", "none", "~", "")  # words that YAML may read
@@ -29,6 +34,7 @@ def refuse(
     flags: Sequence[str],
     *,
     sure: bool,
+    trains: bool = True,
 ) -> None:
     """Refuse what is wrong whatever is installed.
 
@@ -38,6 +44,7 @@ def refuse(
         contents: Configurations, each with what it says; later ones win.
         flags: What the command line says beside them, which wins.
         sure: Whether these are all configurations, so that what is out of range here is not replaced by another.
+        trains: Whether the verb trains.
 
     Raises:
         ConfigError: A value is of another type, or out of range.
@@ -57,10 +64,63 @@ def refuse(
         owner = sections[section][0]
         if owner == "trainer":
             option_ranges.check_trainer(options)
+            # What is not said here may have a default, and fast_dev_run is read by the parser.
+            if trains and options.get("max_epochs") == -1 and "fast_dev_run" not in options:
+                option_ranges.check_end(options)
         else:
             option_ranges.check(section, options, _RANGES.get(owner, option_ranges.IMAGES))
         if section == "model":
             _check_names(flags)
+
+
+def refuse_of_verb(contents: Sequence[tuple[Any, dict[str, Any]]], flags: Sequence[str], *, sure: bool) -> None:
+    """Refuse what options of the verb itself do not take.
+
+    Args:
+        contents: As of `refuse`.
+        flags: As of `refuse`.
+        sure: As of `refuse`.
+
+    Raises:
+        ConfigError: A value is of another type, no word that the option takes, or out of range.
+    """
+    in_files = [(f" in '{file}'", name, value) for file, content in contents for name, value in content.items()]
+    on_line = [("", (one.option or "")[2:], one.value) for one in said.each(flags) if one.value is not None]
+    seed = None
+    for place, name, value in [*in_files, *on_line]:
+        if name in _POSITIVE and _number(value) is not None:
+            _check_positive(name, _number(value), place)
+        elif name in _CHOICES:
+            _check_choice(name, value, place)
+        elif name == "seed_everything":
+            seed = _number(value)
+    if sure and type(seed) is int:
+        option_ranges.check_seed(seed)
+
+
+def _check_positive(name: str, number: Any, place: str) -> None:
+    if not (isinstance(number, str) and _is_left(number)) and not (type(number) is int and number >= 1):
+        raise ConfigError(value_words.refused(name, str(number), [option_ranges.COUNT.words, "NoneType"], place=place))
+
+
+def _check_choice(name: str, value: Any, place: str) -> None:
+    choices = _CHOICES[name]
+    takes_null = name == "log_without"
+    words = value if isinstance(value, list) else _words_of(value) if isinstance(value, str) else None
+    if words is not None and takes_null:
+        if not all(word in choices and word != "all" for word in words):
+            raise ConfigError(value_words.refused(name, str(words), ["NoneType"], choices, place=place))
+    elif isinstance(value, str) and value not in choices and not _is_left(value):
+        types = ["list", "NoneType"] if takes_null else []
+        raise ConfigError(value_words.refused(name, value, types, choices, place=place))
+
+
+def _words_of(text: str) -> list[str] | None:
+    """Return the words of a list as YAML has it, None where it is none or holds more than words."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    words = [word.strip().strip("'\"") for word in text[1:-1].split(",")]
+    return words if all(word.replace("_", "").isalpha() for word in words) else None
 
 
 def _in_files(contents: Iterable[tuple[Any, dict[str, Any]]]) -> Iterable[tuple[str, str, str, Any]]:
@@ -87,13 +147,13 @@ def _read(option: str, value: Any, annotation: ast.expr | None, place: str) -> A
     number = _number(value)
     if None in kinds or number in choices or number is None:
         return number
-    if (
-        isinstance(number, str)
-        and number.strip().lower() not in _LEFT_TO_THE_PARSER
-        and not number.startswith(("{", "["))
-    ):
+    if isinstance(number, str) and not _is_left(number):
         raise ConfigError(value_words.refused(option, number, [str(kind) for kind in kinds], choices, place=place))
     return float(number) if type(number) is int and "float" in kinds and "int" not in kinds else number
+
+
+def _is_left(text: str) -> bool:
+    return text.strip().lower() in _LEFT_TO_THE_PARSER or text.startswith(("{", "["))
 
 
 def _taken(annotation: ast.expr | None) -> tuple[list[str | None], list[str]]:

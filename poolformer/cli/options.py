@@ -10,15 +10,14 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
 from .. import optimizers, option_ranges
-from ..checkpoint.writing import WhenSavingFails
 from ..configs import default_config, is_overlay
 from ..errors import ConfigError
 from ..files import paths
 from ..files.shown import shown
 from ..network.frame_options import built_options
+from ..option_words import LogParts, WhenSavingFails
 from ..run import config, contact_sheet, predictions, provenance, same_run
 from ..run.launch import launched, launches_itself
-from ..run.log_parts import LogParts
 from . import data_section, plain_options
 from .asked import DIGITS, Asked
 
@@ -153,6 +152,8 @@ def check(options: Namespace, asked: Asked) -> None:
     """
     model = options.model
     option_ranges.check_trainer(vars(options.trainer))
+    if asked.verb == "fit":
+        option_ranges.check_end(vars(options.trainer))
     option_ranges.check_seed(options.seed_everything)
     if not launches_itself(options.trainer.plugins) and (launch := launched()) is not None:
         launch.check(vars(options.trainer))

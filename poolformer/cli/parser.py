@@ -166,5 +166,5 @@ def _expected(message: str, *, inside: bool) -> list[str]:
         message = message.partition("Problem with given class_path")[2].rpartition("- Expected a <class 'NoneType'>")[0]
     types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
     sizes = re.findall(r"Expected a tuple with (\d+) elements", message)
-    limits = ["a number >0"] if "PositiveInt" in message else []
+    limits = ["an integer from 1 up"] if "PositiveInt" in message else []
     return list(dict.fromkeys([*(f"{n} numbers" for n in sizes), *limits, *types]))

@@ -1,5 +1,6 @@
 """What is said of a value that an option does not take."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from ..errors import suggestion
@@ -28,4 +29,11 @@ def refused(option: str, value: str, types: Iterable[str], choices: Sequence[str
         "--model.lr got 'fast', but expects a number or null."
     """
     expected = list(dict.fromkeys([*choices, *(_WORDS.get(kind, kind) for kind in types)]))
-    return f"--{option} got '{value}'{place}, but expects {' or '.join(expected)}.{suggestion(value, list(choices))}"
+    words = re.findall(r"[\w.-]+", value)
+    if choices and (value.startswith("[") or "," in value):
+        wrong = next((word for word in words if word not in choices), "")
+        value = f"[{', '.join(words)}]" if value.startswith("[") else value
+        meant = suggestion(wrong, list(choices)) if wrong else f" Did you mean '[{', '.join(words)}]'?"
+    else:
+        meant = suggestion(value, list(choices))
+    return f"--{option} got '{value}'{place}, but expects {' or '.join(expected)}.{meant}"

@@ -10,9 +10,10 @@ from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from ..checkpoint.writing import WhenSavingFails, system_error
+from ..checkpoint.writing import system_error
 from ..errors import RunError, describe
 from ..files.atomic_write import replacing
+from ..option_words import WhenSavingFails
 from .files import EVENTS_SUFFIX
 from .lightning_internals import reopen
 

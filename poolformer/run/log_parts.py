@@ -1,17 +1,11 @@
 """What a run logs beside losses, accuracy and speed, and how each of it is left out: ``--log_without``."""
 
-from typing import Literal
-
 from lightning.pytorch.callbacks import Callback
 
+from ..option_words import LogParts
 from .other_weights import WeightsBesideAverages
 from .pictures import PICTURES, FirstBatch, ValidationPictures
 from .training_values import VALUES, TrainingValues
-
-LogPart = Literal[
-    "first_batch", "errors", "cam", "confusion", "classes", "calibration", "averages", "norms", "waiting", "memory"
-]
-LogParts = Literal["all"] | LogPart | list[LogPart] | None
 
 
 def log_callbacks(without: LogParts = None) -> list[Callback]:

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..errors import ConfigError
+from ..option_ranges import NO_END
 from ..recipe import Schedule, scaled_lr
 from .lightning_internals import current_batch_idx
 
@@ -18,7 +19,7 @@ def check_end(trainer: pl.Trainer) -> None:
         ConfigError: The trainer has no max_epochs.
     """
     if (trainer.max_epochs or -1) < 0:
-        raise ConfigError("the cosine needs an end: set --trainer.max_epochs, beside max_steps too")
+        raise ConfigError(NO_END)
 
 
 def schedule_of(trainer: pl.Trainer, options: Any) -> Schedule:

@@ -13,8 +13,9 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from ..checkpoint.writing import SafeCheckpointIO, WhenSavingFails
+from ..checkpoint.writing import SafeCheckpointIO
 from ..errors import ConfigError
+from ..option_words import LogParts, WhenSavingFails
 from . import callback_rules, directory, sharding
 from .callbacks import Throughput
 from .dry_save import DrySave
@@ -25,7 +26,7 @@ from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
 from .lightning_internals import Bar
-from .log_parts import LogParts, log_callbacks
+from .log_parts import log_callbacks
 from .monitors import WatchedMetrics
 from .other_weights import AveragesOnDevice
 from .predictions import PredictionWriter

@@ -64,6 +64,14 @@ WRONG = [
     "--data.batch_size many",
     "--data FolderData --data.augment_on gpu",
     "--data FFCVData --data.val_share all",
+    "--num_threads 0",
+    "--save_every_n_steps often",
+    "--if_saving_fails go",
+    "--log_without first_bach",
+    "--log_without errors,cam",
+    "--log_without [errors,cm]",
+    "--log_without ['errors','all']",
+    "--config parts.yaml",
     "--config letters.yaml",
     "--config s12 --config letters.yaml",
 ]
@@ -76,6 +84,8 @@ OF_WHAT_IS_BUILT = [
     "--data FolderData --data.crop_pct 0",
     "--data FFCVData --data.init_args.hflip 2",
     "--trainer.max_epochs 0",
+    "--trainer.max_epochs -1 --trainer.max_steps 3",
+    "--seed_everything -1",
     "--trainer.val_check_interval 0",
     "--trainer.limit_val_batches 1.5",
     "--config negative.yaml",
@@ -91,6 +101,7 @@ REPLACED = [
     "--model.backbone resnet18",
 ]
 FILES = {
+    "parts.yaml": "log_without: [errors, cm]",
     "broken.yaml": "model: [",
     "wrong.yaml": "trainer: {max_epoch: 1}",
     "other.yaml": "model: {lrr: 1}",
@@ -156,6 +167,8 @@ def test_what_something_else_replaces_is_left_to_the_parser(files, options):
         "--model.lr_batch_size null --model.mixer null",
         "--data.batch_size 0x20 --trainer.devices all --trainer.precision half --model.fused on",
         "--print_config --model.lr -1",
+        "--log_without null --num_threads null --save_every_n_steps ~ --log_without []",
+        "--log_without ['errors',cam] --log_without+ cam --if_saving_fails continue --num_threads 0x2",
     ],
 )
 def test_what_may_be_an_option_of_something_else_passes(files, options):

@@ -55,11 +55,11 @@ WRONG = [
     ),
     (["--model.act", "swish"], "--model.act got 'swish', but expects gelu or relu or silu or star_relu or null."),
     (["--trainer.max_epochs", "many"], "--trainer.max_epochs got 'many', but expects an integer or null."),
-    (["--num_threads", "0"], "--num_threads got '0', but expects a number >0 or null."),
+    (["--num_threads", "0"], "--num_threads got '0', but expects an integer from 1 up or null."),
     (["--model.lr"], "argument --model.lr: expected one argument"),
     (
         ["--num_threads", "two"],
-        "--num_threads got 'two', but expects a number >0 or null.",
+        "--num_threads got 'two', but expects an integer from 1 up or null.",
     ),
     (
         ["--data.batch_size", "many"],

@@ -4,7 +4,8 @@ from typing import get_args
 
 import pytest
 
-from poolformer.run.log_parts import LogPart, log_callbacks
+from poolformer.option_words import LogPart
+from poolformer.run.log_parts import log_callbacks
 from poolformer.run.other_weights import WeightsBesideAverages
 from poolformer.run.pictures import PICTURES, ValidationPictures
 from poolformer.run.training_values import VALUES, TrainingValues

@@ -298,7 +298,7 @@ def _try_step(mixers: list[Mixer], side: int, settings: ProbeSettings) -> None:
     symbols, labels = torch.randint(0, SYMBOLS, (4, side, side)), torch.tensor([0, 1, 0, 1])
     label = mixers[0].label
     for block in network.blocks:
-        block.token_mixer.register_forward_hook(partial(_check_kept, label))
+        block.get_submodule("token_mixer").register_forward_hook(partial(_check_kept, label))
     try:
         logits = network(symbols)
         F.cross_entropy(logits, labels).backward()

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MeanMetric
 
 from poolformer.classifier import ImageClassifier
 from poolformer.run.lightning_internals import averages_of
@@ -46,7 +47,7 @@ def fit(folder: Any, *callbacks: Callback, batch: int = 10) -> tuple[pl.Trainer,
 @pytest.mark.slow
 def test_both_are_evaluated_on_the_same_images_and_training_is_as_without(tmp_path):
     raw = Raw()
-    trainer, model = fit(tmp_path, raw, EMAWeightAveraging(decay=0.5), WeightsBesideAverages())
+    trainer, model = fit(tmp_path, raw, EMAWeightAveraging(decay=0.5), WeightsBesideAverages(), batch=15)  # 15, 15, 10
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     with torch.no_grad():
         logits = raw.network.eval()((IMAGES - model.mean) / model.std)
@@ -100,11 +101,17 @@ def test_short_epochs_have_few_of_them_the_same_in_every_run(batches, accumulate
 @pytest.mark.slow
 def test_of_many_batches_some_are_taken_evenly(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(pl.LightningModule, "log_dict", lambda self, values, **options: seen.append(values))
+
+    class Counted(MeanMetric):
+        def update(self, value: torch.Tensor, weight: int) -> None:
+            seen.append(value)
+            super().update(value, weight)
+
+    monkeypatch.setattr("poolformer.run.other_weights.MeanMetric", Counted)
     fit(tmp_path, EMAWeightAveraging(), WeightsBesideAverages(), batch=1)
-    # 40 batches, every third of which: 14, twice, for two epochs.
-    assert len(seen) == 2 * 2 * 14
-    assert len(seen) / 4 <= BATCHES
+    # 40 batches, every third of which: 14, loss and top-1 of both, for two epochs.
+    assert len(seen) == 2 * 4 * 14
+    assert len(seen) / 8 <= BATCHES
 
 
 def test_a_copy_takes_gradients_in_inference_mode_and_leaves_none():

@@ -207,6 +207,21 @@ def test_each_process_must_have_a_batch(images, ranks, enough):
             module.train_dataloader()
 
 
+def test_each_image_is_evaluated_by_one_process():
+    dealt = []
+    for rank in (0, 1, 2):
+        module = ShapesBoxes(train=4, val=7, image_size=32, batch_size=2)
+        module.setup("validate")
+        module.trainer = type("Trainer", (), {"world_size": 3, "global_rank": rank})()
+        sampler = module.val_dataloader().sampler
+        dealt.append(list(sampler))
+        assert len(sampler) == len(dealt[-1])
+    assert dealt == [[0, 3, 6], [1, 4], [2, 5]]
+    module.trainer.world_size = 8
+    with pytest.raises(DataError, match="7 images to evaluate among 8 processes"):
+        module.val_dataloader()
+
+
 def in_voc(name, corners, difficult=0):
     sides = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
     return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{sides}</bndbox></object>"

@@ -1,13 +1,13 @@
 """What the data modules of this package share: their loaders, and how the file of an image is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from poolformer.data.class_folders import read_file
 from poolformer.data.pixels.jpeg import decode, to_pixels
@@ -52,7 +52,10 @@ class DenseModule(pl.LightningDataModule):
         return self._loader(self._train, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self._val)
+        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        if len(self._val) < ranks:
+            raise DataError(f"{len(self._val)} images to evaluate among {ranks} processes: lower --trainer.devices")
+        return self._loader(self._val, sampler=EachOnce(self._val, ranks, rank) if ranks > 1 else None)
 
     test_dataloader = predict_dataloader = val_dataloader
 
@@ -72,7 +75,7 @@ class DenseModule(pl.LightningDataModule):
     def _num_classes(self) -> int | None:
         return self.trainer.lightning_module.hparams.num_classes if self.trainer else None
 
-    def _loader(self, data: Dataset[Any], **options: bool) -> DataLoader[Any]:
+    def _loader(self, data: Dataset[Any], **options: Any) -> DataLoader[Any]:
         workers, size = self.num_workers, self.batch_size
         ranks = self.trainer.world_size if self.trainer else 1
         each = -(-len(data) // ranks)  # Lightning's sampler repeats images until all ranks have as many
@@ -87,6 +90,28 @@ class DenseModule(pl.LightningDataModule):
             collate_fn=self.collate,
             **options,
         )
+
+
+class EachOnce(DistributedSampler[Any]):
+    """Deals images to processes, each to one: Lightning's repeats some, and a metric would count them twice.
+
+    Processes differ by an image, and so by a batch: no step of an evaluation waits for the others'.
+
+    Args:
+        data: The images, as many as processes at least.
+        ranks: Number of processes.
+        rank: Number of this one.
+    """
+
+    def __init__(self, data: Dataset[Any], ranks: int, rank: int):
+        super().__init__(data, ranks, rank, shuffle=False)
+        self._own = range(rank, len(data), ranks)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
 
 
 def pixels_of(file: Path) -> Tensor:

@@ -6,6 +6,7 @@ import shlex
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from PIL import Image
 from poolformer_dense.command import segment
 from poolformer_dense.data import FolderMasks, VOCData
@@ -250,6 +251,31 @@ def test_it_trains_from_the_command_line_draws_and_says_how_to_evaluate(tmp_path
     assert words[0] == "validate"
     monkeypatch.setattr("sys.argv", ["poolformer-segment", *words])
     assert segment() == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 130), (SIGTERMException, 143)])
+def test_a_training_that_a_signal_stops_says_how_to_resume(tmp_path, monkeypatch, capsys, end, code):
+    def stop_in_epoch_1(self: Segmenter) -> None:
+        if self.current_epoch == 1:
+            raise end
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Segmenter, "on_train_epoch_start", stop_in_epoch_1)
+    words = (
+        "fit --model.backbone poolformer_tiny --model.num_classes 4 --model.channels 16 --model.image_size 32 "
+        "--data ShapesData --data.image_size 32 --data.train 4 --data.val 4 --data.batch_size 4 --trainer.max_epochs 2 "
+        "--trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.num_sanity_val_steps 0"
+    )
+    monkeypatch.setattr("sys.argv", ["poolformer-segment", *words.split()])
+    with pytest.raises(SystemExit) as left:
+        segment()
+    assert left.value.code == code
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"poolformer-segment: stopped by SIG{'INT' if code == 130 else 'TERM'}; to resume: ")
+    _, verb, *options = shlex.split(said.partition("to resume: ")[2])
+    assert (verb, options[::2]) == ("fit", ["--config", "--ckpt_path"])
+    assert all((tmp_path / file).is_file() for file in options[1::2])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from poolformer.cli import said
 from poolformer.cli.lightning_refusals import told
@@ -58,16 +60,22 @@ class _CLI(LightningCLI):
         trainer: Mapping[str, int],
     ):
         self._data = data
-        super().__init__(
-            model,
-            data,
-            subclass_mode_data=True,
-            parser_class=Parser,
-            parser_kwargs={"prog": f"poolformer-{name}"},
-            seed_everything_default=0,
-            trainer_defaults={"default_root_dir": f"runs/{name}", **trainer},
-            save_config_kwargs={"overwrite": True},
-        )
+        try:
+            super().__init__(
+                model,
+                data,
+                subclass_mode_data=True,
+                parser_class=Parser,
+                parser_kwargs={"prog": f"poolformer-{name}"},
+                seed_everything_default=0,
+                trainer_defaults={"default_root_dir": f"runs/{name}", **trainer},
+                save_config_kwargs={"overwrite": True},
+            )
+        except SystemExit as left:
+            if (signum := _signal_behind(left)) is None or not self.trainer.is_global_zero:
+                raise
+            _tell_stopped(name, self.trainer, signum)
+            raise SystemExit(128 + signum) from None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -114,10 +122,30 @@ def _tell(name: str, trainer: pl.Trainer, log_dir: str | None) -> None:
     if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
         print(f"look at it   {program('tensorboard')} --logdir {quoted(trainer.default_root_dir)}")
     if checkpoint := getattr(trainer.checkpoint_callback, "best_model_path", ""):
-        here = Path(checkpoint).is_relative_to(Path.cwd())
-        path = Path(checkpoint).relative_to(Path.cwd()) if here else checkpoint
         command = f"{program(f'poolformer-{name}')} validate --config {quoted(os.path.join(log_dir, 'config.yaml'))}"
-        print(f"evaluate     {command} --ckpt_path {quoted(path)}")
+        print(f"evaluate     {command} --ckpt_path {quoted(_from_here(checkpoint))}")
+
+
+def _signal_behind(left: SystemExit) -> signal.Signals | None:
+    """Return the signal of which Lightning has made an exit with code 0 or 1 and without a word."""
+    if isinstance(left, SIGTERMException):
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(left.__context__, KeyboardInterrupt) else None
+
+
+def _tell_stopped(name: str, trainer: pl.Trainer, signum: signal.Signals) -> None:
+    said, saver = f"poolformer-{name}: stopped by {signum.name}", trainer.checkpoint_callback
+    saved = getattr(saver, "last_model_path", "") or getattr(saver, "best_model_path", "")
+    if trainer.state.fn == TrainerFn.FITTING and saved and trainer.loggers:
+        config = os.path.join(trainer.loggers[0].log_dir or trainer.default_root_dir, "config.yaml")
+        words = f"fit --config {quoted(config)} --ckpt_path {quoted(_from_here(saved))}"
+        said += f"; to resume: {program(f'poolformer-{name}')} {words}"
+    print(said, file=sys.stderr)
+
+
+def _from_here(path: str) -> str:
+    """Return a path as short as it is from the current directory."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> None:

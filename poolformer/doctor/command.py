@@ -2,8 +2,7 @@
 
 import argparse
 import json
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
 from .. import first_word
 from ..commands.arguments import CommandParser, threads
@@ -19,39 +18,40 @@ def main(argv: list[str]) -> int:
     flags = {name: value for name, value in vars(options).items() if "." in name}
     job = Job(options.config, {**flags, "data": options.data})
     first_word.say("doctor", "each package that a run needs, and each plugin")
-    checks = examine(job)
+    checks = []
+    for check in examine(job):
+        checks.append(check)
+        if not options.json:
+            print(check.lines, flush=True)
     wrong = [check for check in checks if check.state == "wrong"]
     if options.json:
         print(json.dumps({"ok": not wrong, "checks": [vars(check) for check in checks]}, indent=2))
     else:
-        print("\n".join(check.lines for check in checks))
         print(f"\n{len(wrong)} of {len(checks)} wrong" if wrong else "\nNothing is wrong.")
     return 1 if wrong else 0
 
 
-def examine(job: Job) -> list[Check]:
-    """Look at everything: the packages, the machine, and what a run is told to use."""
+def examine(job: Job) -> Iterator[Check]:
+    """Look at everything: what answers at once, then what has to be imported for it, which takes seconds."""
+    yield packages.python()
+    yield from job.checks
+    yield from job.names()
+    yield from job.data()
+    yield job.place()
+    yield machine.compiler()
+    yield machine.cores(job.workers)
+    yield machine.shared_memory()
+    yield machine.temporary()
+    yield from machine.cache()
     needed = packages.requirements()
     targets = packages.targets(needed)
     own = job.data_module
     found = imported([*targets, own] if own and own not in targets else targets)
-    return [
-        packages.python(),
-        *packages.pytorch(needed, found),
-        *packages.required(needed, found),
-        *packages.plugins(found),
-        *job.own_class(found),
-        machine.compiler(),
-        machine.ffcv(found),
-        machine.cores(job.workers),
-        machine.shared_memory(),
-        machine.disk("temporary", Path(tempfile.gettempdir()), "set TMPDIR to a folder on another disk"),
-        *machine.cache(),
-        *job.checks,
-        *job.names(),
-        *job.data(),
-        job.place(),
-    ]
+    yield from packages.pytorch(needed, found)
+    yield from packages.required(needed, found)
+    yield from packages.plugins(found)
+    yield machine.ffcv(found)
+    yield from job.own_class(found)
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:

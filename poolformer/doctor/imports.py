@@ -1,17 +1,24 @@
 """Imports tried in another process, which may crash or hang there: of PyTorch, of our requirements, of plugins."""
 
+import contextlib
 import importlib
 import json
 import os
+import queue
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from typing import Any, TypedDict
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, Any, TypedDict
 
 from ..errors import describe
 
 LIMIT_S = 180
-"""Seconds after which a process that imports is taken to hang: on a slow network disk PyTorch takes a minute."""
+"""Seconds after which an import is taken to hang: on a slow network disk PyTorch takes a minute."""
+_PATIENCE_S = 1
+"""Seconds for what a process has said last."""
 
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -36,7 +43,7 @@ def imported(targets: Sequence[str], *, limit_s: float = LIMIT_S) -> dict[str, I
 
     Args:
         targets: Modules, or import references ``package.module:name``.
-        limit_s: Seconds for a process.
+        limit_s: Seconds for each import.
 
     Returns:
         What came of it, by target.
@@ -59,20 +66,63 @@ def imported(targets: Sequence[str], *, limit_s: float = LIMIT_S) -> dict[str, I
 
 def _of_a_process(targets: Sequence[str], limit_s: float) -> tuple[list[Imported], str | None]:
     """Return what a process has said of the first targets, and how it ended where it did not get to the last."""
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), *targets]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, json.dumps(sys.path), *targets],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # what it starts is ended with it, and does not keep its pipes
+    )
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    last: deque[str] = deque(maxlen=9)
+    readers = [
+        threading.Thread(target=_read, args=(process.stdout, lines.put), daemon=True),
+        threading.Thread(target=_read, args=(process.stderr, lambda line: last.append(line or "")), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    said: list[Imported] = []
+    hangs = False
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-        out, end = done.stdout, f"it ends its process, with code {done.returncode}{_last(done.stderr)}"
-    except subprocess.TimeoutExpired as error:
-        out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        end = f"its import does not end within {limit_s:.0f} s"
-    said = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
-    return said, end if len(said) < len(targets) else None
+        while len(said) < len(targets) and (line := lines.get(timeout=limit_s)) is not None:
+            said.append(json.loads(line))
+    except queue.Empty:
+        hangs = True
+    finally:
+        if hangs or sys.exc_info()[0] is not None or len(said) == len(targets):
+            _end(process)
+        code = process.wait()
+        _end(process)
+    for reader in readers:
+        reader.join(_PATIENCE_S)
+    if len(said) == len(targets):
+        return said, None
+    if hangs:
+        return said, f"its import does not end within {limit_s:.0f} s"
+    return said, f"it ends its process, with code {code}{_last(last)}"
 
 
-def _last(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return f": {lines[-1][:200]}" if lines else ""
+def _read(pipe: IO[str], put: Callable[[str | None], None]) -> None:
+    for line in pipe:
+        put(line)
+    put(None)
+    pipe.close()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and what it has started."""
+    with contextlib.suppress(OSError):  # all of them are gone
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+def _last(lines: Iterable[str]) -> str:
+    words = [line.strip() for line in lines if line.strip()]
+    return f": {words[-1][:200]}" if words else ""
 
 
 def child(targets: Sequence[str]) -> None:

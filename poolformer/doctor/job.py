@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cli import early
 from ..configs import find_config, read_config, run_name
-from ..errors import PoolformerError, RegistryError, describe
+from ..counts import counted
+from ..errors import PoolformerError, RegistryError, causes, describe
 from ..files.paths import is_url, local, without_scheme
 from ..files.store import Store, StoreError, filesystem
 from ..registry import BACKBONES, MIXERS, find
@@ -46,7 +48,16 @@ class Job:
             else:
                 self._take(content)
                 self.checks.append(Check("config", "ok", f"'{self._files[-1]}'"))
+        if configs and all(check.state == "ok" for check in self.checks):
+            self._check_as_fit_does([str(file) for file in self._files], flags.get("data"))
         self._options.update({name: value for name, value in flags.items() if value is not None})
+
+    def _check_as_fit_does(self, configs: Sequence[str], data: Any) -> None:
+        words = [word for config in configs for word in ("--config", config)]
+        try:
+            early.refuse("fit", [*words, *(["--data", str(data)] if data else [])])
+        except PoolformerError as error:
+            self.checks.append(Check("config", "wrong", str(error)))
 
     def _take(self, content: Mapping[str, Any]) -> None:
         data = content.get("data")
@@ -132,7 +143,7 @@ def _path(name: str, given: object) -> Check:
     try:
         if path.is_dir():
             folders = sum(each.is_dir() for each in path.iterdir())
-            return Check(name, "ok", f"'{path}', a folder with {folders} folders in it")
+            return Check(name, "ok", f"'{path}', a folder with {counted(folders, 'folder')} in it")
         with path.open("rb") as file:
             file.read(1)
         return Check(name, "ok", f"'{path}', {gib(path.stat().st_size)}")
@@ -162,8 +173,11 @@ def _url(name: str, url: str, ask: Callable[[], str]) -> Check:
 
 def _exists(url: str) -> str:
     fs, path = filesystem(url)
-    if not fs.exists(path):
-        raise OSError("there is no such file")
+    try:
+        fs.info(path)  # exists() says no whatever goes wrong
+    except FileNotFoundError as error:
+        *_, first = causes(error)
+        raise OSError("there is no such file" if first is error else describe(first)) from error
     return "is there"
 
 

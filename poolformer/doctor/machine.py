@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -137,6 +138,16 @@ def disk(name: str, folder: Path, remedy: str) -> Check:
     if free < LEAST_FREE:
         return Check(name, "wrong", f"{state}: checkpoints and the log may not fit", remedy)
     return Check(name, "ok", state)
+
+
+def temporary() -> Check:
+    """Look at the folder for temporary files."""
+    remedy = "set TMPDIR to a folder on another disk"
+    try:
+        folder = Path(tempfile.gettempdir())
+    except OSError as error:
+        return Check("temporary", "wrong", str(error), remedy)
+    return disk("temporary", folder, remedy)
 
 
 def cache() -> list[Check]:

@@ -41,6 +41,21 @@ def test_the_exit_code_is_1_where_something_is_wrong_and_a_note_is_not(call):
     assert out.endswith("\n1 of 3 wrong\n")
 
 
+def test_what_answers_at_once_comes_before_what_has_to_be_imported(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("model: {mixr: pooling}")
+    before = []
+
+    def imported(targets):
+        before.append(capsys.readouterr().out)
+        return {}
+
+    monkeypatch.setattr(command, "imported", imported)
+    assert cli.main(["doctor", "--config", "mine.yaml"]) == 1
+    assert "there is no option 'model.mixr' in 'mine.yaml'" in before[0]
+    assert "\nok     caches " in before[0]
+
+
 def test_json_has_the_same(call):
     code, out = call([FINE, WRONG], "--json")
     assert code == 1

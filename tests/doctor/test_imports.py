@@ -1,6 +1,7 @@
 """Imports in a process that may end with them."""
 
 import sys
+import time
 
 import pytest
 
@@ -34,6 +35,24 @@ def test_an_import_that_hangs_is_given_up(modules):
     found = imported(["fine", "hangs"], limit_s=3)
     assert found["fine"]["error"] is None
     assert found["hangs"]["error"] == "its import does not end within 3 s"
+
+
+def test_an_import_that_hangs_is_given_up_with_what_it_has_started(modules, tmp_path):
+    (tmp_path / "starts.py").write_text(
+        "import subprocess, time, sys\n"
+        "print('much ' * 99999, file=sys.stderr)\n"
+        "subprocess.Popen(['sleep', '60'])  # which keeps stderr open\n"
+        "time.sleep(60)"
+    )
+    begun_s = time.monotonic()
+    assert imported(["starts", "fine"], limit_s=2)["fine"]["error"] is None
+    assert time.monotonic() - begun_s < 30
+
+
+def test_the_limit_is_of_each_import_and_not_of_all_together(modules, tmp_path):
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.py").write_text("import time; time.sleep(0.8)")
+    assert {each["error"] for each in imported(["fine", "one", "two", "three"], limit_s=2).values()} == {None}
 
 
 def test_where_pytorch_crashes_nothing_else_is_tried(modules, tmp_path):

@@ -22,7 +22,7 @@ def test_data_of_a_config_that_is_not_there_is_wrong_and_flags_win_over_it(here)
     )
     (here / "imgs" / "cat").mkdir(parents=True)
     asked = Job(["s12", "mine.yaml"], {})
-    folder = "'imgs', a folder with 1 folders in it"
+    folder = "'imgs', a folder with 1 folder in it"
     assert texts(asked.data()) == [
         ("data.train", "ok", folder),
         ("data.val", "ok", folder),
@@ -50,6 +50,8 @@ def test_a_config_without_data_is_said(here):
         ("model: [", "'mine.yaml' is not YAML"),
         ("model: {mixer: {name: poling}}", "no token mixer is called 'poling'. Did you mean 'pooling'?"),
         ("model: {mixer: [pooling, pooling, poling, pooling]}", "no token mixer is called 'poling'"),
+        ("model: {mixr: pooling}", "there is no option 'model.mixr' in 'mine.yaml'. Did you mean 'model.mixer'"),
+        ("trainer: {max_epochs: ten}", "--trainer.max_epochs got 'ten' in 'mine.yaml', but expects an integer"),
         ("model: {backbone: poolformer_s13}", "no backbone is called 'poolformer_s13'"),
     ],
 )
@@ -83,6 +85,13 @@ def test_a_url_that_is_no_store_s_or_of_nothing_is_wrong(here):
     assert Job([], {"trainer.default_root_dir": "nosuch://x"}).place().state == "wrong"
     [check] = Job([], {"data.train": "memory://doctor/none.beton"}).data()
     assert (check.state, check.text) == ("wrong", "memory://doctor/none.beton: there is no such file")
+
+
+def test_a_server_that_is_not_there_is_no_missing_file(here):
+    pytest.importorskip("aiohttp")
+    [check] = Job([], {"data.train": "http://127.0.0.1:9/x.beton"}).data()
+    assert check.state == "wrong"
+    assert "connect" in check.text.lower()
 
 
 def test_a_store_that_does_not_answer_is_given_up(here, monkeypatch):

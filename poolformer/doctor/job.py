@@ -1,8 +1,11 @@
 """What a run is told to use: its configurations, the names in them, the data, and the run's own place."""
 
+import glob
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from .imports import Imported
 from .machine import disk
 
 SPLITS = ("train", "val", "test", "predict")
-URL_LIMIT_S = 30
+LIMIT_S = 30
 _ROOT = "trainer.default_root_dir"
 
 
@@ -57,7 +60,7 @@ class Job:
         try:
             early.refuse("fit", [*words, *(["--data", str(data)] if data else [])])
         except PoolformerError as error:
-            self.checks.append(Check("config", "wrong", str(error)))
+            self.checks = [Check("config", "wrong", str(error))]
 
     def _take(self, content: Mapping[str, Any]) -> None:
         data = content.get("data")
@@ -140,35 +143,52 @@ def _path(name: str, given: object) -> Check:
         path = Path(local(without_scheme(text), f"--{name}"))
     except PoolformerError as error:
         return Check(name, "wrong", str(error))
+    return _answered(name, f"'{path}'", lambda: _looked_at(name, path))
+
+
+def _looked_at(name: str, path: Path) -> Check:
+    wrong = partial(Check, name, "wrong", remedy=f"give --{name} a path that can be read")
     try:
         if path.is_dir():
             folders = sum(each.is_dir() for each in path.iterdir())
-            return Check(name, "ok", f"'{path}', a folder with {counted(folders, 'folder')} in it")
+            text = f"'{path}', a folder with {counted(folders, 'folder')} in it"
+            if not folders and name != "data.predict":
+                return Check(name, "note", text, "images are looked for in a folder of each class")
+            return Check(name, "ok", text)
+        if path.suffix == ".beton" and (files := sorted(glob.glob(str(path)))) and not path.exists():
+            return Check(name, "ok", f"'{path}', {counted(len(files), 'file')}")
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe may take for ever
+            return wrong(f"'{path}' is neither a folder nor a regular file")
         with path.open("rb") as file:
             file.read(1)
         return Check(name, "ok", f"'{path}', {gib(path.stat().st_size)}")
     except OSError as error:
-        return Check(name, "wrong", f"'{path}': {error.strerror}", f"give --{name} a path that can be read")
+        return wrong(f"'{path}': {error.strerror}")
 
 
 def _url(name: str, url: str, ask: Callable[[], str]) -> Check:
-    """Ask a store, which may never answer: not for longer than `URL_LIMIT_S`."""
-    answers: list[Check] = []
+    """Ask a store."""
 
-    def asked() -> None:
+    def asked() -> Check:
         try:
-            answers.append(Check(name, "ok", f"{url} {ask()}"))
+            return Check(name, "ok", f"{url} {ask()}")
         except ImportError as error:
-            answers.append(Check(name, "wrong", f"{url}: {describe(error)}", "pip install fsspec"))
+            return Check(name, "wrong", f"{url}: {describe(error)}", "pip install fsspec")
         except (PoolformerError, StoreError, OSError) as error:
-            answers.append(Check(name, "wrong", f"{url}: {error}", "docs/reliability.md says what a URL needs"))
+            return Check(name, "wrong", f"{url}: {error}", "docs/reliability.md says what a URL needs")
         except Exception as error:  # of botocore, aiohttp and others, which have no class in common
-            answers.append(Check(name, "wrong", f"{url}: {describe(error)}"))
+            return Check(name, "wrong", f"{url}: {describe(error)}")
 
-    thread = threading.Thread(target=asked, daemon=True)
+    return _answered(name, url, asked)
+
+
+def _answered(name: str, where: str, ask: Callable[[], Check]) -> Check:
+    """Ask a store or a disk, which may never answer: not for longer than `LIMIT_S`."""
+    answers: list[Check] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
-    thread.join(URL_LIMIT_S)
-    return answers[0] if answers else Check(name, "wrong", f"{url} does not answer within {URL_LIMIT_S} s")
+    thread.join(LIMIT_S)
+    return answers[0] if answers else Check(name, "wrong", f"{where} does not answer within {LIMIT_S} s")
 
 
 def _exists(url: str) -> str:

@@ -1,5 +1,8 @@
 """What is said of what a run is told to use."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from poolformer.doctor import job as jobs
@@ -35,6 +38,19 @@ def test_data_of_a_config_that_is_not_there_is_wrong_and_flags_win_over_it(here)
     over = Job(["mine.yaml"], {"data.val": "x.beton", "data.num_workers": 0})
     assert texts(over.data())[1:] == [("data.val", "ok", "'x.beton', 1 MiB")]
     assert over.workers == 0
+
+
+def test_what_is_no_folder_and_no_file_or_has_no_classes_is_said(here):
+    os.mkfifo("pipe")
+    Path("empty").mkdir()
+    for number in range(2):
+        Path(f"train-{number}.beton").write_bytes(b"0")
+    asked = Job([], {"data": "FFCVData", "data.train": "train-*.beton", "data.val": "pipe", "data.test": "empty"})
+    assert texts(asked.data()) == [
+        ("data.train", "ok", "'train-*.beton', 2 files"),
+        ("data.val", "wrong", "'pipe' is neither a folder nor a regular file"),
+        ("data.test", "note", "'empty', a folder with 0 folders in it"),
+    ]
 
 
 def test_a_config_without_data_is_said(here):
@@ -97,7 +113,7 @@ def test_a_server_that_is_not_there_is_no_missing_file(here):
 def test_a_store_that_does_not_answer_is_given_up(here, monkeypatch):
     import time
 
-    monkeypatch.setattr(jobs, "URL_LIMIT_S", 0.1)
+    monkeypatch.setattr(jobs, "LIMIT_S", 0.1)
     monkeypatch.setattr(jobs, "_write_a_byte", lambda url: time.sleep(1))
     check = Job([], {"trainer.default_root_dir": "memory://x/y"}).place()
     assert (check.state, check.text) == ("wrong", "memory://x/y does not answer within 0.1 s")

@@ -16,6 +16,7 @@ from poolformer.network.block import Block, BlockOptions
 from poolformer.network.folding import fold
 from poolformer.network.fused import Fused, fuse
 from poolformer.network.layers import make_norm
+from poolformer.network.metaformer import MetaFormer, Patch
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 EXHAUSTIVE = pytest.mark.exhaustive
@@ -25,26 +26,34 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TAKES_LONG = "takes long in Triton's interpreter: pytest --exhaustive"
 
 
+def two_blocks(**options) -> MetaFormer:
+    """A network in which a stage has a block and the others none: each more is seconds of a compiler or interpreter."""
+    stem = Patch(kernel_size=3, stride=1, padding=1)
+    return MetaFormer(
+        depths=(1, 0, 0, 1), dims=(16, 32, 32, 32), num_classes=10, layer_scale_init=1.0, stem=stem, **options
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "again", [pytest.param(False, id="kept", marks=EXHAUSTIVE), pytest.param(True, id="recomputed")]
 )
 @pytest.mark.parametrize(
     ("options", "fused"),
-    [({}, Fused(5, 5)), ({"mixer": "attention"}, Fused(0, 5)), ({"norm": "layer"}, Fused(0, 5))],
+    [({}, Fused(2, 2)), ({"mixer": "attention"}, Fused(0, 2)), ({"norm": "layer"}, Fused(0, 2))],
     ids=["pooling", "attention", "norm of tokens"],
 )
 def test_a_fused_network_trains_like_another(way, options, fused, again, interpreted):
     if interpreted and options:  # of which no kernel is that pooling has not
         pytest.skip(TAKES_LONG)
-    plain, other = (create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.2, **options) for _ in "ab")
+    plain, other = (two_blocks(drop_path_rate=0.2, **options) for _ in "ab")
     for name, parameter in plain.named_parameters():
         if "scale" in name:
             torch.nn.init.uniform_(parameter, 0.2, 0.6)
     other.load_state_dict(plain.state_dict())
     assert fuse(other) == fused
     other.set_grad_checkpointing(again)
-    images, logits = torch.randn(2, 3, 16, 16), []
+    images, logits = torch.randn(2, 3, 9, 10), []
     for network in (plain, other):
         torch.manual_seed(3)  # of stochastic depth
         logits.append(network.to(DEVICE)(images.to(DEVICE)))
@@ -79,7 +88,7 @@ def test_a_fused_network_is_compiled_in_one_graph(way, again, interpreted):
 @pytest.mark.slow
 def test_a_fused_network_is_compiled_in_one_graph_for_evaluation(way):
     """torch 2.9 takes another path through an autograd.Function without gradients."""
-    network = create_backbone("poolformer_tiny", num_classes=10).to(DEVICE).eval()
+    network = two_blocks().to(DEVICE).eval()
     images = torch.randn(1, 3, 16, 16, device=DEVICE)
     fuse(network)
     torch._dynamo.reset()
@@ -91,7 +100,7 @@ def test_a_fused_network_is_compiled_in_one_graph_for_evaluation(way):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", [torch.float32, pytest.param(torch.bfloat16, marks=EXHAUSTIVE)], ids=str)
 def test_inductor_leaves_cpp_as_it_is(cpp, precision):
-    network = create_backbone("poolformer_tiny", num_classes=10, drop_path_rate=0.0)
+    network = two_blocks()
     images, gradients = torch.randn(4, 3, 32, 32), []
     fuse(network.to(memory_format=torch.channels_last))
     torch._dynamo.reset()
@@ -107,7 +116,7 @@ def test_inductor_leaves_cpp_as_it_is(cpp, precision):
 
 @pytest.mark.slow
 def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
-    network, images = create_backbone("poolformer_tiny", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    network, images = two_blocks().eval(), torch.randn(2, 3, 16, 16)
     fuse(network)
     program = torch.export.export(network, (images,))
     assert "poolformer_cpu.channel_mix.default" in str(program)
@@ -129,7 +138,7 @@ def test_an_exported_network_runs_where_the_cpp_is_not(cpp, tmp_path):
 @pytest.mark.slow
 def test_a_fused_network_is_exported_for_any_batch():
     pytest.importorskip("triton")
-    network = create_backbone("poolformer_tiny", num_classes=10).eval().to(DEVICE)
+    network = two_blocks().eval().to(DEVICE)
     images = torch.randn(2, 3, 16, 16, device=DEVICE)
     expected = network(images[:1]).detach()
     fuse(network)

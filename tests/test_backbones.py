@@ -192,6 +192,7 @@ def test_features_are_timms_to_the_bit(name):
         assert torch.equal(ours.forward_features(images), as_timm(ours, name).forward_features(images))
 
 
+@pytest.mark.slow
 @each_size
 def test_timms_state_dict_fits_without_renaming(name):
     ours, theirs = on_meta(create_backbone, name), on_meta(timm.create_model, name)
@@ -201,6 +202,7 @@ def test_timms_state_dict_fits_without_renaming(name):
     ours.load_state_dict(theirs.state_dict(), strict=True, assign=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (57, 70)], ids=str)
 def test_logits_differ_from_timms_by_the_order_of_mean_and_norm_alone(size):
     # timm >= 0.9 takes the mean first (huggingface/pytorch-image-models#1793), with eps 1e-6. Both
@@ -217,6 +219,7 @@ def test_logits_differ_from_timms_by_the_order_of_mean_and_norm_alone(size):
     assert ratio.min() > 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, {"indices": 2}, {"indices": [0, 2]}, {"indices": [-1]}, {"indices": [1], "stop_early": True}],
@@ -267,6 +270,7 @@ FOLLOW_UP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLLOW_UP)
 def test_a_network_of_the_follow_up_paper_costs_what_is_printed(name):
     trained, frozen, macs = FOLLOW_UP[name]
@@ -279,6 +283,7 @@ def test_a_network_of_the_follow_up_paper_costs_what_is_printed(name):
     assert complexity.count(model, image_size=224).macs / 1e9 == pytest.approx(macs, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["poolformerv2_s12", pytest.param("poolformerv2_m36", marks=pytest.mark.slow)])
 def test_poolformer_v2_is_timms_with_its_names(name):
     ours = drawn(name).double()
@@ -287,6 +292,7 @@ def test_poolformer_v2_is_timms_with_its_names(name):
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convformer_s18", "caformer_s18"])
 def test_convformer_and_caformer_are_timms_with_its_names_and_the_authors_eps_in_the_head(name):
     ours = drawn(name).double()
@@ -297,6 +303,7 @@ def test_convformer_and_caformer_are_timms_with_its_names_and_the_authors_eps_in
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [f"{family}_{size}" for family in ("convformer", "caformer") for size in ("s18", "b36")]
 )
@@ -308,6 +315,7 @@ def test_convformer_and_caformer_multiply_as_often_as_timms(name):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_other_classes_replace_the_last_layer_of_a_head_of_two():
     model = create_backbone("convformer_s18", num_classes=7)
     first = model.head.fc.fc1
@@ -379,6 +387,7 @@ def test_the_follow_up_networks_start_with_a_truncated_normal_everywhere():
 # ---- timm's models as baselines
 
 
+@pytest.mark.slow
 def test_resmlp_b24_has_patches_of_16_pixels():
     model = on_meta(create_backbone, "resmlp_b24")
     size = complexity.count(model, image_size=224)
@@ -387,6 +396,7 @@ def test_resmlp_b24_has_patches_of_16_pixels():
     assert create_backbone("resmlp_b24", num_classes=3, image_size=32)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
 
+@pytest.mark.slow
 def test_a_timm_baseline_is_built_with_random_weights_and_our_classes():
     # ResNet-18 has 11,689,512 parameters with 1000 classes, 513 of them for each class.
     model = create_backbone("timm/resnet18", num_classes=7)

@@ -264,6 +264,7 @@ class RatesOfSteps(Callback):
             self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])  # of the next step
 
 
+@pytest.mark.slow
 def test_each_step_of_a_run_has_the_rate_of_its_part_of_an_epoch():
     rates = RatesOfSteps()
     model = tiny(lr=1e-3, lr_batch_size=None, warmup_epochs=2, cooldown_epochs=1, lr_interval="step")
@@ -398,6 +399,7 @@ def test_a_captured_backbone_trains_like_another_on_a_gpu(fused):
             torch.testing.assert_close(ours, weights[0][name], rtol=1e-2, atol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "side"), [("poolformer_tiny", 8), ("timm/vit_tiny_patch16_224", 16)])
 def test_recomputing_trains_the_same_network(backbone, side):
     weights = []
@@ -415,6 +417,7 @@ def test_recomputing_trains_the_same_network(backbone, side):
     assert max(moved.abs().max() for moved in weights[0].values()) > 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -567,6 +570,7 @@ def test_a_checkpoint_without_a_record_warns(pooling, tmp_path):
         ImageClassifier.load_from_checkpoint(tmp_path / "foreign.ckpt")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     """Rates, weights and epochs; the images are shuffled anew, so the data is one batch of all."""
     images, labels = torch.randint(256, (8, 3, 8, 8), dtype=torch.uint8), torch.arange(8)
@@ -592,6 +596,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the run is resumed with other options. lr 0.002 ")
 @pytest.mark.parametrize(("lr", "epochs"), [(2e-3, 4), (1e-3, 8)], ids=["another rate", "more epochs"])
 def test_a_resumed_run_has_the_rates_that_are_asked_for(tmp_path, lr, epochs):
@@ -621,6 +626,7 @@ def test_a_mixer_handed_over_as_a_class_leaves_a_checkpoint_that_loads(tmp_path)
 # ---- learning
 
 
+@pytest.mark.slow
 def test_digits_are_learned_from_python():
     """Two epochs reach about 80 %; guessing is 10 %."""
     trainer = quiet_trainer(max_epochs=2, limit_train_batches=1.0, limit_val_batches=1.0)
@@ -637,6 +643,7 @@ def other_classes(tmp_path) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*poolformer_tiny.pth")
 def test_a_checkpoint_takes_the_place_of_published_weights_for_other_classes(tmp_path, other_classes):
     trainer, data = quiet_trainer(), DigitsData(batch_size=6)

@@ -47,6 +47,7 @@ def slow(name: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow] if name.startswith(("baselines/", "long/", "short/")) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=slow(name)) for name in NAMES])
 def test_every_file_parses_reaches_the_configuration_and_its_model_builds(printed, name):
     base = ["--config", "s12"] if "/" in name else []  # files in folders lie over a size
@@ -155,6 +156,7 @@ def test_a_network_of_the_follow_up_is_trained_by_its_recipe(printed, name):
     assert network.head.fc.dropout.p == dropout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", [name for name in NAMES if name.startswith("ablation/")])
 def test_every_ablation_lies_over_convformer_and_caformer_too(overlay):
     options = yaml.safe_load(TEXTS[overlay])["model"]

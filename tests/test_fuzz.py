@@ -135,6 +135,7 @@ PICTURES = [
 ]
 
 
+@pytest.mark.slow
 def test_changed_images_are_decoded_or_refused():
     def attempt(draw: random.Random) -> str:
         data = changed(draw.choice(PICTURES), draw, within=draw.choice([None, 64, 700]))
@@ -193,6 +194,7 @@ def resealed(data: bytes) -> bytes:
     return bytes(result)
 
 
+@pytest.mark.slow
 def test_changed_beton_files_are_loaded_within_their_bounds_or_refused(tmp_path):
     whole = packed(tmp_path / "whole.beton")
     original = Beton(tmp_path / "whole.beton")
@@ -307,6 +309,7 @@ def repickled(content: bytes, draw: random.Random) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of tensors of strange kinds PyTorch says a lot
 def test_changed_checkpoints_are_loaded_or_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -408,6 +411,7 @@ def reworded(text: str, draw: random.Random) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_changed_configurations_are_read_or_refused_in_three_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -474,6 +478,7 @@ METADATA = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_packages_are_listed_or_left_out_and_harm_nobody(tmp_path, monkeypatch):
     def attempt(draw: random.Random) -> str:
         folder = tmp_path / str(draw.random())

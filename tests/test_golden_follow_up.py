@@ -66,6 +66,7 @@ def _distance(made: Tensor, expected: float | list[float]) -> float:
     return float(((made - target).abs() / target.abs().clamp(min=1)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES.keys() - SLOW))
 def test_weights_are_those_of_the_golden_file(case):
     weights, expected = published(case), CASES[case]
@@ -74,6 +75,7 @@ def test_weights_are_those_of_the_golden_file(case):
     assert float(sum(w.square().sum() for w in weights.values())) == pytest.approx(expected["param_sumsq"], rel=1e-12)
 
 
+@pytest.mark.slow
 @CASE
 def test_stages_and_logits_are_those_of_the_authors_code(case, tmp_path, record_property):
     found = differences(case, tmp_path)

@@ -260,6 +260,7 @@ def test_networks_do_not_know_lightning(module):
     assert [name for name in imports(module) if name.split(".")[0] in ("lightning", "pytorch_lightning")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", HEAVY)
 def test_a_heavy_package_is_imported_in_the_function_that_needs_it(package):
     at_top = [module for module in FILES if package in {name.split(".")[0] for name in imports(module, at_top=True)}]

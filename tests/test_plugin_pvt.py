@@ -22,6 +22,7 @@ def installed(shipped_plugin):
     return shipped_plugin("poolformer-pvt")
 
 
+@pytest.mark.slow
 def test_sizes_are_listed_with_their_package_and_published_costs(capsys):
     assert main(["models", *PUBLISHED, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -64,6 +65,7 @@ def test_image_size_and_drop_path_rate_arrive():
     assert backbone.block4[-1].drop_path_rate == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_its_attention_mixes_in_the_frame():
     check_mixer("spatial_reduction_attention", head_dim=16, sr_ratio=2)
     mixer = [{"name": "spatial_reduction_attention", "sr_ratio": ratio} for ratio in (8, 4, 2, 1)]

@@ -44,6 +44,7 @@ def test_example_is_listed_with_its_origin_and_not_imported(example):
     assert "my_mixer_plugin" not in sys.modules
 
 
+@pytest.mark.slow
 def test_example_keeps_the_contract(example):
     check_mixer("my_mixer")
     check_mixer("my-mixer-plugin/my_mixer", kernel_size=3)
@@ -137,6 +138,7 @@ def test_broken_package_harms_only_itself(example, fake_plugin, source, found):
     assert resolve("my_mixer")[0].origin == "my-mixer-plugin 0.1.0"
 
 
+@pytest.mark.slow
 def test_module_in_the_current_directory_needs_no_package(tmp_path, monkeypatch):
     (tmp_path / "tried_this_morning.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)

@@ -265,6 +265,7 @@ def test_draws_of_their_own_leave_pythons_generator_where_one_draw_does():
     assert random.random() == expected
 
 
+@pytest.mark.slow
 def test_a_fair_coin_chooses_between_mixup_and_cutmix():
     """CutMix leaves pixels as they are; mixup blends each of them."""
     augment = BatchAugmentation(num_classes=5, **AUTHORS_MIXING | {"erase_prob": 0.0})

@@ -214,6 +214,7 @@ def test_a_row_that_was_asked_for_and_cannot_be_built_is_a_failure_beside_the_ot
     assert failed.splitlines()[1].startswith("  even: token mixer 'pooling' cannot be built")
 
 
+@pytest.mark.slow
 def test_no_row_that_fits_is_a_failure(call, work):
     code, out, err = call("--rows", "even.yaml")
     assert code == 2

@@ -70,6 +70,7 @@ def wait_until(true, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
 def test_jobs_end_with_the_process_that_started_them(tmp_path, sign):
     starter = subprocess.Popen([sys.executable, jobs.__file__, str(tmp_path)], stderr=subprocess.DEVNULL)
@@ -103,6 +104,7 @@ def test_a_ctrl_c_while_a_job_is_started_ends_that_job(tmp_path, monkeypatch):
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_while_the_jobs_process_still_imports_leaves_no_traceback(tmp_path):
     (tmp_path / "imports_slowly.py").write_text(
         "import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(2)\npathlib.Path('imported').touch()\n"

@@ -35,6 +35,7 @@ def test_of_one_seed_there_is_no_interval_and_of_none_in_common_no_difference():
     assert paired_difference({0: 3.0}, {1: 2.0}) is None
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_difference_in_95_of_100_experiments():
     draws = np.random.default_rng(0)
     held = 0

@@ -28,6 +28,7 @@ def test_every_packaged_row_has_the_paper_s_figure_and_fits_the_digits(name):
     check_builds(settings("fit", ablation.fit_arguments(["digits"], row, [])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "fits"), [("norm-layer", True), ("hybrid-ppff", False), ("hybrid-pppa", False)])
 def test_a_row_of_one_image_size_does_not_fit_growing_images(name, fits):
     flags = ["--data.train", "x", "--data.val", "x", "--config", "short/16"]
@@ -87,6 +88,7 @@ def test_a_file_called_base_is_not_the_base(call, work):
     assert "| base | 76.4 |" in call("--rows", "base.yaml", "--out", "out")[1]
 
 
+@pytest.mark.slow
 def test_the_row_of_a_mixer_is_the_base_with_it():
     chosen, plain = (
         settings("fit", ablation.fit_arguments(["digits"], rows_of.find_row(name), [])) for name in ("attention", BASE)

@@ -80,6 +80,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Encountered `nan` values in tensor")
 @pytest.mark.parametrize(("row", "message", "logged"), FAILURES)
 def test_a_run_that_fails_says_why_in_a_line_and_the_rest_in_its_log(train, row, message, logged):
@@ -90,6 +91,7 @@ def test_a_run_that_fails_says_why_in_a_line_and_the_rest_in_its_log(train, row,
     assert logged in run.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 def test_an_epoch_has_to_be_evaluated(train):
     failure = train(planned(BASE, *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
@@ -114,6 +116,7 @@ def test_two_processes_do_not_train_the_same_run(work, train, monkeypatch):
     assert train(run) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
     ("row", "flags", "message"),
@@ -149,6 +152,7 @@ def test_runs_of_another_version_of_a_mixer_are_refused(work, fake_plugin):
         ablation.check_settings(run, now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--num_threads", "2"], ["--data.num_workers", "1"]])
 def test_runs_made_with_the_same_settings_are_kept_wherever_they_run(work, flags):
     made(planned(BASE))
@@ -156,6 +160,7 @@ def test_runs_made_with_the_same_settings_are_kept_wherever_they_run(work, flags
     ablation.check_settings(again, settings("fit", list(again.arguments)))
 
 
+@pytest.mark.slow
 def test_a_run_that_never_came_to_a_checkpoint_starts_anew_with_any_settings(work):
     run = planned(BASE)
     made(run, finished=False)

@@ -76,6 +76,7 @@ def test_fp32_is_measured_without_tf32(monkeypatch, capsys):
         torch.set_float32_matmul_precision(before[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["model", "train"])
 def test_bf16_errs_more_than_fp32(measured, subject):
     exact = measured(subject, "poolformer_tiny")["poolformer_tiny"]["error"]
@@ -96,6 +97,7 @@ def test_stochastic_depth_is_no_error(measured):
     assert all(row["error"] < 1e-4 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_recomputing_keeps_a_fraction(measured):
     rows = measured("train", "poolformer_tiny", "poolformer_tiny:recompute")
     plain, again = rows.values()

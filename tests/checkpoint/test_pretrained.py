@@ -653,6 +653,7 @@ def test_a_networks_own_names_are_not_translated(tmp_path):
     assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["identityformer_s12.pth", "weights.pth"])
 def test_a_network_named_after_its_mixer_asks_nothing(tmp_path, recwarn, file):
     weights = create_backbone("identityformer_s12").state_dict()

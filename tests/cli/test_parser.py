@@ -259,6 +259,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "message"), ODD.values(), ids=ODD)
 def test_an_odd_file_is_a_line(mistake, tmp_path, content, message):
     (tmp_path / "own.yaml").write_text(content)

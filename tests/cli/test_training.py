@@ -108,6 +108,7 @@ def test_later_configurations_win_and_leave_the_rest(call, work):
     assert config["data"]["init_args"]["shift"] == 0.125
 
 
+@pytest.mark.slow
 def test_lists_of_later_configurations_replace_earlier_ones(call, work):
     for name, callback in (("a", "EarlyStopping\n      init_args: {monitor: val/loss}"), ("b", "RichProgressBar")):
         (work / f"{name}.yaml").write_text(f"trainer:\n  callbacks:\n    - class_path: {callback}\n")
@@ -117,16 +118,19 @@ def test_lists_of_later_configurations_replace_earlier_ones(call, work):
     assert one["class_path"] == "lightning.pytorch.callbacks.RichProgressBar"
 
 
+@pytest.mark.slow
 def test_without_a_configuration_fit_is_the_digits(call):
     assert call("fit", "--print_config").out == call("fit", "--config", "digits", "--print_config").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
 def test_without_a_configuration_the_others_have_the_defaults_of_the_signatures(call, verb):
     config = printed(call(verb, "--print_config"))
     assert (config["model"]["backbone"], config["trainer"]["max_epochs"]) == ("poolformer_s12", 310)
 
 
+@pytest.mark.slow
 def test_the_command_may_stand_behind_its_options(call):
     usual = call("fit", "--config", "digits", "--model.lr", "1", "--print_config").out
     assert call("--config", "digits", "--model.lr", "1", "fit", "--print_config").out == usual
@@ -156,6 +160,7 @@ OTHER_DATA = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("said", "expected"), OTHER_DATA, ids=[" ".join(row[0]) for row in OTHER_DATA])
 def test_another_data_module_has_its_own_defaults(call, said, expected):
     section = printed(call("fit", *said, "--print_config"))["data"]
@@ -164,11 +169,13 @@ def test_another_data_module_has_its_own_defaults(call, said, expected):
     assert (section["init_args"]["image_size"], section["init_args"]["batch_size"]) == (image_size, batch_size)
 
 
+@pytest.mark.slow
 def test_what_files_say_of_the_data_goes_over_to_another_module(call):
     init_args = printed(call("fit", "--config", "m36", "--data", "FolderData", "--print_config"))["data"]["init_args"]
     assert init_args["crop_pct"] == 0.95
 
 
+@pytest.mark.slow
 def test_a_printed_configuration_is_read_to_the_same(call, work):
     options = ["--config", "digits", "--model.mixer", f"[pooling, {A}, attention, {B}]", "--model.lr", "1e-4"]
     first = call("fit", *options, "--trainer.callbacks", "RichProgressBar", "--print_config").out
@@ -224,6 +231,7 @@ def test_a_run_lies_in_one_directory(call, work):
         assert said in done.out
 
 
+@pytest.mark.slow
 def test_what_is_printed_at_the_end_is_what_was_measured(call, work):
     done = call("fit", *ONE_EPOCH)
     assert float(re.search(r"val/top1 ([\d.]+) after 1 epoch", done.out)[1]) == pytest.approx(
@@ -328,11 +336,13 @@ def test_files_that_are_no_run_stay_where_they_are(call, work):
     assert not (work / "mine" / "previous").exists()
 
 
+@pytest.mark.slow
 def test_fast_dev_run_leaves_nothing_behind(call, work):
     assert call("fit", *SHORT, "--trainer.fast_dev_run", "true").code == 0
     assert files(work) == set()
 
 
+@pytest.mark.slow
 def test_fast_dev_run_leaves_an_earlier_run_alone(call, run_dir):
     before = contents(run_dir)
     done = call("fit", "--config", run_dir / "config.yaml", "--trainer.fast_dev_run", "true")
@@ -346,6 +356,7 @@ def test_a_run_without_a_logger_keeps_its_checkpoints(call, work):
     assert files(work / "runs/digits") == {"config.yaml", "summary.json", LAST, BEST}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [["--model.num_classes", "3"], ["--trainer.max_epochs", "-1"], ["--data", "FolderData"]],
@@ -401,6 +412,7 @@ def test_a_missing_checkpoint_ends_it_and_nothing_starts_from_scratch(call, work
     assert files(work) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", bytes(1000)], ids=["empty", "torn", "zeros"])
 def test_a_torn_last_checkpoint_ends_it_and_is_kept(call, run_dir, content):
     (run_dir / LAST).write_bytes(content)
@@ -441,12 +453,14 @@ def test_the_configuration_of_a_run_that_went_on_runs_again(call, run_dir):
     assert call("fit", *config, "--trainer.default_root_dir", "runs/again").code == 0
 
 
+@pytest.mark.slow
 def test_a_file_whose_name_reads_like_an_address_is_a_file(call, work, trained):
     shutil.copy(trained / LAST, work / "http.ckpt")
     done = call("validate", "--ckpt_path", "http.ckpt", "--trainer.limit_val_batches", "1")
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["local://{work}/mine", "{work}/runs/own/checkpoints/../../../mine"])
 def test_going_on_from_a_stranger_s_checkpoint_deletes_nothing(call, work, run_dir, path):
     """Lightning would delete, with all that is in it, what a checkpoint calls the one before."""
@@ -550,6 +564,7 @@ def test_a_bare_state_dict_is_a_mistake_and_not_a_bug(call, work):
 IMPORTED = [{"mixer": "beside_it:Mixer"}, {"mixer": ("beside_it:Mixer",) * 4}, {"backbone": "beside_it:Mixer"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hyper_parameters", IMPORTED, ids=str)
 def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained, hyper_parameters):
     (work / "beside_it.py").write_text(f"open('was-run', 'w').close()\n{MIXER}")
@@ -563,6 +578,7 @@ def test_a_checkpoint_cannot_have_a_module_imported(call, work, trained, hyper_p
     assert "beside_it:Mixer, a module that you have to vouch for: add --model." in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_path", ["came_along.Data", "poolformer.data.folder.os", "subprocess.Popen"])
 def test_a_checkpoint_cannot_name_a_data_module_that_is_not_ours(call, work, trained, class_path):
     (work / "came_along.py").write_text("open('was-run', 'w').close()\nclass Data: ...\n")
@@ -573,17 +589,20 @@ def test_a_checkpoint_cannot_name_a_data_module_that_is_not_ours(call, work, tra
     assert not (work / "was-run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["hyper_parameters", "datamodule_hyper_parameters"])
 def test_a_checkpoint_cannot_name_what_builds_its_classes(call, work, trained, part):
     evil = changed(trained, work / "evil.ckpt", **{part: {"_instantiator": "os.system"}})
     assert call("validate", "--ckpt_path", evil, "--trainer.limit_val_batches", "1").code == 0
 
 
+@pytest.mark.slow
 def test_arguments_that_the_model_no_longer_has_are_left_out(call, work, trained):
     old = changed(trained, work / "old.ckpt", hyper_parameters={"no_longer": 3})
     assert call("validate", "--ckpt_path", old, "--trainer.limit_val_batches", "1").code == 0
 
 
+@pytest.mark.slow
 def test_arguments_that_the_data_no_longer_has_are_left_out(call, work, trained):
     old = changed(trained, work / "old.ckpt", datamodule_hyper_parameters={"no_longer": 3})
     assert call("validate", "--ckpt_path", old, "--trainer.limit_val_batches", "1").code == 0
@@ -612,6 +631,7 @@ def test_published_weights_are_evaluated_without_a_run(call, work, trained, publ
     assert files(work) == {"published.pth.tar", f"runs/digits/{verb}-1.json"}
 
 
+@pytest.mark.slow
 def test_published_weights_predict(call, work, published):
     done = call(
         "predict", "--config", "digits", "--model.pretrained", "published.pth.tar", "--model.mixer", "depthwise"
@@ -645,6 +665,7 @@ def test_a_run_that_started_from_published_weights_does_not_need_them_again(call
     assert contents(work) == before
 
 
+@pytest.mark.slow
 def test_another_number_of_classes_is_said_at_the_terminal(call, published):
     fresh = pytest.warns(UserWarning, match="for 10 classes, the network for 12: the network's head is fresh")
     with fresh, pytest.warns(UserWarning, match="some of its logits have no images"):
@@ -738,6 +759,7 @@ def test_predictions_lie_beside_the_run(call, run_dir, said):
         assert {*row[1::2]} <= set("0123456789")
 
 
+@pytest.mark.slow
 def test_predictions_lie_beside_the_run_wherever_it_is_called_from(call, run_dir, monkeypatch):
     monkeypatch.chdir(run_dir / "checkpoints")
     assert call("predict", "--ckpt_path", "last.ckpt").code == 0

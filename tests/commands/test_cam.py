@@ -106,6 +106,7 @@ def test_backbones_of_every_layout_have_a_map(backbone):
     assert heat.shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_row_an_image_and_a_column_a_checkpoint(classifier, checkpoint, tmp_path, capsys):
     other = save(classifier, tmp_path / "runs" / "other" / "checkpoints" / "last.ckpt")
     images = []

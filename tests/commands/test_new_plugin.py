@@ -56,6 +56,7 @@ def test_the_name_is_filled_in_everywhere(tmp_path):
     assert "class GatedConv2(nn.Module)" in files["src/gated_conv2_plugin/__init__.py"]
 
 
+@pytest.mark.slow
 def test_the_written_mixer_keeps_the_contract(tmp_path, on_path):
     write_plugin("gated_conv", tmp_path)
     on_path(tmp_path / "src")

@@ -109,6 +109,7 @@ def test_ffcv_reads_what_we_write(path, os_cache):
     assert all(images.float().std() > 10 for images, _ in batches)
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 def test_we_read_what_ffcv_writes(tmp_path):
     pytest.importorskip("ffcv")

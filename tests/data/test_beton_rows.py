@@ -33,6 +33,7 @@ def assert_same(entries, others):
         assert getattr(one, "dtype", None) == getattr(other, "dtype", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_notes", [True, False])
 def test_rows_that_are_read_are_those_that_would_be_held(path, has_notes, monkeypatch, request):
     path = path if has_notes else without_notes(path)

@@ -113,6 +113,7 @@ def test_a_packed_file_of_fewer_classes_is_compared_by_name_too(checkpoint, tmp_
     assert loss(checkpoint, packed) == pytest.approx(loss(checkpoint, data(tmp_path / "some")), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_another_order_gives_the_same_accuracy(checkpoint):
     images, labels = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8), torch.arange(4)
     other = [ANIMALS[place] for place in (2, 0, 3, 1)]
@@ -132,6 +133,7 @@ def test_classes_that_the_network_does_not_know_are_refused(checkpoint, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_in_python_a_model_that_was_loaded_is_compared_by_name_as_well(checkpoint, tmp_path):
     module = data(folder(tmp_path / "some", ["dog"]))
     model = ImageClassifier.load_from_checkpoint(checkpoint, weights_only=True)
@@ -143,6 +145,7 @@ def test_in_python_a_model_that_was_loaded_is_compared_by_name_as_well(checkpoin
     assert again["val/loss"] == pytest.approx(loss(checkpoint, whole), rel=1e-6)  # nothing is left of the first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".ckpt", ".safetensors"])
 def test_weights_of_a_run_know_their_classes(checkpoint, tmp_path, ending):
     weights = checkpoint

@@ -94,6 +94,7 @@ def test_digits_are_enlarged_bilinearly(image_size):
     assert difference <= 0.51  # rounding to integers
 
 
+@pytest.mark.slow
 def test_without_a_shift_training_digits_are_as_they_are(sklearns):
     known = set(rows(*sklearns))
     assert set(rows(*training_set(shift=0))) <= known

@@ -17,6 +17,7 @@ def twice(data):
     return first(data) + first(data)
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 def test_what_is_compiled_before_ffcv_makes_its_types_is_found_after_that():
     ffcv = pytest.importorskip("ffcv.memory_managers.os_cache")

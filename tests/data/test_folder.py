@@ -172,6 +172,7 @@ def ramps(folder: Path, *, batch_size: int, **options: Any) -> Tensor:
     return images[:, 0, 16].float()
 
 
+@pytest.mark.slow
 def test_training_crops_at_random_and_flips_every_other_image(tmp_path):
     """arXiv 2111.11418's recipe: 8 to 100 % of the area, sides 3:4 to 4:3, flipped with probability 0.5."""
     views = ramps(tmp_path, batch_size=200, auto_augment=None)

@@ -77,6 +77,7 @@ def answering(status):
     return answer
 
 
+@pytest.mark.slow
 def test_what_s3_refuses_is_told_apart(s3, monkeypatch):
     with pytest.raises(DataError, match=r"^there is no file s3://.*/none$"):
         RemoteFile(f"s3://{s3.bucket}/none")

@@ -167,6 +167,7 @@ def test_tars_in_tars_in_a_tar_are_not_read(files):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_an_archive_of_many_members_takes_time_by_its_size(files):
     """Links that lead to links, and names of many folders, are what can cost more."""
     names = [(f"cat/{n}.jpg", LINK, f"{n + 1}.jpg") for n in range(3000)]

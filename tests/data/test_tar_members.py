@@ -141,6 +141,7 @@ def unpacked(path: Path, folder: Path) -> FolderFiles | str:
     return FolderFiles(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("tar"), reason="needs GNU tar")
 def test_changed_tars_give_what_tar_unpacks_or_are_refused(tmp_path):
     draw = random.Random(int(os.environ.get("POOLFORMER_FUZZ_SEED", "0")))

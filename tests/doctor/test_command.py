@@ -64,6 +64,7 @@ def test_json_has_the_same(call):
     assert found["checks"][1] == {"name": "disk", "state": "wrong", "text": "full\x1b[2J", "remedy": "delete something"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raise ImportError('libcudart.so.13: cannot open')", "import os; os._exit(11)"])
 def test_with_a_broken_pytorch_it_says_so_and_looks_at_the_rest(tmp_path, how):
     (tmp_path / "torch.py").write_text(how)

@@ -31,6 +31,7 @@ def test_a_module_that_raises_leaves_or_crashes_harms_only_itself(modules):
     }
 
 
+@pytest.mark.slow
 def test_an_import_that_hangs_is_given_up(modules):
     found = imported(["fine", "hangs"], limit_s=3)
     assert found["fine"]["error"] is None
@@ -61,6 +62,7 @@ def test_where_pytorch_crashes_nothing_else_is_tried(modules, tmp_path):
     assert found["torch"]["error"] == found["fine"]["error"] == "it ends its process, with code 7"
 
 
+@pytest.mark.slow
 def test_facts_of_pytorch_are_those_of_this_one():
     torch = sys.modules["torch"]
     facts = imported(["torch"])["torch"]["facts"]

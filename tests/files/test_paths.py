@@ -79,6 +79,7 @@ def test_what_is_no_path_of_this_machine_is_a_line(home, capsys, command, name, 
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_home_directory_is_written_out_wherever_a_path_is_read(home):
     for _ in range(2):
         assert call(*FIT, "--trainer.default_root_dir=~/run") == 0
@@ -90,6 +91,7 @@ def test_the_home_directory_is_written_out_wherever_a_path_is_read(home):
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_callbacks_and_loggers_have_the_home_directory_too(home):
     Path("csv.yaml").write_text(
         "trainer: {logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: ~/logs}}}\n"
@@ -99,6 +101,7 @@ def test_callbacks_and_loggers_have_the_home_directory_too(home):
     assert {path.name for path in Path().iterdir()} == {"csv.yaml"}
 
 
+@pytest.mark.slow
 def test_a_name_with_a_dollar_or_a_tilde_inside_is_that_name(home, monkeypatch):
     monkeypatch.setenv("X", "elsewhere")
     assert call(*FIT, "--trainer.default_root_dir=a~$X") == 0

@@ -24,6 +24,7 @@ def store(request, tmp_path) -> Store:
     return Store(f"memory://{tmp_path.name}/run" if request.param == "memory" else f"file://{tmp_path}/run")
 
 
+@pytest.mark.slow
 def test_files_are_sent_fetched_listed_and_removed(store, tmp_path):
     assert (store.names(), store.read("x")) == ([], None)
     for content in (b"first" * 10_000_000, b"second"):  # of several pieces, then a shorter one over it
@@ -59,6 +60,7 @@ def test_a_name_is_not_given_when_something_speaks_against_it_in_the_last_moment
     assert (store.read(NAME), store.names()) == (b"first", [NAME])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -83,6 +85,7 @@ def test_a_fault_leaves_what_was_there(s3, fault, said):
     assert (store.read(NAME), store.names()) == (b"second", [NAME])
 
 
+@pytest.mark.slow
 def test_a_bucket_is_not_made(s3):
     with pytest.raises(StoreError, match="bucket does not exist"):
         send(Store("s3://another/run"), b"x")

@@ -132,6 +132,7 @@ def test_gradients_of_a_bf16_map_far_from_zero_are_as_exact_as_its_statistics(wa
     assert (found - exact).abs().max() <= 0.01 * exact.abs().max()
 
 
+@pytest.mark.slow
 @each_operator
 def test_gradients_are_the_derivatives(way, operator):
     values = inputs(operator, (2, 3, 4, 5), torch.float64)
@@ -327,6 +328,7 @@ def test_what_is_kept_for_the_backward_pass(way, name, dtype, shares):
     assert saved_bytes(forward, layer) == pytest.approx(shares * x.nbytes, rel=0.02)
 
 
+@pytest.mark.slow
 def test_operations_are_counted_as_those_of_the_definition():
     pytest.importorskip("triton")
     values = inputs(OPERATORS["mlp"], SHAPE, torch.float32)

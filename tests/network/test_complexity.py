@@ -52,6 +52,7 @@ def giga_macs(model: nn.Module) -> float:
     return count(model, image_size=224).macs / 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_a_size_costs_what_the_paper_says(name):
     parameters, giga = SIZES[name]

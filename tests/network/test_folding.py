@@ -63,6 +63,7 @@ def test_outputs_stay_the_same_in_other_frames(options):
     assert largest_difference(fold(network)(images), network(images)) < 1e-12
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_rounding_is_no_worse_than_the_networks_own():
     network, images = drawn("poolformer_s12"), torch.randn(2, 3, 64, 64)

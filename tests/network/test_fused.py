@@ -147,6 +147,7 @@ def test_a_fused_network_is_exported_for_any_batch():
     torch.testing.assert_close(program.module()(images[:1]).detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_a_fused_network_keeps_less_than_half_and_recomputed_a_quarter(way, precision):
     if way == "kernels" and DEVICE == "cpu":
@@ -189,6 +190,7 @@ def test_a_fused_network_can_be_folded():
     torch.testing.assert_close(fold(network)(images), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_a_norm_that_was_folded_is_not_fused(norm):
     network, images = (

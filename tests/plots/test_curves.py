@@ -44,6 +44,7 @@ def test_the_last_third_leaves_out_what_is_far_away_and_needs_points_enough():
     assert _window([Series("a", [rising(60)[:5]])]) is None
 
 
+@pytest.mark.slow
 def test_a_figure_is_written_in_each_format_and_the_same_bytes_again(tmp_path):
     starts = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF"}
     files = [[tmp_path / folder / f"curves.{kind}" for kind in starts] for folder in ("one", "other")]
@@ -55,6 +56,7 @@ def test_a_figure_is_written_in_each_format_and_the_same_bytes_again(tmp_path):
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_many_rows_have_their_names_beside_the_figure():
     rows = [Series(f"row {number}", [[(1, 0.5)]]) for number in range(70)]
     figure = draw_curves(rows, title="t", x_label="epoch", y_label="y")

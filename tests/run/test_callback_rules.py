@@ -33,6 +33,7 @@ OPTIONS = {
 CHANGE_SOMETHING = ("EMAWeightAveraging", "GradientAccumulationScheduler", "ModelCheckpoint", "Timer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_callback_that_could_not_hold_is_refused_by_name(fit, name, capsys):
     assert fit("run", f"--trainer.callbacks+={name}", *OPTIONS.get(name, []), base=QUICK) == 2

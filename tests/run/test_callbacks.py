@@ -125,6 +125,7 @@ def throughput(folder: Path, *, train: Dataset, val: Dataset, **options: Any) ->
     return [event.value for event in events(folder).Scalars("throughput/images_per_s")], seconds
 
 
+@pytest.mark.slow
 def test_throughput_is_images_a_second_loading_included(tmp_path):
     """An image takes 10 ms to load, so that at most 100 a second are possible."""
     rates, seconds = throughput(tmp_path, train=Slow(16, 0.01), val=Slow(4, 0), max_epochs=2)
@@ -134,6 +135,7 @@ def test_throughput_is_images_a_second_loading_included(tmp_path):
     assert max(rates) > 32 / seconds  # faster than the whole run, which has its start besides
 
 
+@pytest.mark.slow
 def test_throughput_leaves_evaluation_out(tmp_path):
     """Evaluation takes 0.6 s between the two windows; counted in, the second would take longer than that."""
     rates, _ = throughput(tmp_path, train=Slow(16, 0), val=Slow(4, 0.15), val_check_interval=2)

@@ -76,6 +76,7 @@ def test_all_limits_that_a_run_has_reached_are_raised(call, work):
     assert place(work / "runs/digits/checkpoints", spawned) == (2, 6)
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_says_so_and_offers_what_there_is(call, work):
     said = closing_of(call("fit", *ONE_EPOCH, "--trainer.limit_val_batches", "0"))
     assert re.fullmatch(r"train/loss [\d.]+ after 1 epoch; nothing was validated", said[""])
@@ -93,6 +94,7 @@ def test_no_events_are_announced_where_there_are_none(call, work, logger):
     assert said.get("also") == ("'my logs/lightning_logs/version_0'" if more else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "why"),
     [

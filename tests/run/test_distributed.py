@@ -57,6 +57,7 @@ def test_ddp_looks_for_them_and_says_which():
     assert strategy._ddp_kwargs == {"find_unused_parameters": True}
 
 
+@pytest.mark.slow
 def test_who_asked_for_it_is_told_nothing(recwarn):
     suit_processes(DDPStrategy(find_unused_parameters=True), tiny(Lazy), image_size=16)
     suit_processes(strategy := DDPStrategy(), tiny(), image_size=16)

@@ -45,6 +45,7 @@ def test_a_sheet_has_an_image_in_each_cell(side):
     assert (picture == (0, 200, 0)).all(2).sum() == 3 * drawing.SIDE**2
 
 
+@pytest.mark.slow
 def test_a_long_name_is_cut_and_any_letters_are_drawn():
     drawing.sheet(np.zeros((1, 8, 8, 3), np.uint8), [("x" * 500, "Füchse 狐\n🦊")])
     assert drawing.bars("title", [("x" * 500, 2.0, "a"), ("", -1.0, "")]).width < 1000

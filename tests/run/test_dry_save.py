@@ -213,6 +213,7 @@ NOT_DATA = {
 REMEDY = "which could not be read back from a checkpoint: keep a number, a string, a list or a tensor in its place"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", NOT_DATA)
 def test_what_is_no_data_is_found_when_training_starts(fit, value):
     code, said = fit(callbacks=[("AfterTheStep" if value == "datetime" else "Keeps", {"value": value})])
@@ -222,6 +223,7 @@ def test_what_is_no_data_is_found_when_training_starts(fit, value):
     assert not any(Path("run/checkpoints").glob("*"))
 
 
+@pytest.mark.slow
 def test_what_a_hook_adds_is_found_with_the_callback_that_adds_it(fit):
     code, said = fit(callbacks=[("Keeps", {"value": "datetime", "hook": True})])
     what = "the checkpoint's entry 'of_mine', of callback Keeps, holds a datetime.datetime as 'here'"
@@ -244,6 +246,7 @@ def test_what_a_loader_keeps_is_found_when_training_starts(fit, tmp_path):
     assert said.startswith("poolformer: error: the state of the loops and loaders holds a datetime.date as 'fit_loop'")
 
 
+@pytest.mark.slow
 def test_what_resuming_would_refuse_is_found_when_training_starts(fit):
     code, said = fit(callbacks=[("Elsewhere", {})])
     what = "a callback of it names 's3://bucket/best.ckpt', which a resumed run could delete (Elsewhere)"

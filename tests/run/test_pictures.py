@@ -68,6 +68,7 @@ def test_maps_are_of_what_is_said_and_of_the_label_of_each_of_the_worst(tmp_path
     assert picture.shape[0] > 2 * 120
 
 
+@pytest.mark.slow
 def test_maps_are_of_the_averages_wherever_the_callback_stands(tmp_path, monkeypatch):
     seen = []
 
@@ -131,6 +132,7 @@ def test_two_processes_draw_what_one_draws(tmp_path):
     assert one["val/images"] == 360
 
 
+@pytest.mark.slow
 def test_maps_that_cannot_be_computed_are_warned_of_and_end_nothing(tmp_path, monkeypatch):
     def failing(*_: Any) -> None:
         raise torch.OutOfMemoryError("out of memory")

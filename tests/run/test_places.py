@@ -202,6 +202,7 @@ def test_results_that_cannot_be_written_beside_a_checkpoint_are_refused_before_t
     assert said == f"'{url}' cannot be written (PermissionError: Access Denied): choose a --trainer.default_root_dir"
 
 
+@pytest.mark.slow
 def test_a_second_run_at_a_url_is_refused(mistake, url):
     holder = remote_lock.RemoteLock(Store(url), "of another machine")
     holder.wait()

@@ -53,6 +53,7 @@ def test_of_two_that_find_no_lock_one_gets_it(store):
     first.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("since", ["1970-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
 def test_a_killed_writers_lock_is_taken_over_when_it_is_silent_whatever_the_clocks_say(store, since):
     first = taken(store, "first")
@@ -95,6 +96,7 @@ def test_a_lock_that_cannot_be_written_is_not_held(s3):
         taken(store, "first")
 
 
+@pytest.mark.slow
 def test_a_torn_lock_is_that_of_somebody_until_it_is_silent(store):
     first = taken(store, "first")
     killed(first)

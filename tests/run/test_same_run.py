@@ -116,6 +116,7 @@ def test_another_command_line_changes_nothing(call, run, options, message):
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_a_run_without_its_last_checkpoint_is_not_begun_over_the_others(call, run):
     (run / LAST).unlink()
     done = call("fit", *DIGITS, *AUTO, "--trainer.default_root_dir", "run")

@@ -151,6 +151,7 @@ def test_a_killed_run_sends_what_it_had_not_when_it_starts_again_on_its_machine(
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_another_machine_has_written_since_counts_and_what_was_not_sent_is_kept(url, elsewhere, caplog, tmp_path):
     first = killed_before_it_sent(url, "not sent")
     with elsewhere():
@@ -165,6 +166,7 @@ def test_what_another_machine_has_written_since_counts_and_what_was_not_sent_is_
     assert kept.is_relative_to(first.folder)
 
 
+@pytest.mark.slow
 def test_a_run_whose_url_was_taken_over_sends_nothing_more(url, elsewhere):
     first = Spool(url)
     write(first.run_dir, FILES)
@@ -191,6 +193,7 @@ def test_two_on_one_machine_are_refused_at_once(url):
     assert at(url) == {}
 
 
+@pytest.mark.slow
 def test_a_store_that_stays_away_leaves_the_spool_and_says_where_it_is(url):
     first = Spool(url)
     first.mirror.send = away

@@ -122,6 +122,7 @@ def test_gradients_that_are_gathered_are_lost_nowhere(fit):
     assert_same_run("whole", "run")
 
 
+@pytest.mark.slow
 def test_validation_in_the_middle_of_a_step_is_refused_before_anything_is_moved(fit, capsys):
     options = ["--trainer.accumulate_grad_batches", 4, "--trainer.val_check_interval", 2]
     assert fit("run", *options) == 2
@@ -129,6 +130,7 @@ def test_validation_in_the_middle_of_a_step_is_refused_before_anything_is_moved(
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_while_data_is_opened_ends_with_its_code(fit, monkeypatch):
     def opened(self):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -39,11 +39,13 @@ def waited_for():
     signal.signal(signal.SIGURG, before)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_come_is_given_up(waited_for):
     with pytest.raises(StuckLoader):
         waited_for.fetch(10)
 
 
+@pytest.mark.slow
 def test_batches_that_are_slow_are_not_given_up(waited_for):
     for _ in range(5):
         waited_for.fetch(0.3)

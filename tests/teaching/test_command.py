@@ -52,6 +52,7 @@ class Asked(Callback):
         self.replayed.append(batch.targets.clone())
 
 
+@pytest.mark.slow
 def test_what_is_replayed_is_what_the_teacher_says_of_the_batch(teacher, tmp_path, fit):
     """To the last bit that is stored, with another batch size than it was asked with, and accumulated batches."""
     asked = Asked(teacher / "teacher.ckpt")
@@ -113,6 +114,7 @@ def test_each_of_two_processes_asks_for_its_own_samples(teacher, tmp_path, fit):
         assert sorted(both.tolist()) == sorted(one.tolist())
 
 
+@pytest.mark.slow
 def test_labels_and_teacher_share_the_target_by_weight(teacher, tmp_path, fit):
     one_epoch = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
     found = {}
@@ -127,6 +129,7 @@ def test_labels_and_teacher_share_the_target_by_weight(teacher, tmp_path, fit):
     torch.testing.assert_close(found["0"].unique(), torch.tensor([0.01, 0.91]))  # smoothed labels
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the data has 10 classes and the model 12")
 @pytest.mark.parametrize(
     ("options", "said"),
@@ -147,6 +150,7 @@ def test_a_run_of_other_views_is_refused_in_a_line(teacher, call, options, said)
     assert done.err.splitlines()[-1].startswith("poolformer: error: ")
 
 
+@pytest.mark.slow
 def test_a_loader_that_does_not_number_its_samples_is_refused(teacher, call, work):
     Path("mine.py").write_text(
         "from torch.utils.data import DataLoader\n"
@@ -171,6 +175,7 @@ def images(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*images cannot be read")
 def test_images_in_files_are_told_by_their_contents_and_unreadable_ones_have_a_stand_in(trained, images, call, fit):
     options = [

@@ -193,6 +193,7 @@ def test_operator_with_a_registered_formula_is_countable():
     assert rule.judge(resolve(Triple)[0]) is None
 
 
+@pytest.mark.slow
 def test_callers_random_numbers_and_threads_are_left_alone():
     threads = torch.get_num_threads()
     torch.manual_seed(7)

@@ -97,6 +97,7 @@ def folder(tmp_path_factory):
     return write_class_folders(tmp_path_factory.mktemp("data") / "folder", images=7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [FolderData, FFCVData])
 @pytest.mark.parametrize("interpolation", ["random", "bicubic"])
 def test_a_batch_is_the_same_wherever_it_is_augmented(folder, tmp_path, kind, interpolation):

@@ -33,6 +33,7 @@ def least_bits(counts: list[int]) -> int:
     return bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_no_table_codes_the_symbols_in_fewer_bits(seed):
     rng = np.random.default_rng(seed)

@@ -133,6 +133,7 @@ def between_forbidden_pages(size: int, *, at_the_end: bool = True) -> np.ndarray
     return memory[start : start + size]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is protected another way")
 @pytest.mark.parametrize("sampling", [*SAMPLINGS, "grey"])
 def test_nothing_around_a_file_or_its_pixels_is_touched(sampling):

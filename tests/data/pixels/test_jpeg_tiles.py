@@ -47,6 +47,7 @@ def sizes(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
     return [(1, 1), (16, 16), (17, 1), (1, 600), *(tuple(map(int, rng.integers(1, 601, 2))) for _ in range(count))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_pixels_stay_at_any_size_and_interval(sampling):
     rng = np.random.default_rng(SAMPLINGS.index(sampling))

@@ -1,23 +1,18 @@
 """Pictures of what a network sees and says: sheets of images, bars, matrices, a reliability diagram; by Pillow."""
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from .lettering import fitting, upright, width_of, write
 
 SIDE = 112
 """Pixels of an image's longer side on a sheet: small images are enlarged by whole numbers."""
 _LINE, _GAP, _NAME = 15, 8, 150
 _INK, _PAPER, _GRID = (30, 30, 30), (255, 255, 255), (225, 225, 225)
 GOOD, BAD, NEUTRAL = (27, 120, 55), (178, 24, 43), (33, 102, 172)
-
-
-@cache
-def _font() -> Any:
-    return ImageFont.load_default(11)
 
 
 def pixels_of(images: Tensor, *, mean: Tensor, std: Tensor, normalised: bool = False) -> np.ndarray:
@@ -70,12 +65,8 @@ def sheet(
         picture.paste(thumb, (left, top))
         draw.rectangle((left - 2, top - 2, left + thumb.width + 1, top + thumb.height + 1), outline=colour, width=2)
         for line, text in enumerate(caption):
-            draw.text(
-                (left, top + height + 2 + line * _LINE),
-                _fitting(text, cell[0] - _GAP),
-                fill=colour if line == 0 else _INK,
-                font=_font(),
-            )
+            place = (left, top + height + 2 + line * _LINE)
+            write(draw, place, fitting(text, cell[0] - _GAP), colour if line == 0 else _INK)
     return picture
 
 
@@ -85,7 +76,7 @@ def stacked(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     found = Image.new("RGB", (max(picture.width for _, picture in parts), sum(heights)), _PAPER)
     draw, top = ImageDraw.Draw(found), 0
     for (title, picture), height in zip(parts, heights, strict=True):
-        draw.text((_GAP, top + _LINE // 2), title, fill=_INK, font=_font())
+        write(draw, (_GAP, top + _LINE // 2), title, _INK)
         found.paste(picture, (0, top + 2 * _LINE))
         top += height
     return found
@@ -99,16 +90,6 @@ def _thumb(pixels: np.ndarray) -> Image.Image:
     return image
 
 
-def _fitting(text: str, width: int) -> str:
-    """Return a text cut to a width in pixels."""
-    text = " ".join(text.split())
-    if _font().getlength(text) <= width:
-        return text
-    while text and _font().getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
-
-
 def bars(title: str, rows: Sequence[tuple[str, float, str]], *, colour: tuple[int, int, int] = NEUTRAL) -> Image.Image:
     """Draw horizontal bars.
 
@@ -117,18 +98,18 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, colour: tuple[in
         rows: Name, length as a share of the whole width, and what stands behind the bar.
         colour: Of the bars.
     """
-    left = min(2 * _NAME, round(max((_font().getlength(name) for name, _, _ in rows), default=0)) + 3 * _GAP)
+    left = min(2 * _NAME, max((width_of(name) for name, _, _ in rows), default=0) + 3 * _GAP)
     picture = Image.new("RGB", (left + 420, (len(rows) + 2) * (_LINE + 2) + _GAP), _PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((_GAP, 4), title, fill=_INK, font=_font())
+    write(draw, (_GAP, 4), title, _INK)
     for number, (name, share, text) in enumerate(rows, 1):
         top = number * (_LINE + 2) + _GAP
-        draw.text((_GAP, top), _fitting(name, left - 2 * _GAP), fill=_INK, font=_font())
+        write(draw, (_GAP, top), fitting(name, left - 2 * _GAP), _INK)
         length = round(300 * min(max(share, 0.0), 1.0))
         draw.rectangle((left, top + 1, left + 300, top + _LINE - 2), fill=_GRID)
         if length:
             draw.rectangle((left, top + 1, left + length, top + _LINE - 2), fill=colour)
-        draw.text((left + 306, top), text, fill=_INK, font=_font())
+        write(draw, (left + 306, top), text, _INK)
     return picture
 
 
@@ -139,15 +120,21 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Image.Image:
         counts: Images (K, K).
         names: Of the K classes.
     """
-    side, left, top = 34, _NAME, 40
+    side, left = 34, _NAME
+    longest = max(map(width_of, names), default=0)
+    is_upright = longest > side - 2  # headings
+    top = 24 + (min(longest, _NAME) + 4 if is_upright else _LINE + 1)
     size = len(names) * side
     picture = Image.new("RGB", (left + size + _GAP, top + size + _GAP), _PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((_GAP, 4), "rows: class of the images; columns: what the network says", fill=_INK, font=_font())
+    write(draw, (_GAP, 4), "rows: class of the images; columns: what the network says", _INK)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, name in enumerate(names):
-        draw.text((_GAP, top + row * side + 10), _fitting(name, _NAME - 2 * _GAP), fill=_INK, font=_font())
-        draw.text((left + row * side + 2, 24), _fitting(name, side - 2), fill=_INK, font=_font())
+        write(draw, (_GAP, top + row * side + 10), fitting(name, _NAME - 2 * _GAP), _INK)
+        if is_upright:
+            picture.paste(upright(name, _INK, _PAPER, height=top - 28), (left + row * side + 8, 24))
+        else:
+            write(draw, (left + row * side + 2, 24), name, _INK)
         for column in range(len(names)):
             share, target = float(shares[row, column]), NEUTRAL if row == column else BAD
             shade = tuple(round(255 + share**0.5 * (part - 255)) for part in target)
@@ -155,7 +142,7 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Image.Image:
             draw.rectangle(box, fill=shade)
             if counts[row, column]:
                 ink = _PAPER if share > 0.4 else _INK
-                draw.text((box[0] + 3, box[1] + 10), _short(int(counts[row, column])), fill=ink, font=_font())
+                write(draw, (box[0] + 3, box[1] + 10), _short(int(counts[row, column])), ink)
     return picture
 
 
@@ -173,8 +160,8 @@ def reliability(shares: Sequence[tuple[float, float, int]], *, ece: float) -> Im
     size, left, top = 300, 40, 40
     picture = Image.new("RGB", (left + size + 20, top + size + 40), _PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((_GAP, 4), f"accuracy by confidence, ECE {ece:.3f}", fill=_INK, font=_font())
-    draw.text((_GAP, 20), "shade of a bar: its share of the images", fill=_INK, font=_font())
+    write(draw, (_GAP, 4), f"accuracy by confidence, ECE {ece:.3f}", _INK)
+    write(draw, (_GAP, 20), "shade of a bar: its share of the images", _INK)
     draw.rectangle((left, top, left + size, top + size), outline=_GRID)
     total, width = max(sum(count for _, _, count in shares), 1), size / max(len(shares), 1)
     for number, (_, accuracy, count) in enumerate(shares):
@@ -186,6 +173,6 @@ def reliability(shares: Sequence[tuple[float, float, int]], *, ece: float) -> Im
         draw.rectangle(box, fill=shade)
     draw.line((left, top + size, left + size, top), fill=BAD, width=2)
     for share in (0, 0.5, 1):
-        draw.text((left + share * size - 6, top + size + 4), f"{share:g}", fill=_INK, font=_font())
-        draw.text((_GAP, top + size * (1 - share) - 6), f"{share:g}", fill=_INK, font=_font())
+        write(draw, (left + share * size - 6, top + size + 4), f"{share:g}", _INK)
+        write(draw, (_GAP, top + size * (1 - share) - 6), f"{share:g}", _INK)
     return picture

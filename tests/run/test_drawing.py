@@ -51,6 +51,15 @@ def test_a_long_name_is_cut_and_any_letters_are_drawn():
     assert drawing.bars("title", [("x" * 500, 2.0, "a"), ("", -1.0, "")]).width < 1000
 
 
+def test_headings_of_a_matrix_that_do_not_fit_stand_upright():
+    counts = np.eye(3, dtype=int)
+    short, long = (drawing.matrix(counts, [f"{stem}{k}" for k in range(3)]) for stem in ("a", "n01440764-"))
+    assert short.width == long.width
+    assert long.height > short.height
+    headings = [np.asarray(long.crop((150 + 34 * k, 24, 182 + 34 * k, long.height - 3 * 34 - 8))) for k in range(3)]
+    assert (headings[0] != headings[1]).any()
+
+
 def test_a_bar_is_as_long_as_its_share():
     def length(share):
         picture = np.asarray(drawing.bars("", [("a", share, "")], colour=(1, 2, 3)))

@@ -32,8 +32,9 @@ from ..run import trainer as run_trainer
 from ..run.directory import locked
 from ..run.ending import Ending
 from ..run.launch import leave_agents_store
+from ..run.orphans import end_with_launcher
 from ..run.places import Places
-from ..run.stopping import Stopped, end_with_launcher
+from ..run.stopping import Stopped
 from . import checkpoint_defaults, class_count, data_section, lightning_refusals, options, plain_options, user_classes
 from .asked import DIGITS, Asked
 from .lightning_internals import OneVerbCLI, ParsingCLI, try_classes_first

@@ -1,13 +1,11 @@
-"""Ending a run from outside: a signal stops it between two steps, and nothing outlives a dead rank."""
+"""Ending a run from outside: a signal stops it between two steps, with what is trained saved."""
 
 import os
 import signal
 import stat
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +17,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..checkpoint.writing import has_saved
 from ..errors import ConfigError, DataError
-from ..signals import end_after
 from . import loops
 from .lightning_internals import leave_out_sigterm_broadcast
 from .votes import Votes
@@ -30,8 +27,6 @@ _IMPATIENT = (signal.SIGTERM, signal.SIGINT)
 _WARNINGS = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # a closed terminal, a scheduler, a limit of CPU time
 SIGNALS = (*_IMPATIENT, *(getattr(signal, name) for name in _WARNINGS if hasattr(signal, name)))
 _STUCK_S = 2  # without a batch, after the signal
-_POLL_S = 1
-_LAUNCHER = "POOLFORMER_LAUNCHER"  # the process that further ranks are launched from
 
 
 class Stopped(SystemExit):
@@ -321,18 +316,3 @@ def _is_child(trainer: pl.Trainer) -> bool:
     """Whether Lightning launched this process; torchrun and SLURM look after theirs."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
-
-
-def end_with_launcher() -> None:
-    """End this process within seconds of the one that Lightning launched it from, if it did.
-
-    Where that is killed, a rank that waits for it in a collective would do so for half an hour.
-    """
-    launcher, os.environ[_LAUNCHER] = os.environ.get(_LAUNCHER), str(os.getpid())
-    if "LOCAL_RANK" in os.environ and launcher == str(os.getppid()):
-        end_after(partial(_wait_for_end_of, os.getppid()))
-
-
-def _wait_for_end_of(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)

@@ -190,6 +190,8 @@ def _from_file(source: str) -> dict[str, Any]:
         return weights
     try:
         saved = json.loads(exported)
+        if not isinstance(saved, dict):
+            raise ValueError(f"a record is a mapping, not {type(saved).__name__}")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"'{source}': its record is not one that poolformer export writes") from error
     return {"state_dict": {f"backbone.{name}": value for name, value in weights.items()}, RECORD: saved}

@@ -698,3 +698,11 @@ def test_weights_of_half_precision_are_copied(tmp_path):
     assert load(model, saved(tmp_path / "poolformer.safetensors", half)) == []
     assert model.state_dict()["stem.conv.weight"].dtype == torch.float32
     assert torch.equal(model.state_dict()["stem.conv.weight"], half["patch_embed.proj.weight"].float())
+
+
+@pytest.mark.parametrize("metadata", ["[]", "{not json", "null"])
+def test_a_strangers_metadata_under_our_key_is_said_with_the_file(tmp_path, metadata):
+    file = tmp_path / "poolformer.safetensors"
+    save_file(published("timm"), file, metadata={RECORD: metadata})
+    with pytest.raises(CheckpointError, match=r"poolformer\.safetensors': its record is not one that"):
+        load(tiny(), file)

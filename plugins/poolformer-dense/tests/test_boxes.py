@@ -124,13 +124,21 @@ def changed(**changes):
         (changed(annotations=[annotation(9, 3, 2, [0, 0, 1, 1])]), "annotation 9 is of category 2, not listed"),
         (changed(annotations=[annotation(9, 4, 1, [0, 0, 1, 1])]), "annotation 9 is of image 4, not listed"),
         (changed(annotations=[annotation(9, 3, 1, [0, 0, 1])]), "annotation 9 has no box of four numbers"),
+        (
+            changed(annotations=[annotation(9, "3", 1, [0, 0, 1, 1])]),
+            r"\.json: annotation 9 is of image '3', not",
+        ),
+        (changed(annotations=[annotation(9, 3, 1, [0, 0, 1, 1], iscrowd=None)]), r"is not COCO's: .* NoneType"),
+        (changed(images=[{"id": 3, "file_name": name} for name in ("a.png", "b.png")]), "several images with the id 3"),
+        (changed(images=[{"id": 3, "file_name": 7}], annotations=[]), r"is not COCO's: expected str"),
         (changed(annotations=[], categories=CATEGORIES[:2]), "has other categories than"),
         (lambda f: (f / "val2017/a.png").unlink(), "a.png': cannot be read"),
         (lambda f: (f / "val2017/a.png").write_bytes(b"\x89PNG\r\n\x1a\n"), "a.png: cannot be read"),
     ],
     ids=[
-        *("no file", "no json", "a list", "no keys", "no images", "category", "image", "box", "categories"),
-        *("no image", "damaged"),
+        *("no file", "no json", "a list", "no keys", "no images", "category", "image", "box"),
+        *("id of another type", "null crowd", "images of one id", "file of a number"),
+        *("categories", "no image", "damaged"),
     ],
 )
 def test_what_is_wrong_with_a_coco_folder_is_said(coco, spoil, message):
@@ -259,6 +267,12 @@ def test_voc_counts_pixels_from_one_and_has_difficult_objects_apart(voc):
             r"a\.xml has an object of class 'cake'; VOC's are aeroplane, .*, tvmonitor$",
         ),
         ("Annotations/a.xml", "<annotation><object><name>dog</name></object></annotation>", "there is no 'bndbox'"),
+        ("Annotations/a.xml", "<annotation><object>dog</object></annotation>", r"a\.xml is not VOC's: string indices"),
+        (
+            "Annotations/a.xml",
+            "<annotation><object><name>dog</name><bndbox>1</bndbox><bndbox>2</bndbox></object></annotation>",
+            r"a\.xml is not VOC's: list indices",
+        ),
         ("JPEGImages/a.jpg", "no image", r"a\.jpg: cannot be read as an image"),
         ("ImageSets/Main/val.txt", None, "has no VOCdevkit of 2012 with 'val'"),
     ],

@@ -143,7 +143,7 @@ def texts(tmp_path):
         (tmp_path / "train" / name).mkdir(parents=True)
         for number in range(3):
             (tmp_path / "train" / name / f"{number}.txt").write_text(f"{name} {number}")
-    (tmp_path / "val.tsv").write_text("text\tlabel\nwoof\tdog\n")
+    (tmp_path / "val.TSV").write_text("text\tlabel\nwoof\tdog\n")
     (tmp_path / "val.csv").write_text('label,text\ncat,"meow, he said"\n')
     return tmp_path
 
@@ -154,7 +154,7 @@ def test_folders_and_tables_are_read(texts):
     assert module.num_classes == 2
     assert module.splits()["train"][4] == ("dog 1", 1)
     assert module.splits()["val"] == [("meow, he said", 0)]
-    assert TextData(str(texts / "train"), str(texts / "val.tsv")).splits()["val"] == [("woof", 1)]
+    assert TextData(str(texts / "train"), str(texts / "val.TSV")).splits()["val"] == [("woof", 1)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Images and boxes: shapes made by a seed, COCO folders, and Pascal VOC."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -219,11 +221,20 @@ class _Coco:
             found = json.loads(self.file.read_bytes())
             self.categories = {each["id"]: each["name"] for each in sorted(found["categories"], key=lambda x: x["id"])}
             ids = [each["id"] for each in found["images"]]
-            self.files = [each["file_name"] for each in found["images"]]
+            self.files = [os.fspath(each["file_name"]) for each in found["images"]]
+            if twice := next((each for each, count in Counter(ids).items() if count > 1), None):
+                raise DataError(f"{self.file}: there are several images with the id {twice!r}")
             self._index(found["annotations"], ids)
         except OSError as error:
             raise DataError(f"{self.file} cannot be read: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
+        except DataError:
+            raise
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            OverflowError,
+        ) as error:  # of no tensor
             raise DataError(f"{self.file} is not COCO's: {error}") from error
         except KeyError as error:
             raise DataError(f"{self.file} is not COCO's: there is no {error}") from error
@@ -237,10 +248,10 @@ class _Coco:
         for each in annotations:
             if each["category_id"] not in labels:
                 raise DataError(
-                    f"{self.file}: annotation {each['id']} is of category {each['category_id']}, not listed"
+                    f"{self.file}: annotation {each['id']} is of category {each['category_id']!r}, not listed"
                 )
             if each["image_id"] not in places:
-                raise DataError(f"{self.file}: annotation {each['id']} is of image {each['image_id']}, not listed")
+                raise DataError(f"{self.file}: annotation {each['id']} is of image {each['image_id']!r}, not listed")
             if len(each["bbox"]) != 4:
                 raise DataError(f"{self.file}: annotation {each['id']} has no box of four numbers: {each['bbox']}")
         annotations = sorted(annotations, key=lambda each: places[each["image_id"]])
@@ -282,6 +293,8 @@ def _of_voc(voc: VOCDetection, index: int) -> Sample:
         hard = [int(each.get("difficult", 0)) for each in objects]
     except KeyError as error:
         raise DataError(f"{voc.annotations[index]} is not VOC's: there is no {error}") from error
+    except TypeError as error:  # a text or several where there should be one thing with parts
+        raise DataError(f"{voc.annotations[index]} is not VOC's: {error}") from error
     except (OSError, ValueError, ParseError) as error:
         raise DataError(f"{voc.annotations[index]} cannot be read: {error}") from error
     foreign = [name for name in names if name not in VOC_CLASSES]

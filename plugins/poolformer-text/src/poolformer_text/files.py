@@ -1,7 +1,6 @@
 """Texts of your own: class folders of text files, or a table of texts and labels."""
 
 import csv
-import sys
 from pathlib import Path
 
 from poolformer.errors import DataError
@@ -61,10 +60,10 @@ def _text(file: Path) -> str:
 
 
 def _table(source: Path) -> list[tuple[str, str]]:
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(2**31 - 1)  # what a C long of Windows holds
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if source.suffix == ".tsv" else ",", strict=True)
+            reader = csv.DictReader(file, delimiter="\t" if source.suffix.lower() == ".tsv" else ",", strict=True)
             columns = reader.fieldnames or []
             if not {"text", "label"} <= set(columns):
                 raise DataError(f"{source}: the first line names the columns, and has no text and label: {columns}")

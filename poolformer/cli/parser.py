@@ -78,8 +78,8 @@ class Parser(LightningArgumentParser):
 
     def _unknown_option(self, message: str) -> str | None:
         found = re.search(
-            r"unrecognized arguments: (-*)([^\s=]+)(\S*)|[Oo]ption '([\w.]+)' is not accepted"
-            r"|not accept option '([\w.]+)'|Linked \"([\w.]+)\" must be given",
+            r"unrecognized arguments: (-*)([^\s=]+)(\S*)|[Oo]ption '([\w.+-]+)' is not accepted"
+            r"|not accept option '([\w.+-]+)'|Linked \"([\w.]+)\" must be given",
             message,
         )
         if found is None:

@@ -37,6 +37,7 @@ def of_configurations(*, plugins: bool = True) -> Schema:
     parser.add_argument("--seed_everything", type=bool | int, default=42)
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to resume from or to evaluate.")
     parser.add_argument("--verbose", type=bool, default=True)
+    parser.add_argument("--return_predictions", type=bool | None, default=None)
     add_process_options(parser, "predict")  # all that any of the verbs has
     parser.add_class_arguments(ImageClassifier, "model")
     parser.add_class_arguments(pl.Trainer, "trainer", skip=set(_OBJECTS))
@@ -69,6 +70,7 @@ def of_configurations(*, plugins: bool = True) -> Schema:
         "title": "A configuration of poolformer",
         "type": "object",
         "additionalProperties": False,
+        "patternProperties": {r"^(model|data|trainer)\.": True},  # model.lr: 0.1
         "properties": sections,
         "definitions": {"mixer": of_a_mixer(plugins=plugins), **{name: _objects(name) for name in _OBJECTS}},
     }
@@ -144,7 +146,7 @@ def _one_of(known: dict[tuple[str, ...], Schema | None], *, needs_class: bool = 
         "properties": {
             "class_path": named,
             "init_args": {"type": ["object", "null"]},
-            **({"dict_kwargs": {"type": "object"}} if needs_class else {}),
+            "dict_kwargs": {"type": "object"},
         },
         **({"required": ["class_path"]} if needs_class else {}),
         **({"allOf": rules} if rules else {}),

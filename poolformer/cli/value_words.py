@@ -11,6 +11,7 @@ _WORDS = {
     "float": "a number",
     "str": "a string",
     "bool": "true or false",
+    "tuple": "a list",
 }
 
 

@@ -55,6 +55,7 @@ WRONG = [
     ),
     (["--model.act", "swish"], "--model.act got 'swish', but expects gelu or relu or silu or star_relu or null."),
     (["--trainer.max_epochs", "many"], "--trainer.max_epochs got 'many', but expects an integer or null."),
+    (["--model.mean", "0.5"], "--model.mean got '0.5', but expects a list."),
     (["--num_threads", "0"], "--num_threads got '0', but expects an integer from 1 up or null."),
     (["--model.lr"], "argument --model.lr: expected one argument"),
     (

@@ -96,6 +96,24 @@ def test_kernels_are_compiled_where_numba_finds_no_place(temporary, monkeypatch)
     assert numba.config.CACHE_DIR == ""
 
 
+@pytest.mark.parametrize(("patience_s", "said"), [(0, 1), (60, 0)])
+def test_compiling_is_said_once_when_it_takes_long(temporary, monkeypatch, caplog, patience_s, said):
+    listener = jit._TellsWhenItTakesLong(patience_s)
+    told = []
+    for module in ("json", jit.__name__):
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(temporary / module))
+
+        def thrice(x: int) -> int:
+            return 3 * x
+
+        thrice.__module__ = module
+        with numba.core.event.install_listener("numba:compile", listener):
+            compiled = jit.kernel(thrice)
+            assert (compiled(3), compiled(2.5)) == (9, 7.5)
+        told.append([record.message.partition(",")[0] for record in caplog.records])
+    assert told == [[], ["compiling what reads and augments images"] * said]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("home", [None, "/nonexistent"])

@@ -260,7 +260,7 @@ def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: 
         return factory(**options)
     try:
         backbone = factory(**options)
-    except BaseException as error:  # it may do anything, even exit
+    except (Exception, SystemExit) as error:  # it may do anything, even exit
         if is_end(error):
             raise
         raise BrokenPluginError(f"{entry} cannot be built with {options}: {describe(error)}") from error

@@ -8,6 +8,7 @@ import difflib
 import errno
 import itertools
 import os
+import signal
 from collections.abc import Iterator, Sequence
 
 
@@ -102,7 +103,7 @@ def is_end(error: BaseException) -> bool:
 
     A ``sys.exit`` in the code of a stranger, such as a mixer's, is none: it would end a command without a word.
     """
-    by_signal = isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
+    by_signal = isinstance(error, SystemExit) and error.code in range(129, 128 + signal.NSIG)
     return by_signal or isinstance(error, KeyboardInterrupt)
 
 

@@ -85,7 +85,7 @@ class Entry:
             if not EntryPoint.pattern.match(self.value):
                 raise ImportError(f"'{self.value}' is not of the form 'package.module:factory'")
             factory: object = EntryPoint(name=self.name, value=self.value, group=self.group).load()
-        except BaseException as error:  # a module may do anything when imported, even exit
+        except (Exception, SystemExit) as error:  # a module may do anything when imported, even exit
             if is_end(error):
                 raise
             raise BrokenPluginError(f"{self} cannot be loaded: {describe(error)}.{self._remedy}") from error

@@ -88,7 +88,13 @@ def test_the_causes_of_an_error_are_each_met_once():
 
 @pytest.mark.parametrize(
     ("error", "ends"),
-    [(KeyboardInterrupt(), True), (SystemExit(143), True), (SystemExit(0), False), (SystemExit("no licence"), False)],
+    [
+        (KeyboardInterrupt(), True),
+        (SystemExit(143), True),
+        (SystemExit(255), False),
+        (SystemExit(0), False),
+        (SystemExit("no licence"), False),
+    ],
 )
 def test_a_signal_ends_a_process_and_the_exit_of_a_stranger_s_code_does_not(error, ends):
     assert is_end(error) is ends

@@ -240,7 +240,7 @@ def train(run: Run) -> str | None:
             if isinstance(error, NotFiniteError):
                 run.save_divergence(one_line(error))
             return one_line(error)
-        except BaseException as error:  # whatever it is, the other rows are trained
+        except (Exception, SystemExit) as error:  # whatever it is, the other rows are trained
             if is_end(error):
                 raise
             traceback.print_exc()

@@ -115,7 +115,7 @@ def _without_prefixes(
     """Return weights without what stands before the names of a network."""
     if of_a_run:  # one prefix, and the network's own names
         return {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
-    return found if found.keys() == network.keys() else without_prefixes(found, source)
+    return found if found.keys() == network.keys() else without_prefixes(found, network, source)
 
 
 def _copy(weights: Mapping[str, Tensor], backbone: nn.Module, fresh: Collection[str], *, what: str, name: str) -> None:

@@ -6,7 +6,7 @@ convolutions, and so does timm in the stages of CAFormer with attention: the sam
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 
 # What stands before every name: DDP's, torch.compile's, and a LightningModule's, which calls its network by one of
 # several words; mmpretrain's and ours are `backbone`.
-_PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.|backbone\.|model\.|net\.)+")
+_PREFIX = re.compile(r"(?:module|_orig_mod|backbone|model|net)\.")
 # Names of others to ours; those inside a block's mixer stay as they are. `_entry_of_network` has the rest.
 _BLOCK = r"stages\.\d+\.blocks\.\d+"
 _TRANSLATIONS = (
@@ -45,13 +45,27 @@ _OF_METAFORMER = (
 )
 
 
-def without_prefixes(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def without_prefixes(weights: Mapping[str, Tensor], network: Collection[str], source: str) -> dict[str, Tensor]:
     """Take away what DDP, torch.compile and a LightningModule put before every name.
+
+    Args:
+        weights: By names with or without.
+        network: Names of the network, which may begin with such a word themselves.
+        source: Where the weights are from, for messages.
 
     Raises:
         CheckpointError: Two tensors have one name then.
     """
-    return _renamed(weights, lambda key: _PREFIXES.sub("", key), source)
+    first_words = {key.partition(".")[0] for key in network}
+
+    def bare(key: str) -> str:
+        names = [key]
+        while match := _PREFIX.match(names[-1]):
+            names.append(names[-1][match.end() :])
+        alike = (name for name in names if name.partition(".")[0] in first_words)
+        return next((name for name in names if name in network), next(alike, names[-1]))
+
+    return _renamed(weights, bare, source)
 
 
 def as_convolutions(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> dict[str, Tensor]:

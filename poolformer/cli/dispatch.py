@@ -25,7 +25,7 @@ from .streams import careful_streams
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _STUCK_S = 3
 _RESUMED = ("ablate", "judge", "teach", "validate-published")  # by the same command
-_MAY_EXIT = ("poolformer", "argparse", "jsonargparse", "lightning", "_sitebuiltins")  # the last is the built-in exit()
+_MAY_EXIT = ("poolformer", "argparse", "jsonargparse", "lightning")
 _COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "completion", "schema")
 
 # Name: its module, and what `poolformer --help` says.
@@ -125,7 +125,8 @@ def _exit_of_a_stranger(left: SystemExit) -> str | None:
 
     A mixer, a callback or data of somebody's own that call ``sys.exit`` would end a command without a word.
     """
-    frames = list(traceback.walk_tb(left.__traceback__))
+    walked = traceback.walk_tb(left.__traceback__)
+    frames = [each for each in walked if each[0].f_globals.get("__name__") != "_sitebuiltins"]  # of the built-in exit()
     frame, line = frames[-1] if frames else (None, 0)
     package = str(frame.f_globals.get("__name__", "")).partition(".")[0] if frame else "poolformer"
     return None if is_end(left) or package in _MAY_EXIT or frame is None else f"{frame.f_code.co_filename}, line {line}"

@@ -99,7 +99,9 @@ def refuse_of_verb(contents: Sequence[tuple[Any, dict[str, Any]]], flags: Sequen
 
 
 def _check_positive(name: str, number: Any, place: str) -> None:
-    if not (isinstance(number, str) and _is_left(number)) and not (type(number) is int and number >= 1):
+    if not (isinstance(number, str) and _is_left(number)) and not (
+        type(number) in (int, float) and number >= 1 and float(number).is_integer()  # 10.0 of a file is 10
+    ):
         raise ConfigError(value_words.refused(name, str(number), [option_ranges.COUNT.words, "NoneType"], place=place))
 
 

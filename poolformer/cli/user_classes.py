@@ -196,7 +196,7 @@ def _check(key: str, name: str, place: str) -> None:
     )
     try:
         module = importlib.import_module(module_name)
-    except BaseException as error:  # a module may do anything when imported, even exit
+    except (Exception, SystemExit) as error:  # a module may do anything when imported, even exit
         if is_end(error):
             raise
         missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None

@@ -5,6 +5,8 @@ import textwrap
 
 _COLUMN = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")
 _COMMAND = re.compile(r" *(poolformer|pip|make) ")
+# What is quoted, and an option with its value.
+_WHOLE = re.compile(r"""(--?\w\S* )?(?:"[^"]*"|'[^']*')|--?\w\S* (?!-)""")
 _TOGETHER = "\0"  # in the place of a space that is no place for a line to end
 
 
@@ -47,7 +49,7 @@ def _row(row: str, width: int) -> str:
         return row
     indent = " " * (len(row) - len(row.lstrip()))
     if _COMMAND.match(row):
-        whole = re.sub(r'(--?\w\S* )?"[^"]*"|--?\w\S* (?!-)', lambda found: found[0].replace(" ", _TOGETHER), row)
+        whole = _WHOLE.sub(lambda found: found[0].replace(" ", _TOGETHER), row)
         lines = _fill(whole, width - 2, indent, f"{indent}  ").splitlines()
         return " \\\n".join(lines).replace(_TOGETHER, " ")
     column = _COLUMN.match(row)
@@ -77,4 +79,4 @@ def narrowed(usage: str, *, width: int) -> str:
     lines = usage.splitlines()
     if max(map(len, lines), default=0) <= width:
         return usage
-    return "\n".join(_fill(" ".join(usage.split()), width, "", " " * 4).splitlines())
+    return _fill(" ".join(usage.split()), width, "", " " * 4)

@@ -87,14 +87,16 @@ def _of_a_process(targets: Sequence[str], limit_s: float) -> tuple[list[Imported
     hangs = False
     try:
         while len(said) < len(targets) and (line := lines.get(timeout=limit_s)) is not None:
-            said.append(json.loads(line))
+            said += _results(line)
     except queue.Empty:
         hangs = True
     finally:
         if hangs or sys.exc_info()[0] is not None or len(said) == len(targets):
             _end(process)
-        code = process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it has closed its output, and goes on
+            process.wait(_PATIENCE_S)
         _end(process)
+        code = process.wait()
     for reader in readers:
         reader.join(_PATIENCE_S)
     if len(said) == len(targets):
@@ -102,6 +104,16 @@ def _of_a_process(targets: Sequence[str], limit_s: float) -> tuple[list[Imported
     if hangs:
         return said, f"its import does not end within {limit_s:.0f} s"
     return said, f"it ends its process, with code {code}{_last(last)}"
+
+
+def _results(line: str) -> list[Imported]:
+    """Return what came of an import, none for a line that another has printed, as a .pth file at the start."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return []
+    known = isinstance(found, dict) and found.keys() == Imported.__annotations__.keys()
+    return [Imported(error=found["error"], facts=found["facts"])] if known else []
 
 
 def _read(pipe: IO[str], put: Callable[[str | None], None]) -> None:

@@ -1,6 +1,7 @@
 """What a run is told to use: its configurations, the names in them, the data, and the run's own place."""
 
 import glob
+import os
 import secrets
 import stat
 import threading
@@ -150,7 +151,8 @@ def _looked_at(name: str, path: Path) -> Check:
     wrong = partial(Check, name, "wrong", remedy=f"give --{name} a path that can be read")
     try:
         if path.is_dir():
-            folders = sum(each.is_dir() for each in path.iterdir())
+            with os.scandir(path) as entries:  # which knows what is a folder without asking for each
+                folders = sum(each.is_dir() for each in entries)
             text = f"'{path}', a folder with {counted(folders, 'folder')} in it"
             if not folders and name != "data.predict":
                 return Check(name, "note", text, "images are looked for in a folder of each class")
@@ -197,7 +199,8 @@ def _exists(url: str) -> str:
         fs.info(path)  # exists() says no whatever goes wrong
     except FileNotFoundError as error:
         *_, first = causes(error)
-        raise OSError("there is no such file" if first is error else describe(first)) from error
+        is_missing = isinstance(first, FileNotFoundError) or getattr(first, "status", None) == 404  # of HTTP
+        raise OSError("there is no such file" if is_missing else describe(first)) from error
     return "is there"
 
 

@@ -160,7 +160,7 @@ def train(cell: Cell) -> str | None:
             file.write(json.dumps({"asked": cell.asked, "outcome": asdict(outcome)}, indent=1) + "\n")
     except PoolformerError as error:
         return one_line(error)
-    except BaseException as error:  # whatever a mixer does, the other rows are trained
+    except (Exception, SystemExit) as error:  # whatever a mixer does, the other rows are trained
         if is_end(error):
             raise
         return describe(error)

@@ -306,7 +306,7 @@ def _try_step(mixers: list[Mixer], side: int, settings: ProbeSettings) -> None:
             network.eval()(symbols)
     except PoolformerError:
         raise
-    except BaseException as error:  # whatever a mixer's code raises
+    except (Exception, SystemExit) as error:  # whatever a mixer's code raises
         if is_end(error):
             raise
         raise BrokenPluginError(f"{label} fails on {side} x {side} tokens: {describe(error)}") from error
@@ -323,7 +323,8 @@ def _try_step(mixers: list[Mixer], side: int, settings: ProbeSettings) -> None:
 
 def _check_kept(label: str, mixer: nn.Module, given: tuple[Tensor], made: Any) -> None:
     """Refuse another shape or type, which the block's sum may take without a word."""
-    before, now = ((tuple(one.shape), one.dtype) if isinstance(one, Tensor) else one for one in (given[0], made))
+    before = tuple(given[0].shape), given[0].dtype
+    now = (tuple(made.shape), made.dtype) if isinstance(made, Tensor) else f"a {type(made).__name__}"
     if before != now:
         mode = "training" if mixer.training else "evaluation"
         raise BrokenPluginError(f"{label} must keep shape and dtype, but in {mode} made {now} of {before}")

@@ -43,7 +43,7 @@ def of_cells(cells: Sequence[Cell], folder: Path, *, say: Callable[[str], None])
                     settings = ProbeSettings(**{**cell.settings, "steps": min(_STEPS, cell.settings["steps"])})
                     try:
                         result = run_cell(cell.mixer, cell.task, cell.side, cell.seed, settings)
-                    except BaseException as error:  # whatever a mixer does: its cells are trained, and have their page
+                    except (Exception, SystemExit) as error:  # its cells are trained, and have their page
                         if is_end(error):
                             raise
                         del times[place]
@@ -78,7 +78,7 @@ def of_fits(fits: Sequence[Fit], folder: Path, *, say: Callable[[str], None]) ->
                 try:
                     step = _step(fit, device)
                     step()
-                except BaseException as error:  # whatever a mixer does: its fits are trained, and have their page
+                except (Exception, SystemExit) as error:  # its fits are trained, and have their page
                     if is_end(error):
                         raise
                     say(f"{row} has no speed: {describe(error)}")
@@ -103,7 +103,7 @@ def check_mixes(fit: Fit) -> None:
         network = _step(fit, torch.device("cpu"), batch=2)()
     except PoolformerError:
         raise
-    except BaseException as error:  # likewise
+    except (Exception, SystemExit) as error:  # likewise
         if is_end(error):
             raise
         raise PoolformerError(f"{fit.row} fails in its first step: {describe(error)}") from error

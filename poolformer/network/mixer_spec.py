@@ -67,7 +67,7 @@ class Mixer:
         extra = {"resolution": resolution} if self.takes_resolution else {}
         try:
             mixer = self.factory(dim, **self.options, **extra)
-        except BaseException as error:  # it may do anything, even exit
+        except (Exception, SystemExit) as error:  # it may do anything, even exit
             if is_end(error):
                 raise
             # With options given, a ValueError is most likely about their values.
@@ -87,7 +87,7 @@ class Mixer:
         try:
             with evaluating(mixer):
                 mixed = mixer(tokens)
-        except BaseException as error:  # likewise
+        except (Exception, SystemExit) as error:  # likewise
             if is_end(error):
                 raise
             raise BrokenPluginError(

@@ -1,5 +1,7 @@
 """What is measured of a classifier on the images of an epoch: how many, loss, top-1, top-5."""
 
+import math
+
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
@@ -44,7 +46,7 @@ def metrics_of(num_classes: int, *, prefix: str) -> MetricCollection:
     # Each by itself: Lightning logs, sums over processes and resets them one by one.
     metrics: dict[str, Metric | MetricCollection] = {
         "images": Count(),
-        "loss": MeanMetric(),
+        "loss": MeanMetric(nan_strategy=math.nan),
         "top1": accuracy(1),
         "top5": accuracy(5),
     }

@@ -85,7 +85,7 @@ class WeightsBesideAverages(Callback):
                 f"averages/top1_of_{name}": (logits.argmax(1) == labels).float().mean(),
             }
             for each, value in values.items():
-                mean = self._means.setdefault(each, MeanMetric().to(pl_module.device))
+                mean = self._means.setdefault(each, MeanMetric(nan_strategy=math.nan).to(pl_module.device))
                 mean.update(value, weight=len(labels))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

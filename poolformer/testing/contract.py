@@ -93,7 +93,7 @@ class Rule:
             try:
                 with _isolated():
                     found = self.check(rules.Case(mixer, dim))
-            except BaseException as error:  # whatever a mixer raises is the finding
+            except (Exception, SystemExit) as error:  # whatever a mixer raises is the finding
                 if is_end(error):
                     raise
                 found = describe(error)

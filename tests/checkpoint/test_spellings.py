@@ -44,7 +44,17 @@ def test_linear_layers_become_convolutions_where_the_network_has_them():
 
 def test_prefixes_that_hide_one_name_twice_are_refused():
     with pytest.raises(CheckpointError, match="two tensors of one name"):
-        without_prefixes({"module.a": torch.ones(1), "a": torch.ones(1)}, "file")
+        without_prefixes({"module.a": torch.ones(1), "a": torch.ones(1)}, {"a"}, "file")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module._orig_mod.", "net."])
+@pytest.mark.parametrize("own", ["", "net.", "model."])
+def test_prefixes_are_taken_away_but_not_the_network_s_own(own, prefix):
+    network = [f"{own}0.weight", f"{own}1.weight"]
+    found = without_prefixes({f"{prefix}{name}": torch.ones(1) for name in network}, network, "file")
+    assert list(found) == network
+    of_another = f"{own}2.weight"  # as a head that is not asked for
+    assert list(without_prefixes({f"module.{of_another}": torch.ones(1)}, network, "file")) == [of_another]
 
 
 @pytest.mark.slow

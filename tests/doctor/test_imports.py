@@ -3,9 +3,10 @@
 import sys
 import time
 
+import psutil
 import pytest
 
-from poolformer.doctor.imports import imported
+from poolformer.doctor.imports import _results, imported
 
 
 @pytest.fixture
@@ -38,18 +39,25 @@ def test_an_import_that_hangs_is_given_up(modules):
     assert found["hangs"]["error"] == "its import does not end within 3 s"
 
 
+@pytest.mark.slow
 def test_an_import_that_hangs_is_given_up_with_what_it_has_started(modules, tmp_path):
     (tmp_path / "starts.py").write_text(
         "import subprocess, time, sys\n"
         "print('much ' * 99999, file=sys.stderr)\n"
-        "subprocess.Popen(['sleep', '60'])  # which keeps stderr open\n"
+        "child = subprocess.Popen(['sleep', '60'])  # which keeps stderr open\n"
+        f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"
         "time.sleep(60)"
     )
     begun_s = time.monotonic()
     assert imported(["starts", "fine"], limit_s=2)["fine"]["error"] is None
     assert time.monotonic() - begun_s < 30
+    child = int((tmp_path / "child").read_text())
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() - begun_s < 30
+        time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_the_limit_is_of_each_import_and_not_of_all_together(modules, tmp_path):
     for name in ("one", "two", "three"):
         (tmp_path / f"{name}.py").write_text("import time; time.sleep(0.8)")
@@ -68,3 +76,8 @@ def test_facts_of_pytorch_are_those_of_this_one():
     facts = imported(["torch"])["torch"]["facts"]
     assert facts["version"] == torch.__version__
     assert len(facts["gpus"]) == torch.cuda.device_count()
+
+
+@pytest.mark.parametrize("line", ["a word\n", "3\n", "{}\n", '{"error": null}\n'])
+def test_what_others_print_is_no_result(line):
+    assert _results(line) == []

@@ -29,6 +29,13 @@ def test_of_fewer_than_five_classes_one_is_always_among_the_likeliest():
     assert metrics.compute()["top5"] == 1
 
 
+def test_a_loss_that_is_no_number_is_none_over_all_images():
+    metrics = metrics_of(3, prefix="")
+    for value in (torch.ones(4), torch.full((4,), torch.nan)):
+        metrics.update(preds=torch.randn(4, 3), target=torch.tensor([0, 1, 2, 0]), value=value)
+    assert metrics.compute()["loss"].isnan()
+
+
 def test_images_are_counted_and_forgotten():
     count = Count()
     count.update(torch.zeros(3))

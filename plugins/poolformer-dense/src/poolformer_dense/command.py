@@ -135,11 +135,16 @@ def _signal_behind(left: SystemExit) -> signal.Signals | None:
 
 def _tell_stopped(name: str, trainer: pl.Trainer, signum: signal.Signals) -> None:
     said, saver = f"poolformer-{name}: stopped by {signum.name}", trainer.checkpoint_callback
-    saved = getattr(saver, "last_model_path", "") or getattr(saver, "best_model_path", "")
+    last, best = (getattr(saver, f"{which}_model_path", "") for which in ("last", "best"))
+    saved = last or best
     if trainer.state.fn == TrainerFn.FITTING and saved and trainer.loggers:
-        config = os.path.join(trainer.loggers[0].log_dir or trainer.default_root_dir, "config.yaml")
+        logger = trainer.loggers[0]
+        # As Lightning's own `log_dir`, which would ask the other processes.
+        folder = logger.log_dir or logger.save_dir or trainer.default_root_dir
+        config = os.path.join(folder, "config.yaml")
         words = f"fit --config {quoted(config)} --ckpt_path {quoted(_from_here(saved))}"
-        said += f"; to resume: {program(f'poolformer-{name}')} {words}"
+        epoch = " from its best epoch, the last that is saved" if not last and getattr(saver, "monitor", None) else ""
+        said += f"; to resume{epoch}: {program(f'poolformer-{name}')} {words}"
     print(said, file=sys.stderr)
 
 

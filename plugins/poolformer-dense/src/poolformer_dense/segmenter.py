@@ -1,5 +1,6 @@
 """Trains a Semantic FPN by the paper's recipe: AdamW, polynomial decay a step, mIoU over the data set."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -53,7 +54,7 @@ class Segmenter(pl.LightningModule):
         )
         self.network = SemanticFPN(pyramid, num_classes, channels)
         self.miou = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED)
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy=math.nan)
         self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
 

@@ -127,6 +127,16 @@ def of_memory(error: BaseException) -> PoolformerError | None:
     return None
 
 
+def of_ddp(error: BaseException) -> PoolformerError | None:
+    """Return that DDP waits for a gradient that a step has not made, where an exception says so; None for any other."""
+    if "find_unused_parameters" not in str(error):  # in PyTorch's words, and in Lightning's in their place
+        return None
+    return PoolformerError(
+        "a step has left parameters without a gradient, which DDP waits for: "
+        "--trainer.strategy ddp_find_unused_parameters_true looks for such ones at each step"
+    )
+
+
 def one_line(error: PoolformerError) -> str:
     """Return the whole message in one line, without the traceback that a loader's worker process wraps around it.
 

@@ -11,6 +11,7 @@ from poolformer.errors import (
     causes,
     describe,
     is_end,
+    of_ddp,
     of_memory,
     of_the_system,
     one_line,
@@ -39,6 +40,12 @@ def test_what_the_system_refuses_is_said_with_its_file(error, said):
 def test_memory_that_is_not_there_is_a_mistake_of_size(error):
     assert str(of_memory(error)).startswith("out of memory: take smaller batches or images")
     assert of_memory(RuntimeError("shapes differ")) is None
+
+
+def test_gradients_that_ddp_waits_for_are_a_mistake_of_the_strategy():
+    said = "It looks like your LightningModule has parameters that were unused: strategy='ddp_find_unused_parameters_true'"
+    assert "ddp_find_unused_parameters_true" in str(of_ddp(RuntimeError(said)))
+    assert of_ddp(RuntimeError("shapes differ")) is None
 
 
 def test_a_long_message_loses_its_middle():

@@ -15,7 +15,7 @@ from types import FrameType
 
 from .. import __version__, first_word
 from ..configs import config_names
-from ..errors import ConfigError, PoolformerError, is_end, of_memory, of_the_system, one_line, suggestion
+from ..errors import ConfigError, PoolformerError, is_end, of_ddp, of_memory, of_the_system, one_line, suggestion
 from ..files import caches
 from ..signals import handling
 from . import field_words
@@ -110,7 +110,7 @@ def _answered(argv: list[str]) -> int:
     except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours
         return _say(of_the_system(error), error)
     except (MemoryError, RuntimeError) as error:
-        return _say(of_memory(error), error)
+        return _say(of_memory(error) or of_ddp(error), error)
 
 
 def _say(mistake: PoolformerError | None, error: BaseException) -> int:

@@ -27,6 +27,16 @@ class AsksForValues(Lazy):
         return x * self.used if float(self.used.sum()) else x
 
 
+class EveryOther(Lazy):
+    """A mixer with a parameter that every other step uses."""
+
+    is_used = False
+
+    def forward(self, x):
+        self.is_used = not self.is_used
+        return super().forward(x) + (self.extra[:, None, None] if self.is_used else 0)
+
+
 def tiny(mixer="pooling", **options) -> nn.Module:
     return create_backbone("poolformer_tiny", num_classes=3, mixer=mixer, image_size=16, **options)
 
@@ -43,6 +53,10 @@ def test_parameters_without_a_gradient_are_found_and_nothing_is_changed():
     assert not network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_parameter_that_every_other_step_uses_is_found():
+    assert without_gradient(tiny(EveryOther), image_size=16) == [*EXTRA, "stages.3.blocks.0.token_mixer.extra"]
 
 
 @pytest.mark.parametrize("mixer", ["pooling", "attention", "separable_conv", "random_matrix", AsksForValues], ids=str)

@@ -43,7 +43,7 @@ def test_memory_that_is_not_there_is_a_mistake_of_size(error):
 
 
 def test_gradients_that_ddp_waits_for_are_a_mistake_of_the_strategy():
-    said = "It looks like your LightningModule has parameters that were unused: strategy='ddp_find_unused_parameters_true'"
+    said = "It looks like your LightningModule has parameters unused: strategy='ddp_find_unused_parameters_true'"
     assert "ddp_find_unused_parameters_true" in str(of_ddp(RuntimeError(said)))
     assert of_ddp(RuntimeError("shapes differ")) is None
 

@@ -12,8 +12,7 @@ from ..run import config as run_config
 from ..run import earlier_runs
 from ..run import files as run_files
 from ..run.places import Places
-from . import callback_lists, data_path, data_section, said, user_classes
-from .model_section import without_foreign_mixers
+from . import callback_lists, data_path, data_section, model_section, said, user_classes
 
 DIGITS = data_section.class_path("DigitsData")
 
@@ -40,8 +39,9 @@ class Asked:
     def __init__(self, verb: str, arguments: list[str], places: Places | None = None):
         self.verb, self.places = verb, places or Places()
         flags, self.files = _split_configs(arguments, self.places)
-        self.flags = data_section.with_class_paths(flags)
-        self.contents = without_foreign_mixers([self._read(file) for file in self.files], self.flags)
+        self.flags = model_section.with_names_in_flags(data_section.with_class_paths(flags))
+        self.contents = model_section.without_foreign_mixers([self._read(file) for file in self.files], self.flags)
+        self.contents = model_section.with_names_in_mappings(self.contents, self.flags)
         self.contents = callback_lists.settled(self.read_files, self.flags)
         self.data_named = data_section.named(self.contents, self.flags)
         data_path.refuse(verb, self.data_named)
@@ -101,7 +101,7 @@ class Asked:
         """What holds below everything that is said, beside the defaults of the signatures."""
         if not self.takes_defaults_of_digits:
             return {}
-        [content] = without_foreign_mixers([read_config(default_config())], self.flags)
+        [content] = model_section.without_foreign_mixers([read_config(default_config())], self.flags)
         return data_section.of_class(content, self.data_class)
 
     @property

@@ -1,12 +1,56 @@
-"""What configurations say about the model, where a later one or a flag chooses another backbone."""
+"""What configurations say about the model, where a later one or a flag chooses another backbone, or adds an option."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import PoolformerError
 from ..network.frame_options import own_options, takes_mixer
 from ..network.mixer_spec import stages
 from . import said
+
+# Options that take a name, or a mapping of a name and its options.
+_NAMED = ("mixer", "optimizer")
+_NAME = re.compile(r"(?!null$)[A-Za-z_][\w.:/-]*")
+
+
+def with_names_in_mappings(contents: Sequence[dict[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:
+    """Return configurations in which a name is in a mapping where a flag adds an option to it.
+
+    ``mixer: depthwise`` and ``--model.mixer.kernel_size 5`` are a mixer with an option; by the parser the option would
+    take the name's place.
+    """
+    each = list(said.each(flags))
+    added = [option for option in _NAMED if _are_added(option, each)]
+    return [
+        {**content, "model": {**section, **{option: {"name": section[option]} for option in alone}}}
+        if (alone := [option for option in added if isinstance((section := _model(content)).get(option), str)])
+        else content
+        for content in contents
+    ]
+
+
+def with_names_in_flags(flags: Sequence[str]) -> list[str]:
+    """Return flags in which a name is in a mapping where a later one adds an option to it.
+
+    Example:
+        >>> with_names_in_flags(["--model.mixer", "depthwise", "--model.mixer.kernel_size", "5"])
+        ['--model.mixer={"name": "depthwise"}', '--model.mixer.kernel_size', '5']
+    """
+    words: list[str] = []
+    each = list(said.each(flags))
+    for place, one in enumerate(each):
+        option = (one.option or "").removeprefix("--model.")
+        if option in _NAMED and _NAME.fullmatch(one.value or "") and _are_added(option, each[place + 1 :]):
+            words.append(f"{one.option}={json.dumps({'name': one.value})}")
+        else:
+            words += one.words
+    return words
+
+
+def _are_added(option: str, flags: Iterable[said.Said]) -> bool:
+    return any((one.option or "").startswith(f"--model.{option}.") for one in flags)
 
 
 def without_foreign_mixers(contents: Sequence[dict[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:

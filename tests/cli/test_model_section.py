@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolformer.cli.model_section import without_foreign_mixers
+from poolformer.cli.model_section import with_names_in_flags, with_names_in_mappings, without_foreign_mixers
 
 S12 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling"}, "lr": 0.1}}
 POOL_5 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling", "pool_size": 5}}}
@@ -31,3 +31,36 @@ def test_a_mixer_goes_with_the_backbone_beside_it(contents, flags, expected):
 def test_a_mixer_beside_a_backbone_without_a_choice_stays_and_is_refused_there():
     odd = {"model": {"backbone": "identityformer_s12", "mixer": {"name": "pooling"}}}
     assert without_foreign_mixers([odd], []) == [odd]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--model.mixer shift --model.mixer.shift 2", '--model.mixer={"name":"shift"} --model.mixer.shift 2'),
+        (
+            "--model.mixer=m.n:F --model.lr 1 --model.mixer.a=2",
+            '--model.mixer={"name":"m.n:F"} --model.lr 1 --model.mixer.a=2',
+        ),
+        (
+            "--model.optimizer sgd --model.optimizer.momentum 0",
+            '--model.optimizer={"name":"sgd"} --model.optimizer.momentum 0',
+        ),
+        *(
+            (same, same)
+            for same in ("--model.mixer shift --model.optimizer.momentum 0", "--model.mixer.a 2 --model.mixer b")
+        ),
+        *(
+            (same, same)
+            for same in ("--model.mixer null --model.mixer.a 2", "--model.mixer {name:b} --model.mixer.a 2")
+        ),
+    ],
+)
+def test_a_flag_s_name_is_in_a_mapping_where_a_later_flag_adds_an_option(flags, expected):
+    assert [word.replace(": ", ":") for word in with_names_in_flags(flags.split())] == expected.split()
+
+
+def test_a_file_s_name_is_in_a_mapping_where_a_flag_adds_an_option():
+    contents = [{"model": {"mixer": "shift", "optimizer": "sgd"}}, {"model": {"mixer": ["a"] * 4}}, {"model": None}, {}]
+    found = with_names_in_mappings(contents, ["--model.mixer.shift", "2"])
+    assert found == [{"model": {"mixer": {"name": "shift"}, "optimizer": "sgd"}}, *contents[1:]]
+    assert with_names_in_mappings(contents, ["--model.mixer", "shift"]) == contents

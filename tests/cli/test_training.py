@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -74,13 +75,16 @@ MERGES = [
     (A, "[pooling, pooling, attention, identity]", ["pooling", "pooling", "attention", "identity"]),
     (A, f"[{A}, identity, {B}, identity]", [yaml.safe_load(A), "identity", {"name": "attention"}, "identity"]),
     (A, "--model.mixer=attention", "attention"),
-    (A, "--model.mixer={name: attention}", {"name": "attention"}),
+    (A, "--model.mixer='{name: attention}'", {"name": "attention"}),
     (A, "--model.mixer=[pooling,pooling,attention,identity]", ["pooling", "pooling", "attention", "identity"]),
     (A, "--model.mixer.pool_size=7", {"name": "pooling", "pool_size": 7}),
     (B, "--model.mixer.head_dim=8", {"name": "attention", "head_dim": 8}),
     ("[pooling, pooling, attention, attention]", B, {"name": "attention"}),
     ("[pooling, pooling, attention, attention]", "--model.mixer=identity", "identity"),
     ("attention", A, {"name": "pooling", "pool_size": 5}),
+    ("attention", "--model.mixer.head_dim=8", {"name": "attention", "head_dim": 8}),
+    (A, "--model.mixer attention --model.mixer.head_dim 8", {"name": "attention", "head_dim": 8}),
+    (A, "--model.mixer.pool_size 7 --model.mixer attention", "attention"),
 ]
 
 
@@ -88,7 +92,7 @@ MERGES = [
 def test_what_is_said_later_replaces_a_mixer_and_a_dotted_option_merges(call, work, first, then, expected):
     (work / "first.yaml").write_text(f"model:\n  mixer: {first}\n")
     (work / "then.yaml").write_text(f"model:\n  mixer: {then}\n")
-    later = [then] if then.startswith("--") else ["--config", "then.yaml"]
+    later = shlex.split(then) if then.startswith("--") else ["--config", "then.yaml"]
     done = call("fit", "--config", "digits", "--config", "first.yaml", *later, "--print_config")
     assert printed(done)["model"]["mixer"] == expected
 

@@ -64,9 +64,14 @@ def upright(text: str, ink: tuple[int, ...], paper: tuple[int, ...], *, height: 
 
 
 @cache
+def _own_font() -> Any:
+    return ImageFont.load_default(_SIZE)
+
+
+@cache
 def _fonts() -> list[Any]:
     """Return Pillow's own font, and others in the order in which they are tried."""
-    found: list[Any] = [ImageFont.load_default(_SIZE)]
+    found: list[Any] = [_own_font()]
     for name in (*_FONTS, *_of_matplotlib()):
         try:
             found.append(ImageFont.truetype(name, _SIZE))
@@ -93,7 +98,7 @@ def _drawable(text: str) -> tuple[Any, str]:
     """Return a font, and a text in letters that it has: without accents, or as numbers, where no font has them."""
     text = " ".join(text.split())  # a line
     if text.isascii():
-        return _fonts()[0], text
+        return _own_font(), text
     counts = [sum(_has(number, letter) for letter in text) for number in range(len(_fonts()))]
     best = counts.index(max(counts))  # the first of the best
     return _fonts()[best], "".join(letter if _has(best, letter) else _instead(best, letter) for letter in text)

@@ -68,7 +68,8 @@ def test_json_has_the_same(call):
 @pytest.mark.parametrize("how", ["raise ImportError('libcudart.so.13: cannot open')", "import os; os._exit(11)"])
 def test_with_a_broken_pytorch_it_says_so_and_looks_at_the_rest(tmp_path, how):
     (tmp_path / "torch.py").write_text(how)
-    arguments = ["doctor", "--json", "--config", "s12", "--data.train", str(tmp_path), "--data.num_workers", "0"]
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    arguments = ["doctor", "--json", "--config", "s12", "--data.train", "images", "--data.num_workers", "0"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "poolformer", *arguments],

@@ -149,8 +149,8 @@ MIXERS = [
         "To drop the options of another mixer, write --model.mixer NAME.",
     ),
     (
-        ["--model.mixer", "attention", "--model.mixer.head_dim", "8"],
-        "a token mixer's mapping needs its name, got {'head_dim': 8}; write --model.mixer.name NAME beside the options",
+        ["--model.mixer", "attention", "--model.mixer.head_dims", "8"],
+        "token mixer 'attention' has no option 'head_dims'. Did you mean 'head_dim'?",
     ),
     (["--model.mixer", "{pool_size: 5}"], "a token mixer's mapping needs its name, got {'pool_size': 5}; write "),
     (["--model.mixer", "[pooling,pooling]"], "a list gives one token mixer for each of 4 stages; got 2"),

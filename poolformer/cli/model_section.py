@@ -23,12 +23,13 @@ def with_names_in_mappings(contents: Sequence[dict[str, Any]], flags: Sequence[s
     """
     each = list(said.each(flags))
     added = [option for option in _NAMED if _are_added(option, each)]
-    return [
-        {**content, "model": {**section, **{option: {"name": section[option]} for option in alone}}}
-        if (alone := [option for option in added if isinstance((section := _model(content)).get(option), str)])
-        else content
-        for content in contents
-    ]
+    return [_with_mappings(content, added) for content in contents]
+
+
+def _with_mappings(content: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:
+    section = _model(content)
+    named = {option: {"name": section[option]} for option in options if isinstance(section.get(option), str)}
+    return {**content, "model": {**section, **named}} if named else content
 
 
 def with_names_in_flags(flags: Sequence[str]) -> list[str]:

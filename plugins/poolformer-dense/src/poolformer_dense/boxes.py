@@ -229,12 +229,7 @@ class _Coco:
             raise DataError(f"{self.file} cannot be read: {error.strerror}") from error
         except DataError:
             raise
-        except (
-            ValueError,
-            TypeError,
-            RuntimeError,
-            OverflowError,
-        ) as error:  # of no tensor
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # the last two of a tensor that none is
             raise DataError(f"{self.file} is not COCO's: {error}") from error
         except KeyError as error:
             raise DataError(f"{self.file} is not COCO's: there is no {error}") from error

@@ -8,7 +8,7 @@ from ..errors import DataError
 from ..files.paths import is_url
 from .classes import classes_of, part_of
 from .file_tree import list_folder
-from .listing import Listing
+from .listing import ARCHIVES, Listing
 from .pace import Scan
 from .patience import patiently
 
@@ -69,8 +69,16 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
         raise DataError(f"{path}: class folders are read from disks alone; pack them, and give the .beton's URL")
     folder = Path(path).expanduser()
     if not os.path.isdir(folder):  # which is false, too, where nobody may look
-        raise DataError(f"there is no folder '{folder}'")
+        raise DataError(f"'{folder}' is a {_of_file(folder)}" if folder.is_file() else f"there is no folder '{folder}'")
     return folder
+
+
+def _of_file(path: Path) -> str:
+    """Return what a file is that was given for a folder, and what reads it."""
+    name = path.name.lower()
+    if name.endswith(".beton"):
+        return ".beton file: --data FFCVData reads it"
+    return "file, no folder" + (": unpack it, or `poolformer pack` it" if name.endswith(ARCHIVES) else "")
 
 
 def image_listing(folder: str | os.PathLike[str], say: Callable[[str], None] = lambda line: None) -> Listing:

@@ -63,6 +63,8 @@ def open_pictures(given: Given, *, orient: bool) -> tuple[FileSource, None]:
         if os.path.isfile(place):
             if place.lower().endswith(ARCHIVES):
                 raise DataError(f"'{printable(place)}' is an archive: unpack it")
+            if place.lower().endswith(".beton"):
+                raise DataError(f"'{printable(place)}' is a .beton file: --data FFCVData reads it")
             paths.append(place)
         elif place.lower().endswith(EXTENSIONS):
             raise DataError(f"there is no image '{printable(place)}'")

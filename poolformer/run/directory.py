@@ -198,7 +198,8 @@ class RunDirectory(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = self.run_dir / "checkpoints" / "last.ckpt"
-        files = () if self.resumes else self._found.files
+        # Lightning's CSVLogger removes an earlier metrics.csv when it is made.
+        files = () if self.resumes else tuple(path for path in self._found.files if path.exists())
         if self.resumes and not self.from_last and last.is_file():
             files = (last,)
         try:

@@ -67,6 +67,12 @@ def is_run(folder: Path) -> bool:
     return look(folder).is_run
 
 
+def is_taken(path: Path) -> bool:
+    """Return whether a file that a run would write over is somebody else's."""
+    start = _TABLES[path.name]
+    return path.exists() and not (path.is_file() and re.match(start, _head(path)))
+
+
 def are_hyper_parameters(file: Path) -> bool:
     """Return whether a file is the hparams.yaml of a run."""
     text = _head(file)

@@ -7,11 +7,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ..errors import describe
 from ..files.atomic_write import atomic_write
 from . import lightning_internals as internals
+from .files import is_taken
 
 NAME = "metrics.csv"
 
@@ -21,10 +23,11 @@ class MetricsTable(Callback):
 
     Those of validation stand in the epochs that were validated, whatever they are called. A resumed run has
     the rows up to its checkpoint, and then its own. A file that cannot be written is warned of; the next epoch writes
-    all of it.
+    all of it. Where somebody else's file has the name, as that of Lightning's CSVLogger, none is written.
     """
 
     def __init__(self) -> None:
+        self._is_told = False
         self._rows: list[dict[str, float]] = []
         self._validated: dict[str, float] = {}
         self._of_validation: set[str] = set()
@@ -57,7 +60,12 @@ class MetricsTable(Callback):
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._lr}
         self._rows.append({**place, **self._validated, **metrics})
         self._validated = {}
-        self._write(Path(trainer.default_root_dir) / NAME)
+        path = Path(trainer.default_root_dir) / NAME
+        if not is_taken(path):
+            self._write(path)
+        elif not self._is_told and not any(isinstance(logger, CSVLogger) for logger in trainer.loggers):
+            rank_zero_warn(f"'{path}' is not a run's table, and stays: this run writes none")
+            self._is_told = True
 
     @rank_zero_only
     def _write(self, path: Path) -> None:

@@ -19,6 +19,7 @@ from ..files.shell import quoted
 from ..files.shown import shown
 from .callbacks import Throughput
 from .directory import BestCheckpoint
+from .files import is_taken
 from .hyper_parameters import hyper_parameters
 from .run_summary import RunSummary
 from .surroundings import data_facts, made_by
@@ -39,11 +40,15 @@ class SummaryFile(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        path = Path(trainer.default_root_dir) / NAME
+        if is_taken(path):
+            rank_zero_warn(f"'{path}' is not a run's summary, and stays: this run writes none")
+            return
         self._begun = datetime.now(timezone.utc)
         try:
-            (Path(trainer.default_root_dir) / NAME).unlink(missing_ok=True)  # what a resumed run had come to
+            path.unlink(missing_ok=True)  # what a resumed run had come to
         except OSError as error:
-            rank_zero_warn(f"'{Path(trainer.default_root_dir) / NAME}' cannot be removed ({describe(error)})")
+            rank_zero_warn(f"'{path}' cannot be removed ({describe(error)})")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer, pl_module, "finished")

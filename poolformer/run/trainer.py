@@ -27,6 +27,7 @@ from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
 from .lightning_internals import Bar
 from .log_parts import log_callbacks
+from .metrics_table import MetricsTable
 from .monitors import WatchedMetrics
 from .other_weights import AveragesOnDevice
 from .predictions import PredictionWriter
@@ -166,6 +167,8 @@ def callbacks_of_a_run(run: RunOptions, *, logs: bool) -> list[Callback]:
         extra += directory.checkpoints(run.run_dir, run.save_every_n_steps)
     throughput = Throughput()
     extra += [throughput, EpochLines(throughput, run.options["max_steps"])]
+    if not any(isinstance(each, MetricsTable) for each in _in_list(run.options["callbacks"])):
+        extra.append(MetricsTable())
     extra += [AveragesOnDevice(), RunSummary(), SummaryFile(), StopOnSignal(folder / "last.ckpt" if saves else None)]
     return [*extra, *log_callbacks(run.log_without), LearningRateMonitor()] if logs else extra
 

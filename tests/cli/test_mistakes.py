@@ -72,6 +72,7 @@ FIT = {
     "poolformer_s12": "'poolformer_s12' stands alone. Did you mean --model.backbone poolformer_s12?",
     "model.lr=3": "'model.lr=3' stands alone. Did you mean --model.lr=3?",
     "\u2014model.lr 3": "'\u2014model.lr' stands alone. Did you mean --model.lr?",
+    "run/last.ckpt --data.val x": "'run/last.ckpt' stands alone. Did you mean --ckpt_path run/last.ckpt?",
     "cat.jpg": "'cat.jpg' stands alone. Did you mean --data FolderData --data.predict cat.jpg?",
     "--data /some/folder": "--data takes a data module, not '/some/folder'. Did you mean --data FolderData --data.",
     "--data.train-dir x": "there is no option 'data.train-dir'. Did you mean 'data.train'?",

@@ -225,7 +225,7 @@ def test_help_beside_a_checkpoint_has_the_options_of_its_data(call, work, traine
 def test_a_run_lies_in_one_directory(call, work):
     done = call("fit", *ONE_EPOCH)
     assert done.code == 0
-    written = ("config.yaml", "hparams.yaml", "summary.json", "events", LAST, BEST)
+    written = ("config.yaml", "hparams.yaml", "metrics.csv", "summary.json", "events", LAST, BEST)
     assert files(work) == {f"runs/digits/{name}" for name in written}
     for said in (
         "run          runs/digits ",
@@ -357,7 +357,7 @@ def test_fast_dev_run_leaves_an_earlier_run_alone(call, run_dir):
 @pytest.mark.slow
 def test_a_run_without_a_logger_keeps_its_checkpoints(call, work):
     assert call("fit", *ONE_EPOCH, "--trainer.logger", "false").code == 0
-    assert files(work / "runs/digits") == {"config.yaml", "summary.json", LAST, BEST}
+    assert files(work / "runs/digits") == {"config.yaml", "metrics.csv", "summary.json", LAST, BEST}
 
 
 @pytest.mark.slow

@@ -231,7 +231,10 @@ def test_own_callbacks_and_several_loggers_stand_beside_ours(tmp_path):
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize(
     ("option", "written"),
-    [("enable_checkpointing false", {"config.yaml", "hparams.yaml", "summary.json"}), ("barebones true", set())],
+    [
+        ("enable_checkpointing false", {"config.yaml", "hparams.yaml", "metrics.csv", "summary.json"}),
+        ("barebones true", set()),
+    ],
 )
 def test_a_run_may_keep_no_checkpoints(tmp_path, option, written):
     assert cli.main(["fit", *SHORT, f"--trainer.{option.split()[0]}", option.split()[1]]) == 0

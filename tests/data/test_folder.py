@@ -344,6 +344,27 @@ def test_a_missing_folder_is_named_with_the_option_it_was_given_by(tmp_path, sta
     assert str(caught.value) == f"--data.{given}: there is no folder '{tmp_path}/nowhere'"
 
 
+@pytest.mark.parametrize(
+    ("name", "is_what"),
+    [
+        ("x.beton", ".beton file: --data FFCVData reads it"),
+        ("x.tar.gz", "file, no folder: unpack it, or `poolformer pack` it"),
+        ("labels.csv", "file, no folder"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_is_told_what_reads_it(tmp_path, name, is_what):
+    (tmp_path / name).touch()
+    with pytest.raises(DataError) as caught:
+        ready("validate", val=tmp_path / name)
+    assert str(caught.value) == f"--data.val: '{tmp_path / name}' is a {is_what}"
+
+
+def test_a_packed_file_among_pictures_is_told_what_reads_it(tmp_path):
+    (tmp_path / "x.beton").touch()
+    with pytest.raises(DataError, match=r"x\.beton' is a \.beton file: --data FFCVData reads it"):
+        ready("predict", predict=[str(tmp_path / "x.beton")])
+
+
 def test_a_missing_relative_path_says_where_it_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:

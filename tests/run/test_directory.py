@@ -102,7 +102,7 @@ def test_a_project_is_trained_in_beside_what_is_there_however_often(call, logger
         assert before.items() <= now.items()
         assert {"config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= now.keys()
         earlier = {name for name in now if name.startswith(f"previous/{number - 1}/")}
-        assert len(earlier) == (0 if number == 1 else 4 if logger else 6)
+        assert len(earlier) == (0 if number == 1 else 5 if logger else 7)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,14 @@ def test_a_run_s_configuration_in_a_project_is_the_project_s(call, runs):
 @pytest.mark.slow
 def test_only_the_files_of_a_run_are_moved(call, runs):
     write("k1", {**PROJECT, "checkpoints/epoch=7.ckpt": "of others"})
-    run = {"config.yaml", "hparams.yaml", "summary.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt"}
+    run = {
+        "config.yaml",
+        "hparams.yaml",
+        "metrics.csv",
+        "summary.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+    }
     before = contents("k1")
     events = {name for name in before if name.endswith(".poolformer")}
     assert call(*FIT, "--trainer.default_root_dir", "k1")[0] == 0

@@ -11,11 +11,11 @@ from runs import QUICK
 from poolformer.cli.training import run
 from poolformer.run.metrics_table import NAME, MetricsTable
 
-EXTRA = ["--config", "digits", "--config", "extras/csv"]
+DIGITS = ["--config", "digits"]
 
 
 def fit(run_dir, *options):
-    return run("fit", [*QUICK, *EXTRA, "--trainer.default_root_dir", str(run_dir), *options])
+    return run("fit", [*QUICK, *DIGITS, "--trainer.default_root_dir", str(run_dir), *options])
 
 
 def rows(run_dir):
@@ -63,11 +63,21 @@ def test_a_row_has_what_others_log_at_the_end_of_the_epoch_and_of_validation_onl
 
 
 def test_a_table_that_cannot_be_written_ends_nothing(tmp_path):
-    (tmp_path / NAME).mkdir()
     table = MetricsTable()
     table._rows = [{"epoch": 0}]
     with pytest.warns(UserWarning, match="cannot be written"):
-        table._write(tmp_path / NAME)
+        table._write(tmp_path / "missing" / NAME)
+
+
+def test_a_table_and_a_summary_of_somebody_else_stay_and_are_warned_of_once(tmp_path):
+    for name in (NAME, "summary.json"):
+        (tmp_path / name).write_text("mine")
+    with pytest.warns(UserWarning) as caught:
+        fit(tmp_path, "--trainer.max_epochs", "2", "--model.warmup_epochs", "0")
+    told = [str(each.message) for each in caught]
+    assert len([text for text in told if f"{NAME}' is not a run's table, and stays" in text]) == 1
+    assert len([text for text in told if "summary.json' is not a run's summary, and stays" in text]) == 1
+    assert {(tmp_path / name).read_text() for name in (NAME, "summary.json")} == {"mine"}
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, colour: tuple[in
         rows: Name, length as a share of the whole width, and what stands behind the bar.
         colour: Of the bars.
     """
-    left = min(2 * _NAME, max((width_of(name) for name, _, _ in rows), default=0) + 3 * _GAP)
+    left = min(3 * _NAME, max((width_of(name) for name, _, _ in rows), default=0) + 3 * _GAP)
     picture = Image.new("RGB", (left + 420, (len(rows) + 2) * (_LINE + 2) + _GAP), _PAPER)
     draw = ImageDraw.Draw(picture)
     write(draw, (_GAP, 4), title, _INK)
@@ -113,6 +113,12 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, colour: tuple[in
     return picture
 
 
+def pair(name: str, between: str, other: str) -> str:
+    """Return two names and what stands between them, each cut by itself to fit before a bar."""
+    width = (3 * _NAME - 3 * _GAP - width_of(between)) // 2
+    return f"{fitting(name, width)}{between}{fitting(other, width)}"
+
+
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Image.Image:
     """Draw a confusion matrix: rows are classes, columns what was said of their images; a cell's shade is its share.
 
@@ -125,9 +131,10 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Image.Image:
     is_upright = longest > side - 2  # headings
     top = 24 + (min(longest, _NAME) + 4 if is_upright else _LINE + 1)
     size = len(names) * side
-    picture = Image.new("RGB", (left + size + _GAP, top + size + _GAP), _PAPER)
+    title = "rows: class of the images; columns: what the network says"
+    picture = Image.new("RGB", (max(left + size, _GAP + width_of(title)) + _GAP, top + size + _GAP), _PAPER)
     draw = ImageDraw.Draw(picture)
-    write(draw, (_GAP, 4), "rows: class of the images; columns: what the network says", _INK)
+    write(draw, (_GAP, 4), title, _INK)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, name in enumerate(names):
         write(draw, (_GAP, top + row * side + 10), fitting(name, _NAME - 2 * _GAP), _INK)

@@ -229,7 +229,7 @@ def _confusion(outcomes: Outcomes, classes: int, names: dict[int, str]) -> Image
     found = outcomes.confusions(_ROWS)
     images = {label: count for label, _, count in outcomes.accuracy_by_class()}
     rows = [
-        (f"{names[label]}, taken for {names[said]}", times / images[label], f"{times} of {images[label]}")
+        (drawing.pair(names[label], ", taken for ", names[said]), times / images[label], f"{times} of {images[label]}")
         for label, said, times in found
     ]
     return drawing.bars(f"the {len(rows)} most frequent confusions, of {classes} classes", rows, colour=drawing.BAD)

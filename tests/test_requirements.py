@@ -1,4 +1,4 @@
-"""What is installed: floors that keep known bad versions out, and one pin for each package."""
+"""What is installed: floors that keep known bad versions out, one pin for each package, and what is said of a lack."""
 
 import re
 import sys
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
+
+from poolformer.cli import dispatch
+from poolformer.requirements import module_of, of_missing, requirements
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,3 +53,29 @@ def test_the_pins_meet_the_requirements(required):
 def test_a_wheel_says_that_the_package_is_typed(tmp_path):
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     assert "poolformer/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
+def test_requirements_are_those_of_the_package_itself():
+    needed = requirements()
+    assert needed["torch"].startswith("torch")
+    assert {"lightning", "pyyaml", "scikit-learn"} <= needed.keys()
+    assert "pytest" not in needed
+    assert "ffcv" not in needed
+    assert [module_of(name) for name in ("scikit-learn", "torch")] == ["sklearn", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("lightning.pytorch", "lightning"), ("yaml", "pyyaml"), ("PIL.Image", "pillow")]
+)
+def test_a_command_whose_requirement_is_missing_ends_in_a_line(monkeypatch, capfd, module, name):
+    def lacks(argv: list[str]) -> int:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(dispatch, "_dispatch", lacks)
+    assert dispatch.main(["fit"]) == 2
+    assert capfd.readouterr().err.startswith(f"poolformer: error: {name} is not installed: `poolformer doctor` says")
+
+
+@pytest.mark.parametrize("module", ["my_package.net", "poolformer.nowhere", None])
+def test_what_is_no_requirement_keeps_its_traceback(module):
+    assert of_missing(ModuleNotFoundError("No module", name=module)) is None

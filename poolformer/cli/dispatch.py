@@ -109,6 +109,10 @@ def _answered(argv: list[str]) -> int:
         return _say(error, error)
     except OSError as error:  # wherever a file cannot be written or read; anything else is a bug of ours
         return _say(of_the_system(error), error)
+    except ModuleNotFoundError as error:
+        from ..requirements import of_missing
+
+        return _say(of_missing(error), error)
     except (MemoryError, RuntimeError) as error:
         return _say(of_memory(error) or of_ddp(error), error)
 

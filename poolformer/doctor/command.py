@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .. import first_word
 from ..commands.arguments import CommandParser, threads
+from ..requirements import requirements
 from . import machine, packages
 from .check import Check
 from .imports import imported
@@ -43,7 +44,7 @@ def examine(job: Job) -> Iterator[Check]:
     yield machine.shared_memory()
     yield machine.temporary()
     yield from machine.cache()
-    needed = packages.requirements()
+    needed = requirements()
     targets = packages.targets(needed)
     own = job.data_module
     found = imported([*targets, own] if own and own not in targets else targets)

@@ -1,52 +1,28 @@
 """Python, our requirements, PyTorch with its GPUs, and plugins: whether each is there and can be imported."""
 
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..counts import counted
 from ..registry import BACKBONES, DATA, MIXERS, Entry, listing
+from ..requirements import module_of
 from .check import Check, gib
 from .imports import Imported
 
-_MODULES = {"lightning": "lightning.pytorch", "pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 _LEAST_PYTHON = (3, 10)
-
-
-def requirements() -> dict[str, str]:
-    """Return what our package needs wherever it is installed, as its metadata say: name, and the whole requirement."""
-    ours = _ourselves()
-    lines = [line for line in (ours.requires if ours else None) or [] if "extra ==" not in line]
-    return {re.split(r"[\s\[<>=!~;(]", line)[0].lower(): line.partition(";")[0].strip() for line in lines}
-
-
-def _ourselves() -> Distribution | None:
-    """Return our own package, by its command: its name is the package index's business."""
-    return next((each for each in distributions() if "poolformer.cli:main" in _entry_points(each)), None)
-
-
-def _entry_points(distribution: Distribution) -> str:
-    try:
-        return distribution.read_text("entry_points.txt") or ""
-    except (OSError, UnicodeDecodeError):  # a torn install
-        return ""
 
 
 def targets(needed: Mapping[str, str]) -> list[str]:
     """Return what to import: requirements that are installed, PyTorch first, then what plugins offer."""
-    modules = [_module(name) for name in needed if _version(name) is not None]
+    modules = [module_of(name) for name in needed if _version(name) is not None]
     modules.sort(key=lambda module: module != "torch")
     modules += ["ffcv"] if _version("ffcv") else []
     return [*(modules or ["torch"]), *dict.fromkeys(entry.value for _, entry in _offered())]
-
-
-def _module(requirement: str) -> str:
-    return _MODULES.get(requirement, requirement)
 
 
 def _version(name: str) -> str | None:
@@ -82,7 +58,7 @@ def required(needed: Mapping[str, str], imported: Mapping[str, Imported]) -> lis
         text = f"{name} {_version(name)} is installed, {requirement} is needed"
         checks.append(Check("packages", "wrong", text, f"pip install '{requirement}'"))
     for name in needed.keys() - missing - {"torch"}:
-        error = _error(_module(name), imported)
+        error = _error(module_of(name), imported)
         if error and error != _error("torch", imported):
             remedy = f"pip install --force-reinstall '{needed[name]}'"
             checks.append(Check(name, "wrong", f"{_version(name)} cannot be imported: {error}", remedy))

@@ -25,14 +25,6 @@ def states(checks):
     return [(check.name, check.state) for check in checks]
 
 
-def test_requirements_are_those_of_the_package_itself():
-    needed = packages.requirements()
-    assert needed["torch"].startswith("torch")
-    assert {"lightning", "pyyaml", "scikit-learn"} <= needed.keys()
-    assert "pytest" not in needed
-    assert "ffcv" not in needed
-
-
 def test_pytorch_is_imported_first_and_packages_by_the_name_of_their_module():
     targets = packages.targets({"scikit-learn": "scikit-learn", "torch": "torch", "not-there": "not-there"})
     assert targets[:2] == ["torch", "sklearn"]

@@ -23,12 +23,17 @@ def as_options(arguments: Sequence[str]) -> list[str]:
     stays.
 
     Raises:
-        ConfigError: There are images of both kinds, or images are given in both ways.
+        ConfigError: There are images of both kinds, images are given in both ways, or a word is an exported network.
     """
     heard = list(said.each(arguments))
     options = [word for one in heard if one.option for word in one.words]
     names = {one.option for one in heard if one.option}
     words = [word for one in heard if not one.option for word in one.words]
+    if exported := next((word for word in words if word.endswith((".onnx", ".pt2"))), None):
+        raise ConfigError(
+            f"'{exported}' is an exported network: predict reads the checkpoint or .safetensors it is of; "
+            "docs/deploying.md has the lines that run it without this package"
+        )
     checkpoint = [] if "--ckpt_path" in names else [word for word in words if word.endswith(".ckpt")][:1]
     weights = [] if checkpoint or {"--ckpt_path", "--model.pretrained"} & names else words[:1]
     weights = [word for word in weights if is_published(word)]

@@ -30,24 +30,24 @@ _COMPILE_NOTHING = ("mixers", "data", "configs", "new-plugin", "doctor", "comple
 
 # Name: its module, and what `poolformer --help` says.
 COMMANDS = {
-    "models": ("commands.models", "List the backbones: parameters, MACs, the paper's accuracy."),
+    "models": ("commands.models", "List the backbones: parameters, MACs, papers' accuracy."),
     "mixers": ("commands.mixers", "List the token mixers and the packages they come from."),
     "data": ("commands.data", "List the data modules and the packages they come from."),
     "configs": ("commands.configs", "List the configurations that --config finds by name."),
     "pack": ("commands.pack", "Pack class folders of images into one .beton file."),
     "verify": ("commands.verify", "Check every image of a .beton file."),
-    "bench": ("bench.command", "Measure this package beside others: bench data, model, train."),
-    "ablate": ("ablation.command", "Train rows of the paper's ablation and compare them: a table, figures."),
-    "judge": ("judging.command", "Judge a token mixer beside others, on one page: is it any good?"),
-    "plot": ("commands.plot", "Draw the learning curves of runs, with the spread of their seeds."),
-    "teach": ("teaching.command", "Store what a trained network says of every training view, for fit to learn from."),
-    "validate-published": ("bench.published", "Measure published weights beside the papers' numbers, in one table."),
-    "export": ("commands.export", "Write a trained network as ONNX, torch.export or safetensors."),
+    "bench": ("bench.command", "Measure this beside other packages: data, model, train."),
+    "ablate": ("ablation.command", "Train rows of the paper's ablation: a table, figures."),
+    "judge": ("judging.command", "Judge a mixer beside others on one page: is it any good?"),
+    "plot": ("commands.plot", "Draw learning curves of runs, with their seeds' spread."),
+    "teach": ("teaching.command", "Store what a trained network says, for fit to learn from."),
+    "validate-published": ("bench.published", "Measure published weights beside the papers' numbers."),
+    "export": ("commands.export", "Write a trained network as ONNX, .pt2 or safetensors."),
     "cam": ("commands.cam", "Show where a trained network looks in images: Grad-CAM."),
     "new-plugin": ("commands.new_plugin", "Write a package with a token mixer of your own."),
-    "doctor": ("doctor.command", "Look at all that a run needs: what is wrong here, and how to mend it."),
-    "completion": ("completion.command", "Have bash, zsh or fish complete commands, options and names."),
-    "schema": ("completion.schema", "Print the JSON schema of configurations, for editors to complete them."),
+    "doctor": ("doctor.command", "Say what a run lacks here, and how to mend it."),
+    "completion": ("completion.command", "Have a shell complete commands, options and names."),
+    "schema": ("completion.schema", "Print the JSON schema of configurations, for editors."),
 }
 
 
@@ -243,6 +243,6 @@ def _help() -> str:
     listing = "\n".join(f"  {name:{width}}  {text}" for name, text in rows.items())
     # Without blank lines and without a last one, as all of it is to fit a terminal of 24.
     return (
-        "usage: poolformer COMMAND [options]    (poolformer COMMAND --help lists the options)\n"
-        f"MetaFormer backbones with any token mixer, trained with PyTorch Lightning. Commands:\n{listing}"
+        "usage: poolformer COMMAND [options]    (COMMAND --help lists the options)\n"
+        f"MetaFormer backbones with any token mixer, by PyTorch Lightning. Commands:\n{listing}"
     )

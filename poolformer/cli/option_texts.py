@@ -1,7 +1,7 @@
 """What ``--help`` says of the trainer's verbs, and of Lightning's options, whose own texts speak of other defaults."""
 
 VERBS = {
-    "fit": "Train; with no --config, on the digits that come with scikit-learn.",
+    "fit": "Train; with no --config, on scikit-learn's digits.",
     "validate": "Evaluate a checkpoint on the validation images.",
     "test": "Evaluate a checkpoint on the test images.",
     "predict": "Write the likeliest classes of images to a file.",

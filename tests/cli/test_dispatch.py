@@ -48,6 +48,7 @@ def test_help_names_every_command(call, arguments):
 def test_help_fits_a_terminal(call):
     _, out, _ = call("--help")
     assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 80
     assert max(map(len, out.splitlines())) <= 120
 
 

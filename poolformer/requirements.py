@@ -22,8 +22,7 @@ def module_of(requirement: str) -> str:
 
 def of_missing(error: ModuleNotFoundError) -> PoolformerError | None:
     """Return that a requirement is not installed, where that is why an import has failed; None for any other."""
-    package = (error.name or "").partition(".")[0]
-    name = next((each for each in requirements() if module_of(each).partition(".")[0] == package), None)
+    name = next((each for each in requirements() if module_of(each).partition(".")[0] == error.name), None)
     if name is None:
         return None
     return PoolformerError(

@@ -64,9 +64,7 @@ def test_requirements_are_those_of_the_package_itself():
     assert [module_of(name) for name in ("scikit-learn", "torch")] == ["sklearn", "torch"]
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [("lightning.pytorch", "lightning"), ("yaml", "pyyaml"), ("PIL.Image", "pillow")]
-)
+@pytest.mark.parametrize(("module", "name"), [("lightning", "lightning"), ("yaml", "pyyaml"), ("PIL", "pillow")])
 def test_a_command_whose_requirement_is_missing_ends_in_a_line(monkeypatch, capfd, module, name):
     def lacks(argv: list[str]) -> int:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
@@ -76,6 +74,8 @@ def test_a_command_whose_requirement_is_missing_ends_in_a_line(monkeypatch, capf
     assert capfd.readouterr().err.startswith(f"poolformer: error: {name} is not installed: `poolformer doctor` says")
 
 
-@pytest.mark.parametrize("module", ["my_package.net", "poolformer.nowhere", None])
+@pytest.mark.parametrize(
+    "module", ["my_package.net", "poolformer.nowhere", "timm.nowhere", "lightning.pytorch.nowhere", None]
+)
 def test_what_is_no_requirement_keeps_its_traceback(module):
     assert of_missing(ModuleNotFoundError("No module", name=module)) is None

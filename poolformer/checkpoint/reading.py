@@ -68,6 +68,8 @@ def _reason(error: Exception, path: Path) -> str:
         return str(error)
     if isinstance(error, OSError):
         return describe(error)[:200]
+    if path.suffix.lower() in (".onnx", ".pt2"):
+        return "it is an exported network: pass the checkpoint or the .safetensors that it was exported from"
     with path.open("rb") as file:
         # A zip archive, a pickle as of old, or a tar as of the first days.
         if not file.read(2).startswith((b"PK", b"\x80")) and not tarfile.is_tarfile(path):

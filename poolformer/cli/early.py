@@ -147,8 +147,10 @@ def _data_module(flags: Sequence[str], contents: Sequence[dict[str, Any]], *, su
     resumes = any("ckpt_path" in content for content in contents)
     if given := said.values(flags, "--data", "--data.class_path"):
         named, sure = [*named, *given], True
-    resumes = resumes or bool(said.values(flags, "--ckpt_path"))
-    resumes = resumes or any(each.option is None and each.words[0].endswith(".ckpt") for each in said.each(flags))
+    resumes = resumes or any(  # a checkpoint without its option is answered by the parser
+        each.option == "--ckpt_path" or (each.option is None and each.words[0].endswith(".ckpt"))
+        for each in said.each(flags)
+    )
     last = next((name for name in reversed(named) if isinstance(name, str)), None)
     from_environment = os.environ.get("JSONARGPARSE_DEFAULT_ENV", "").lower() in ("true", "1")  # may name another
     if not sure or (last is None and (resumes or from_environment)):

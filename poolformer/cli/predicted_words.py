@@ -29,10 +29,10 @@ def as_options(arguments: Sequence[str]) -> list[str]:
     options = [word for one in heard if one.option for word in one.words]
     names = {one.option for one in heard if one.option}
     words = [word for one in heard if not one.option for word in one.words]
-    if exported := next((word for word in words if word.endswith((".onnx", ".pt2"))), None):
+    if exported := next((word for word in words if word.lower().endswith((".onnx", ".pt2"))), None):
         raise ConfigError(
-            f"'{exported}' is an exported network: predict reads the checkpoint or .safetensors it is of; "
-            "docs/deploying.md has the lines that run it without this package"
+            f"'{exported}' is an exported network: predict expects the checkpoint or the .safetensors that it was "
+            "exported from; docs/deploying.md has the lines that run it without this package"
         )
     checkpoint = [] if "--ckpt_path" in names else [word for word in words if word.endswith(".ckpt")][:1]
     weights = [] if checkpoint or {"--ckpt_path", "--model.pretrained"} & names else words[:1]

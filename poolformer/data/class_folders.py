@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, printable
 from ..files.paths import is_url
 from .classes import classes_of, part_of
 from .file_tree import list_folder
@@ -69,16 +69,17 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
         raise DataError(f"{path}: class folders are read from disks alone; pack them, and give the .beton's URL")
     folder = Path(path).expanduser()
     if not os.path.isdir(folder):  # which is false, too, where nobody may look
-        raise DataError(f"'{folder}' is a {_of_file(folder)}" if folder.is_file() else f"there is no folder '{folder}'")
+        raise of_file(folder) if os.path.isfile(folder) else DataError(f"there is no folder '{folder}'")
     return folder
 
 
-def _of_file(path: Path) -> str:
-    """Return what a file is that was given for a folder, and what reads it."""
-    name = path.name.lower()
+def of_file(path: str | os.PathLike[str]) -> DataError:
+    """Return what is wrong with a file in the place of a folder, and what reads it."""
+    name = str(path).lower()
     if name.endswith(".beton"):
-        return ".beton file: --data FFCVData reads it"
-    return "file, no folder" + (": unpack it, or `poolformer pack` it" if name.endswith(ARCHIVES) else "")
+        return DataError(f"'{printable(str(path))}' is a .beton file: --data FFCVData reads it")
+    remedy = ": unpack it, or `poolformer pack` it" if name.endswith(ARCHIVES) else ""
+    return DataError(f"'{printable(str(path))}' is a file, not a folder{remedy}")
 
 
 def image_listing(folder: str | os.PathLike[str], say: Callable[[str], None] = lambda line: None) -> Listing:

@@ -47,7 +47,7 @@ def count_of(module: Any) -> int | None:
 
 
 def imagenet_names(of_data: list[str], logits: int) -> list[str] | None:
-    """Return ImageNet-1k's synsets, where the data is of some of them and the network has a logit for each.
+    """Return ImageNet-1k's synsets, where the data has some of them and the network has a logit for each.
 
     Weights are published without names, and those of ImageNet-1k in the order of its synsets.
 
@@ -56,14 +56,19 @@ def imagenet_names(of_data: list[str], logits: int) -> list[str] | None:
         logits: Logits K of the network.
 
     Returns:
-        The synsets, such as n01440764, in the order of the logits; None where a name is none of them.
+        The synsets, such as n01440764, in the order of the logits; None where no name is one of them. A name beside
+        them is of a class that the network does not know.
     """
-    if logits != IMAGENET or not all(re.fullmatch(r"n\d{8}", name) for name in of_data):
+    if logits != IMAGENET or (of_data and not any(map(_is_synset, of_data))):
         return None
     from timm.data import ImageNetInfo  # 4 s
 
     synsets = ImageNetInfo().label_names()
-    return synsets if set(of_data) <= set(synsets) else None
+    return synsets if not of_data or not set(synsets).isdisjoint(of_data) else None
+
+
+def _is_synset(name: str) -> bool:
+    return re.fullmatch(r"n\d{8}", name) is not None
 
 
 def words_of(names: Iterable[str]) -> dict[str, str]:
@@ -76,7 +81,7 @@ def words_of(names: Iterable[str]) -> dict[str, str]:
         WordNet's words by the names, such as "golden retriever"; nothing where a class is called otherwise.
     """
     names = list(names)
-    if not names or not all(re.fullmatch(r"n\d{8}", name) for name in names):
+    if not names or not all(map(_is_synset, names)):
         return {}
     known = _synsets()
     try:

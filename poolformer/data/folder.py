@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import DataError, printable
 from .beton_set import Given, expand
-from .class_folders import FolderFiles, image_listing
+from .class_folders import FolderFiles, image_listing, of_file
 from .images import UNLABELLED, ImageData
 from .listing import ARCHIVES, EXTENSIONS
 from .sources import FileSource
@@ -64,7 +64,7 @@ def open_pictures(given: Given, *, orient: bool) -> tuple[FileSource, None]:
             if place.lower().endswith(ARCHIVES):
                 raise DataError(f"'{printable(place)}' is an archive: unpack it")
             if place.lower().endswith(".beton"):
-                raise DataError(f"'{printable(place)}' is a .beton file: --data FFCVData reads it")
+                raise of_file(place)
             paths.append(place)
         elif place.lower().endswith(EXTENSIONS):
             raise DataError(f"there is no image '{printable(place)}'")

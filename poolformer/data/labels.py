@@ -1,6 +1,5 @@
 """Which logit a label of the data means: said to the user, and refused where it cannot be known."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +94,7 @@ def logits_of_labels(
     """
     names = classes.names
     if names and not known and has_published_weights:
-        of_imagenet = [name for name in names if re.fullmatch(r"n\d{8}", name)]  # any other beside them is a mistake
-        known = imagenet_names(of_imagenet, logits) if of_imagenet else None
+        known = imagenet_names(names, logits)
         if logits == len(names) == IMAGENET and names == sorted(map(str, range(IMAGENET))):
             rank_zero_warn(
                 "classes are called 0 to 999 and come in the order of words, 0, 1, 10, 100: if they are the numbers of "

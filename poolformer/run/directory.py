@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from ..checkpoint.writing import has_saved
@@ -198,8 +198,7 @@ class RunDirectory(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = self.run_dir / "checkpoints" / "last.ckpt"
-        # Lightning's CSVLogger removes an earlier metrics.csv when it is made.
-        files = () if self.resumes else tuple(path for path in self._found.files if path.exists())
+        files = () if self.resumes else self._still_there()
         if self.resumes and not self.from_last and last.is_file():
             files = (last,)
         try:
@@ -213,6 +212,13 @@ class RunDirectory(Callback):
             rank_zero_info(f"The run is resumed from another checkpoint than last.ckpt, which is now in '{target}'")
         elif files:
             rank_zero_info(f"'{self.run_dir}' held a run; it is now in '{target}'")
+
+    def _still_there(self) -> tuple[Path, ...]:
+        """Return the files of the earlier run, and warn of those that are gone: a CSVLogger removes its metrics.csv."""
+        gone = [path for path in self._found.files if not os.path.lexists(path)]
+        for path in gone:
+            rank_zero_warn(f"'{path}' of the earlier run has been removed, by a logger or by somebody else")
+        return tuple(path for path in self._found.files if path not in gone)
 
     def _begin(self, files: tuple[Path, ...]) -> Path | None:
         """Make the directory this run's: wholly, or it is the earlier one's again."""

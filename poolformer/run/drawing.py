@@ -115,8 +115,13 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, colour: tuple[in
 
 def pair(name: str, between: str, other: str) -> str:
     """Return two names and what stands between them, each cut by itself to fit before a bar."""
-    width = (3 * _NAME - 3 * _GAP - width_of(between)) // 2
-    return f"{fitting(name, width)}{between}{fitting(other, width)}"
+    room = 3 * _NAME - 3 * _GAP
+    for left in range(room - width_of(between), 0, -_GAP):  # a letter of one may give all of them another font
+        first = fitting(name, max(left // 2, left - width_of(other)))
+        text = f"{first}{between}{fitting(other, left - width_of(first))}"
+        if width_of(text) <= room:
+            return text
+    return between
 
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Image.Image:

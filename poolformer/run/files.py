@@ -1,5 +1,6 @@
 """Which files of a directory a run has written: those make an earlier run, and all others are somebody's."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ _OF_OUR_SUMMARY = b"model/text_summary"
 _TABLES = {
     "predictions*.csv": rb"image,class_1,probability_1",
     "result.json": rb'\{\s*"top1":',
-    "metrics.csv": rb"epoch,step,lr,",
+    "metrics.csv": rb"epoch,step,lr[,\r\n]",
     "summary.json": rb'\{\s*"verb": "fit"',
     "validate-*.json": rb'\{\s*"verb": "validate"',
     "test-*.json": rb'\{\s*"verb": "test"',
@@ -69,8 +70,8 @@ def is_run(folder: Path) -> bool:
 
 def is_taken(path: Path) -> bool:
     """Return whether a file that a run would write over is somebody else's."""
-    start = _TABLES[path.name]
-    return path.exists() and not (path.is_file() and re.match(start, _head(path)))
+    # What cannot be looked at is left to the write, which says so.
+    return os.path.lexists(path) and not (os.path.isfile(path) and re.match(_TABLES[path.name], _head(path)))
 
 
 def are_hyper_parameters(file: Path) -> bool:

@@ -1,6 +1,8 @@
-"""What is measured of a classifier on the images of an epoch: how many, loss, top-1, top-5."""
+"""What is measured of a classifier on the images of an epoch: how many, loss, top-1, top-5; metrics as numbers."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -66,3 +68,9 @@ def log_metrics(module: pl.LightningModule, metrics: MetricCollection, logits: T
     for name, metric in metrics.items():
         in_bar = name.endswith(("loss", "top1"))
         module.log(name, metric, prog_bar=in_bar, on_step=False, on_epoch=True)
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics by name as plain numbers, without those of several values."""
+    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor) or value.numel() == 1}
+    return {name: float(value) for name, value in sorted(plain.items())}

@@ -1,6 +1,7 @@
 """The metrics of a run as a table that a spreadsheet or pandas reads: ``metrics.csv``, a row an epoch."""
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..errors import describe
 from ..files.atomic_write import atomic_write
 from . import lightning_internals as internals
 from .files import is_taken
+from .metrics import numbers
 
 NAME = "metrics.csv"
 
@@ -23,11 +25,11 @@ class MetricsTable(Callback):
 
     Those of validation stand in the epochs that were validated, whatever they are called. A resumed run has
     the rows up to its checkpoint, and then its own. A file that cannot be written is warned of; the next epoch writes
-    all of it. Where somebody else's file has the name, as that of Lightning's CSVLogger, none is written.
+    all of it. None is written in the place of somebody else's file, or of the one of a CSVLogger in that directory.
     """
 
     def __init__(self) -> None:
-        self._is_told = False
+        self._has_place = False
         self._rows: list[dict[str, float]] = []
         self._validated: dict[str, float] = {}
         self._of_validation: set[str] = set()
@@ -36,8 +38,18 @@ class MetricsTable(Callback):
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         # Behind all that log at the end of an epoch, and before the checkpoints, which have the rows.
         others = [each for each in trainer.callbacks if each is not self]
-        before = [each for each in others if not isinstance(each, Checkpoint)]
-        trainer.callbacks = [*before, self, *others[len(before) :]]
+        checkpoints = [each for each in others if isinstance(each, Checkpoint)]
+        trainer.callbacks = [*(each for each in others if each not in checkpoints), self, *checkpoints]
+
+    @rank_zero_only
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        path = Path(trainer.default_root_dir) / NAME
+        # It writes the file when it has gathered a hundred rows, and fails if it finds others in it.
+        if any(isinstance(each, CSVLogger) and _same(each.log_dir, path.parent) for each in trainer.loggers):
+            return
+        self._has_place = not is_taken(path)
+        if not self._has_place:
+            rank_zero_warn(f"'{path}' is not a run's table, and stays: this run writes none")
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": [dict(row) for row in self._rows]}
@@ -58,16 +70,13 @@ class MetricsTable(Callback):
         logged = trainer.callback_metrics  # of validation the last, however long ago
         metrics = _numbers({name: value for name, value in logged.items() if name not in self._of_validation})
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._lr}
+        # One that was stopped within this epoch has a row of it.
+        self._rows = [row for row in self._rows if row["epoch"] != trainer.current_epoch]
         self._rows.append({**place, **self._validated, **metrics})
         self._validated = {}
-        path = Path(trainer.default_root_dir) / NAME
-        if not is_taken(path):
-            self._write(path)
-        elif not self._is_told and not any(isinstance(logger, CSVLogger) for logger in trainer.loggers):
-            rank_zero_warn(f"'{path}' is not a run's table, and stays: this run writes none")
-            self._is_told = True
+        if self._has_place:
+            self._write(Path(trainer.default_root_dir) / NAME)
 
-    @rank_zero_only
     def _write(self, path: Path) -> None:
         columns = dict.fromkeys(name for row in self._rows for name in row)
         try:
@@ -81,4 +90,8 @@ class MetricsTable(Callback):
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     # LearningRateMonitor brings a rate for each group of parameters.
-    return {name: float(value) for name, value in sorted(metrics.items()) if not name.startswith("lr/")}
+    return numbers({name: value for name, value in metrics.items() if not name.startswith("lr/")})
+
+
+def _same(folder: str, other: Path) -> bool:
+    return os.path.realpath(folder) == os.path.realpath(other)

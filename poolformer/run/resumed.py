@@ -12,6 +12,7 @@ from ..optimizers import ADAMW, name_of
 from . import provenance
 from .facts import run_facts, use_new_options
 from .machine import fuses_adamw
+from .metrics import numbers
 from .reproducibility import changes
 
 
@@ -35,7 +36,7 @@ def write(checkpoint: dict[str, Any], trainer: pl.Trainer, *, seed: int) -> None
         seed: Of what its batches draw.
     """
     checkpoint[RUN] = facts_of(trainer, seed=seed)
-    checkpoint[METRICS] = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    checkpoint[METRICS] = numbers(trainer.callback_metrics)
 
 
 def before(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

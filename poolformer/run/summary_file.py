@@ -11,7 +11,6 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
-from torch import Tensor
 
 from ..errors import describe
 from ..files.atomic_write import atomic_write
@@ -21,6 +20,7 @@ from .callbacks import Throughput
 from .directory import BestCheckpoint
 from .files import is_taken
 from .hyper_parameters import hyper_parameters
+from .metrics import numbers
 from .run_summary import RunSummary
 from .surroundings import data_facts, made_by
 
@@ -136,12 +136,6 @@ def _write_new(folder: Path, verb: str, text: str) -> Path:
             return path
         except FileExistsError:
             number += 1
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return metrics by name as plain numbers, without those of several values."""
-    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor) or value.numel() == 1}
-    return {name: float(value) for name, value in sorted(plain.items())}
 
 
 def as_json(content: Mapping[str, Any]) -> str:

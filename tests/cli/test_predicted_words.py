@@ -92,7 +92,7 @@ def test_words_become_options(line):
 
 
 MISTAKES = {
-    "net.onnx dog.jpg": "'net.onnx' is an exported network: predict reads the checkpoint",
+    "net.onnx dog.jpg": "'net.onnx' is an exported network: predict expects the checkpoint",
     "best.ckpt a.png b.beton": "'b.beton' is a .beton file and 'a.png' is none",
     "best.ckpt a.png --data FolderData": "'a.png' and --data are both given: images are given as words, or by",
     "best.ckpt a.png --data.predict=b": "'a.png' and --data.predict are both given",

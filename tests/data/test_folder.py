@@ -16,6 +16,7 @@ from torch import Tensor
 from poolformer.classifier import ImageClassifier
 from poolformer.cli.dispatch import one_line
 from poolformer.data import FolderData
+from poolformer.data.class_folders import existing_folder
 from poolformer.errors import DataError
 
 
@@ -348,8 +349,8 @@ def test_a_missing_folder_is_named_with_the_option_it_was_given_by(tmp_path, sta
     ("name", "is_what"),
     [
         ("x.beton", ".beton file: --data FFCVData reads it"),
-        ("x.tar.gz", "file, no folder: unpack it, or `poolformer pack` it"),
-        ("labels.csv", "file, no folder"),
+        ("x.tar.gz", "file, not a folder: unpack it, or `poolformer pack` it"),
+        ("labels.csv", "file, not a folder"),
     ],
 )
 def test_a_file_in_the_place_of_a_folder_is_told_what_reads_it(tmp_path, name, is_what):
@@ -357,6 +358,15 @@ def test_a_file_in_the_place_of_a_folder_is_told_what_reads_it(tmp_path, name, i
     with pytest.raises(DataError) as caught:
         ready("validate", val=tmp_path / name)
     assert str(caught.value) == f"--data.val: '{tmp_path / name}' is a {is_what}"
+
+
+def test_a_place_where_nobody_may_look_is_no_folder(tmp_path, monkeypatch):
+    def refuses(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.stat", refuses)
+    with pytest.raises(DataError, match="there is no folder"):
+        existing_folder(tmp_path / "x")
 
 
 def test_a_packed_file_among_pictures_is_told_what_reads_it(tmp_path):

@@ -76,7 +76,8 @@ def test_classes_called_by_their_numbers_are_not_taken_by_the_order_of_words_uns
     assert ["pass --data.label_map numbers" in str(each.message) for each in recwarn] == [True] * (not in_order)
 
 
-def test_a_folder_that_is_none_of_imagenet_s_classes_is_named_beside_those_that_are():
-    classes = Classes(["n01440764", "odd"], 2)
-    with pytest.raises(ConfigError, match="1 of the data's 2 classes are none of the 1000 .* trained on: .odd."):
+@pytest.mark.parametrize("odd", ["odd", "n99999999"])
+def test_a_folder_that_is_none_of_imagenet_s_classes_is_named_beside_those_that_are(odd):
+    classes = Classes(["n01440764", odd], 2)
+    with pytest.raises(ConfigError, match=f"1 of the data's 2 classes are none of the 1000 .* trained on: .{odd}."):
         logits_of_labels(classes, None, logits=1000, has_published_weights=True)

@@ -2,11 +2,14 @@
 
 import csv
 import warnings
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger
 from runs import QUICK
 
 from poolformer.cli.training import run
@@ -79,6 +82,55 @@ def test_a_table_and_a_summary_of_somebody_else_stay_and_are_warned_of_once(tmp_
     told = [str(each.message) for each in recwarn if "stays: this run writes none" in str(each.message)]
     assert sorted(text.split("' is not")[0].rpartition("/")[2] for text in told) == [NAME, "summary.json"]
     assert {(tmp_path / name).read_text() for name in (NAME, "summary.json")} == {"mine"}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:Experiment logs directory")
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_csv_logger_has_its_own_file_in_the_directory_and_does_no_harm_elsewhere(tmp_path, where):
+    place = tmp_path if where == "here" else tmp_path / "other"
+    logger = CSVLogger(place, name="", version="", flush_logs_every_n_steps=2)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    few = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 0, "log_every_n_steps": 1}
+    trainer = pl.Trainer(callbacks=[MetricsTable(), Logs()], logger=logger, default_root_dir=tmp_path, **few, **quiet)
+    trainer.fit(BoringModel())
+    logged = (place / NAME).read_text()
+    assert "mine" in logged
+    assert (tmp_path / NAME).read_text().startswith("epoch,step,lr,mine") == (where == "elsewhere")
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_table_of_epochs_without_metrics_is_still_the_run_s_and_metrics_of_several_values_stay_out(tmp_path):
+    class Vector(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.callback_metrics["by_class"] = torch.zeros(3)
+
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    few = {"max_epochs": 2, "limit_train_batches": 1, "limit_val_batches": 0, "enable_checkpointing": False}
+    for _ in range(2):
+        trainer = pl.Trainer(callbacks=[Vector(), MetricsTable()], default_root_dir=tmp_path, **few, **quiet)
+        trainer.fit(BoringModel())
+        assert [(row["epoch"], len(row)) for row in rows(tmp_path)] == [("0", 3), ("1", 3)]
+
+
+def test_checkpoints_stay_behind_the_table_wherever_others_stand(tmp_path):
+    table, kept = MetricsTable(), ModelCheckpoint(dirpath=tmp_path)
+    trainer = SimpleNamespace(callbacks=[table, kept, Logs()])
+    table.setup(trainer, None, "fit")
+    assert [type(each) for each in trainer.callbacks] == [Logs, MetricsTable, ModelCheckpoint]
+
+
+@pytest.mark.slow
+def test_a_run_has_one_table_also_where_its_options_name_it(tmp_path):
+    fit(tmp_path, "--config", "extras/csv", "--trainer.max_epochs", "1", "--model.warmup_epochs", "0")
+    assert len(rows(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_within_an_epoch_has_one_row_of_it(tmp_path):
+    fit(tmp_path, "--trainer.max_steps", "6")
+    assert [row["step"] for row in rows(tmp_path)] == ["4", "6"]
+    fit(tmp_path, "--ckpt_path", "last", "--trainer.max_steps", "-1")
+    assert [row["step"] for row in rows(tmp_path)] == ["4", "8", "12"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from runs import QUICK
 
 from poolformer.cli.training import run
 from poolformer.run.files import look
-from poolformer.run.summary_file import EvaluationFile, SummaryFile, as_json, numbers
+from poolformer.run.metrics import numbers
+from poolformer.run.summary_file import EvaluationFile, SummaryFile, as_json
 
 ONE = [*QUICK, "--trainer.max_epochs", "1", "--model.warmup_epochs", "0"]
 

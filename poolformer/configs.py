@@ -44,6 +44,20 @@ def is_overlay(path: str | Path) -> bool:
     return Path(path).resolve().parent.parent == config_dir().resolve()
 
 
+def check_base(files: Sequence[Path]) -> None:
+    """Refuse an overlay that lies over nothing.
+
+    Args:
+        files: Of a run, in their order.
+
+    Raises:
+        ConfigError: The first is an overlay.
+    """
+    if files and is_overlay(files[0]):
+        overlay = f"{files[0].parent.name}/{files[0].stem}"
+        raise ConfigError(f"'{overlay}' is an overlay: put what it lies over first, as --config s12 or --config digits")
+
+
 def default_config() -> Path:
     """Return what ``poolformer fit`` trains by when nothing is said: the digits."""
     return config_dir() / "digits.yaml"

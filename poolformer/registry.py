@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
+from types import ModuleType
 from typing import Any
 
 from .errors import AmbiguousNameError, BrokenPluginError, UnknownNameError, describe, is_end, suggestion
@@ -88,7 +89,8 @@ class Entry:
         except (Exception, SystemExit) as error:  # a module may do anything when imported, even exit
             if is_end(error):
                 raise
-            raise BrokenPluginError(f"{self} cannot be loaded: {describe(error)}.{self._remedy}") from error
+            remedy = f"{self._meant(error)}{self._remedy}"
+            raise BrokenPluginError(f"{self} cannot be loaded: {describe(error)}.{remedy}") from error
         if not callable(factory):
             raise BrokenPluginError(
                 f"{self} is {type(factory).__name__} and cannot be called; name a function or a class."
@@ -99,6 +101,12 @@ class Entry:
         if self.builtin or not self.distribution:
             return f"{self.kind} {self.name!r}"
         return f"{self.kind} {self.name!r} of {self.origin} ({self.value})"
+
+    def _meant(self, error: BaseException) -> str:
+        """Return the name in a module that is nearest to one that is not there, or nothing."""
+        if not isinstance(error, AttributeError) or not isinstance(error.obj, ModuleType) or self.distribution:
+            return ""
+        return suggestion(error.name or "", [name for name in vars(error.obj) if not name.startswith("_")])
 
     @property
     def _remedy(self) -> str:

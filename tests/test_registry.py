@@ -324,6 +324,11 @@ def test_an_import_reference_finds_a_module_of_the_current_directory(tmp_path):
     [
         ("no_such_module:f", "token mixer 'no_such_module:f' cannot be loaded: ModuleNotFoundError: "),
         ("math:nope", "token mixer 'math:nope' cannot be loaded: AttributeError: "),
+        (
+            "math:factoril",
+            "token mixer 'math:factoril' cannot be loaded: AttributeError: module 'math' has no attribute 'factoril'. "
+            "Did you mean 'factorial'?",
+        ),
         ("math:pi", "token mixer 'math:pi' is float and cannot be called; name a function or a class."),
         ("math:", "token mixer 'math:' cannot be loaded: "),
     ],

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that help, listings and mistakes are answered at once.
 """
 
+import difflib
 import importlib
 import os
 import signal
@@ -234,7 +235,10 @@ def _meant(word: str, known: list[str]) -> str:
         return f" Did you mean {habit!r}?"
     if word in config_names():
         return f" Did you mean 'fit --config {word}'?"
-    return suggestion(word, known)
+    if nearest := suggestion(word, known):
+        return nearest
+    habits = difflib.get_close_matches(word.lower(), field_words.COMMANDS, n=1)
+    return f" Did you mean {field_words.COMMANDS[habits[0]]!r}?" if habits else ""
 
 
 def _help() -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..configs import STDIN, find_config, is_piped, read_config
+from ..configs import STDIN, check_base, find_config, is_piped, read_config
 from ..errors import ConfigError
 from ..files import paths
 from . import early_values, said, unknown_options
@@ -68,6 +68,8 @@ def _refuse(
         if name := next(_unknown_keys(content), None):
             raise _unknown(name, chosen, flags, place=f" in '{file}'")
     if not wants_no_run(flags):
+        if not said.values(flags, "--ckpt_path") and not any("ckpt_path" in content for _, content in contents):
+            check_base(files)
         owners = {"model": "model", "trainer": "trainer", **({"data": chosen} if chosen else {})}
         known = {section: (owner, options_of(owner) or {}) for section, owner in owners.items()}
         early_values.refuse_of_verb(contents, flags, sure=len(contents) == len(files))

@@ -29,7 +29,8 @@ def told(options: Collection[str], *, checkpoint: Path | None = None) -> Iterato
         yield
     except Exception as error:
         if checkpoint and (done := re.search(r"checkpoint with current_epoch=(\d+)", str(error))):
-            raise ConfigError(f"'{checkpoint}' is at {done[1]} epochs already: raise --trainer.max_epochs") from error
+            number = int(done[1]) + 1  # Lightning counts from 0
+            raise ConfigError(f"'{checkpoint}' is in epoch {number} already: raise --trainer.max_epochs") from error
         if refused := refusal(error, options):
             raise refused from error
         raise

@@ -10,7 +10,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
 from .. import optimizers, option_ranges
-from ..configs import default_config, is_overlay
+from ..configs import check_base, default_config
 from ..errors import ConfigError
 from ..files import paths
 from ..files.shown import shown
@@ -162,9 +162,8 @@ def check(options: Namespace, asked: Asked) -> None:
             paths.check_new(options[name], f"--{name}", suffixes)
     if options.ckpt_path == same_run.AUTO and asked.verb != "fit":
         raise ConfigError(f"--ckpt_path auto is for fit; {asked.verb} takes best, last, or a file of a run")
-    if asked.files and is_overlay(asked.files[0]) and options.ckpt_path in (None, same_run.AUTO):
-        overlay = f"{asked.files[0].parent.name}/{asked.files[0].stem}"
-        raise ConfigError(f"'{overlay}' is an overlay: put --config s12 before it")
+    if options.ckpt_path in (None, same_run.AUTO):
+        check_base(asked.files)
     dotted = next((word for word in asked.flags if word.startswith("--model.mixer.")), None)
     if dotted and isinstance(model.mixer, list):
         # jsonargparse would change the last of the four and say nothing.

@@ -51,6 +51,8 @@ def alone(word: str, known: Sequence[str]) -> str | None:
     plain = word.lstrip("\u2010\u2011\u2012\u2013\u2014\u2212")  # dashes that an editor made of two hyphens
     if (plain != word or re.search(r"[=:]", word)) and re.split(r"[=:]", plain)[0] in known:
         return f"--{plain.replace(':', '=', 1)}"
+    if word in ("best", "last", "auto"):
+        return f"--ckpt_path {word}"
     if word in config_names():
         return f"--config {word}"
     if word in listing(BACKBONES):

@@ -35,6 +35,6 @@ def test_what_others_raise_is_left_alone(error):
 
 def test_a_checkpoint_that_is_further_says_what_to_raise():
     error = MisconfigurationException("You restored a checkpoint with current_epoch=3, but max_epochs=2")
-    said = r"'last\.ckpt' is at 3 epochs already: raise --trainer\.max_epochs"
+    said = r"'last\.ckpt' is in epoch 4 already: raise --trainer\.max_epochs"
     with pytest.raises(ConfigError, match=said), told(OPTIONS, checkpoint=Path("last.ckpt")):
         raise error

@@ -72,6 +72,7 @@ FIT = {
     "poolformer_s12": "'poolformer_s12' stands alone. Did you mean --model.backbone poolformer_s12?",
     "model.lr=3": "'model.lr=3' stands alone. Did you mean --model.lr=3?",
     "\u2014model.lr 3": "'\u2014model.lr' stands alone. Did you mean --model.lr?",
+    "best": "'best' stands alone. Did you mean --ckpt_path best?",
     "run/last.ckpt --data.val x": "'run/last.ckpt' stands alone. Did you mean --ckpt_path run/last.ckpt?",
     "cat.jpg": "'cat.jpg' stands alone. Did you mean --data FolderData --data.predict cat.jpg?",
     "--data /some/folder": "--data takes a data module, not '/some/folder'. Did you mean --data FolderData --data.",
@@ -90,6 +91,7 @@ def test_a_mistaken_fit_is_a_line(mistake, options):
 
 COMMANDS = {
     "train": "there is no command 'train'. Did you mean 'fit'?",
+    "trian": "there is no command 'trian'. Did you mean 'fit'?",
     "eval": "there is no command 'eval'. Did you mean 'validate'?",
     "s12": "there is no command 's12'. Did you mean 'fit --config s12'?",
     "pack a": "pack: error: the following arguments are required: dst",

@@ -239,6 +239,7 @@ def test_a_start_that_fails_leaves_no_folder_behind(call):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")
+@pytest.mark.filterwarnings("ignore:'k1/metrics.csv' of the earlier run has been removed")
 def test_the_lock_is_taken_before_a_logger_of_the_user_s_writes(call, runs):
     Path("csv.yaml").write_text(
         "trainer: {logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: "

@@ -204,7 +204,7 @@ def test_going_on_from_the_best_keeps_the_last(fit, whole):
 @pytest.mark.slow
 def test_fewer_epochs_than_there_were_is_a_line(fit, whole, capsys):
     assert fit(whole, "--ckpt_path", "last", "--trainer.max_epochs", 1, "--model.warmup_epochs", 0) == 2
-    assert "last.ckpt' is at 2 epochs already: raise --trainer.max_epochs" in capsys.readouterr().err
+    assert "last.ckpt' is in epoch 3 already: raise --trainer.max_epochs" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ class _TellsWhenItTakesLong(event.Listener):
         if not self._is_told and now - self._since_s >= self._patience_s:
             self._is_told = True
             if _is_first():
-                _LOG.warning("compiling what reads and augments images, once, for up to a minute")
+                _LOG.warning("compiling what reads and augments images, once, for a minute or two")
 
     def on_end(self, event: Any) -> None:
         """It is compiled, or failed to be."""

@@ -106,7 +106,7 @@ def test_a_name_with_a_dollar_or_a_tilde_inside_is_that_name(home, monkeypatch):
     monkeypatch.setenv("X", "elsewhere")
     assert call(*FIT, "--trainer.default_root_dir=a~$X") == 0
     assert {path.name.partition(".")[0] for path in Path("a~$X").iterdir()} == {
-        *("checkpoints", "config", "events", "hparams", "summary")
+        *("checkpoints", "config", "events", "hparams", "metrics", "summary")
     }
     assert [path.name for path in Path().iterdir()] == ["a~$X"]
 

@@ -74,7 +74,7 @@ def test_averages_are_where_the_model_is_trained_unless_another_place_is_asked_f
 
 
 def test_a_run_keeps_its_averages_on_its_device():
-    options = {"default_root_dir": "run", "enable_checkpointing": False, "max_steps": -1}
+    options = {"default_root_dir": "run", "enable_checkpointing": False, "max_steps": -1, "callbacks": None}
     run = RunOptions(verb="fit", options=options, resume=None, save_config=print)
     assert "AveragesOnDevice" in [type(each).__name__ for each in callbacks_of_a_run(run, logs=False)]
 

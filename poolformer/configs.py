@@ -45,7 +45,7 @@ def is_overlay(path: str | Path) -> bool:
 
 
 def check_base(files: Sequence[Path]) -> None:
-    """Refuse an overlay that lies over nothing.
+    """Refuse an overlay that has no configuration before it to change.
 
     Args:
         files: Of a run, in their order.
@@ -55,7 +55,9 @@ def check_base(files: Sequence[Path]) -> None:
     """
     if files and is_overlay(files[0]):
         overlay = f"{files[0].parent.name}/{files[0].stem}"
-        raise ConfigError(f"'{overlay}' is an overlay: put what it lies over first, as --config s12 or --config digits")
+        raise ConfigError(
+            f"'{overlay}' is an overlay: name what it changes before it, as --config s12 or --config digits"
+        )
 
 
 def default_config() -> Path:

@@ -13,6 +13,9 @@ from ..errors import CheckpointError
 from ..files.paths import is_url
 from .hub import TIMM, is_on_hub
 
+EXPORTED = (".onnx", ".pt2")
+"""Endings of exported networks, whose weights are not read back."""
+
 RECORD_IN_FILES = "poolformer"
 """Entry of a safetensors file's metadata in which `poolformer export` says what it is of."""
 _ENDINGS = (".pth.tar", ".pth", ".pt", ".bin", ".safetensors")

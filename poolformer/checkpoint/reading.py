@@ -13,6 +13,7 @@ from .archive import check_archive
 from .locating import candidates
 from .pickle_keys import check_keys
 from .plain_values import is_bounded
+from .published import EXPORTED
 
 # What Lightning takes out of a checkpoint without looking.
 _PARTS = {
@@ -68,7 +69,7 @@ def _reason(error: Exception, path: Path) -> str:
         return str(error)
     if isinstance(error, OSError):
         return describe(error)[:200]
-    if path.suffix.lower() in (".onnx", ".pt2"):
+    if path.suffix.lower() in EXPORTED:
         return "it is an exported network: pass the checkpoint or the .safetensors that it was exported from"
     with path.open("rb") as file:
         # A zip archive, a pickle as of old, or a tar as of the first days.

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from ..checkpoint.published import is_published, published
+from ..checkpoint.published import EXPORTED, is_published, published
 from ..data.listing import EXTENSIONS
 from ..errors import ConfigError
 from ..files.paths import is_url
@@ -29,7 +29,7 @@ def as_options(arguments: Sequence[str]) -> list[str]:
     options = [word for one in heard if one.option for word in one.words]
     names = {one.option for one in heard if one.option}
     words = [word for one in heard if not one.option for word in one.words]
-    if exported := next((word for word in words if word.lower().endswith((".onnx", ".pt2"))), None):
+    if exported := next((word for word in words if word.lower().endswith(EXPORTED)), None):
         raise ConfigError(
             f"'{exported}' is an exported network: predict expects the checkpoint or the .safetensors that it was "
             "exported from; docs/deploying.md has the lines that run it without this package"

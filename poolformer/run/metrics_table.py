@@ -44,7 +44,7 @@ class MetricsTable(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path = Path(trainer.default_root_dir) / NAME
-        # It writes the file when it has gathered a hundred rows, and fails if it finds others in it.
+        # Lightning's logger writes when it has gathered a hundred rows, and fails if it finds others in the file.
         if any(isinstance(each, CSVLogger) and _same(each.log_dir, path.parent) for each in trainer.loggers):
             return
         self._has_place = not is_taken(path)

@@ -54,6 +54,13 @@ def test_a_run_s_folder_is_answered_with_its_checkpoints(tmp_path):
     assert str(caught.value) == f"'{tmp_path}' is a folder; there is {tmp_path}/checkpoints/best.ckpt"
 
 
+@pytest.mark.parametrize("name", ["net.onnx", "net.PT2"])
+def test_an_exported_network_is_told_from_a_checkpoint(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match="it is an exported network: pass the checkpoint or the"):
+        read(tmp_path / name)
+
+
 @pytest.mark.parametrize("text", ["model: {lr: 1}\n", "# pytorch\nseed_everything: 42\n", "hello\n", ""])
 def test_a_text_is_said_to_be_no_checkpoint(tmp_path, text):
     (tmp_path / "checkpoints").mkdir()

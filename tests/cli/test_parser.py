@@ -332,7 +332,7 @@ def test_config_without_a_value_says_what_it_needs(mistake, option):
 @pytest.mark.parametrize("files", [["ablation/hybrid-pppa"], ["short/16", "s12"]], ids=" ".join)
 def test_an_overlay_has_to_lie_over_something(mistake, files):
     said = [word for file in files for word in ("--config", file)]
-    message = f"'{files[0]}' is an overlay: put what it lies over first, as --config s12 or --config digits"
+    message = f"'{files[0]}' is an overlay: name what it changes before it, as --config s12 or --config digits"
     assert mistake("fit", *said) == message
 
 

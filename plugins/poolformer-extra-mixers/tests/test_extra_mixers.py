@@ -149,7 +149,7 @@ def test_axis_mlp_sees_its_row_and_its_column():
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])
-@pytest.mark.parametrize("resolution", [(6, 6), (7, 4), (2, 1)])
+@pytest.mark.parametrize("resolution", [(6, 6), (7, 4), (2, 1), (1, 7), (8, 3)])
 def test_windows_attend_as_one_token_after_the_other_does(resolution, shift):
     mixer, x = trained(WindowAttention(6, window_size=3, shift=shift, head_dim=2)), tokens(2, 6, *resolution)
     height, width = resolution
@@ -158,12 +158,13 @@ def test_windows_attend_as_one_token_after_the_other_does(resolution, shift):
         expected = torch.empty(2, height, width, 6, dtype=torch.float64)
         for i in range(height):
             for j in range(width):
-                # The first `shift` rows and columns are moved around the border and stay among themselves.
+                # The first rows and columns of a long side are moved around the border and stay among themselves.
+                down, right = (shift if side > 3 else 0 for side in resolution)
                 others = [
                     (k, m)
                     for k in range(height)
                     for m in range(width)
-                    if (k - shift) // 3 == (i - shift) // 3 and (m - shift) // 3 == (j - shift) // 3
+                    if (k - down) // 3 == (i - down) // 3 and (m - right) // 3 == (j - right) // 3
                 ]
                 scores = [
                     (query[:, i, j] * key[:, k, m]).sum(-1) / 2**0.5

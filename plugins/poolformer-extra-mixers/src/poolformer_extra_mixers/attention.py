@@ -9,7 +9,8 @@ class WindowAttention(nn.Module):
     """Multi-head self-attention within windows, with a bias for each relative place (Swin, arXiv 2103.14030).
 
     Maps of any size: what a window lacks at the right and bottom is filled up with tokens that nobody attends
-    to. Swin shifts the windows in every other block; here ``shift`` is an option of a stage.
+    to; along a side of the map that is no longer than a window, there is one of that length, which is not moved.
+    Swin shifts the windows in every other block; here ``shift`` is an option of a stage.
 
     Args:
         dim: Channels C; a multiple of ``head_dim`` unless it is smaller, then there is one head.
@@ -36,45 +37,50 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_index", _relative_index(window_size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        x = self._shifted(F.pad(x, (0, -width % self.window_size, 0, -height % self.window_size)), -self.shift)
-        tokens = self._windows(x)  # (B, windows, N, C), N = window_size ** 2
+        height, width = sides = x.shape[2:]
+        rows, columns = window = tuple(min(self.window_size, side) for side in sides)
+        shifts = tuple(self.shift if side > self.window_size else 0 for side in sides)
+        x = F.pad(x, (0, -width % columns, 0, -height % rows))
+        if any(shifts):
+            x = x.roll([-shift for shift in shifts], (2, 3))
+        tokens = _windows(x, window)  # (B, windows, N, C), N = rows * columns
         qkv = self.qkv(tokens).unflatten(3, (3, -1, self.head_dim))
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, windows, heads, N, C / heads)
-        bias = self.relative_bias[:, self.relative_index].to(query.dtype)  # (heads, N, N)
-        mask = self._apart(height, width, x)[:, None]  # (windows, 1, N, N)
+        index = self.relative_index[:rows, :columns, :rows, :columns].flatten(2).flatten(0, 1)
+        bias = self.relative_bias[:, index].to(query.dtype)  # (heads, N, N)
+        mask = _apart(sides, x, window, shifts)[:, None]  # (windows, 1, N, N)
         bias = bias.masked_fill(mask, float("-inf"))
         # One batch of all windows: PyTorch's fused kernels take four dimensions.
         mixed = F.scaled_dot_product_attention(
             query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), bias.repeat(x.shape[0], 1, 1, 1)
         )
         mixed = self.proj(mixed.transpose(1, 2).flatten(2))  # (B * windows, N, C)
-        rows, columns = (side // self.window_size for side in x.shape[2:])
-        mixed = mixed.unflatten(0, (-1, rows, columns)).unflatten(3, (self.window_size, self.window_size))
+        mixed = mixed.unflatten(0, (-1, x.shape[2] // rows, x.shape[3] // columns)).unflatten(3, window)
         mixed = mixed.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-        return self._shifted(mixed, self.shift)[..., :height, :width]
+        if any(shifts):
+            mixed = mixed.roll(shifts, (2, 3))
+        return mixed[..., :height, :width]
 
-    def _windows(self, x: Tensor) -> Tensor:
-        """A map (B, C, H, W) to the tokens of its windows (B, windows, N, C)."""
-        x = x.unflatten(3, (-1, self.window_size)).unflatten(2, (-1, self.window_size))
-        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
 
-    def _shifted(self, x: Tensor, by: int) -> Tensor:
-        return x.roll((by, by), (2, 3)) if by else x
+def _windows(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """A map (B, C, H, W) to the tokens of its windows (B, windows, N, C)."""
+    x = x.unflatten(3, (-1, window[1])).unflatten(2, (-1, window[0]))
+    return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
 
-    def _apart(self, height: int, width: int, x: Tensor) -> Tensor:
-        """Whether two tokens of a window were no neighbours before the shift, or one of them is filling."""
-        regions = []
-        for size, padded in zip((height, width), x.shape[2:], strict=True):
-            places = (torch.arange(padded, device=x.device) + self.shift) % padded  # before the shift
-            regions.append((places < self.shift).long() + 2 * (places >= size))
-        region = regions[0][:, None] * 4 + regions[1]
-        region = self._windows(region[None, None])[0, ..., 0]  # (windows, N)
-        return region[:, :, None] != region[:, None, :]
+
+def _apart(sides: tuple[int, int], x: Tensor, window: tuple[int, int], shifts: tuple[int, int]) -> Tensor:
+    """Whether two tokens of a window were no neighbours before the shift, or one of them is filling."""
+    regions = []
+    for side, padded, shift in zip(sides, x.shape[2:], shifts, strict=True):
+        places = (torch.arange(padded, device=x.device) + shift) % padded  # before the shift
+        regions.append((places < shift).long() + 2 * (places >= side))
+    region = regions[0][:, None] * 4 + regions[1]
+    region = _windows(region[None, None], window)[0, ..., 0]  # (windows, N)
+    return region[:, :, None] != region[:, None, :]
 
 
 def _relative_index(window_size: int) -> Tensor:
-    """Where the bias of two tokens of a window stands (N, N): rows apart, then columns apart."""
-    places = torch.cartesian_prod(torch.arange(window_size), torch.arange(window_size))  # (N, 2)
-    apart = places[:, None] - places[None] + window_size - 1
-    return apart[..., 0] * (2 * window_size - 1) + apart[..., 1]
+    """Where the bias of two tokens of a window stands: by row and column of the one, row and column of the other."""
+    places = torch.arange(window_size)
+    apart = places[:, None] - places + window_size - 1
+    return apart[:, None, :, None] * (2 * window_size - 1) + apart[None, :, None, :]

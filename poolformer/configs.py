@@ -14,6 +14,9 @@ MAX_BYTES = 1_000_000
 
 STDIN = Path("-")
 _OF_A_CLASS = ["class_path", "init_args"]
+_SECTIONS = ("model", "data", "trainer")
+# Of what may be a name alone: the key that the name has when options stand beside it.
+_KEYS_OF_NAMES = {"data": "class_path", "model.mixer": "name", "model.optimizer": "name"}
 
 
 def config_dir() -> Path:
@@ -83,6 +86,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
                     raise ConfigError(f"'{path}' has the key '{key}' twice")
             return super().construct_mapping(node, deep)
 
+    # A date is a text, as it is to the parser: no option takes one, and a version may look like it.
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in Loader.yaml_implicit_resolvers.items()
+    }
     try:
         data = _bytes(Path(path))
         if len(data) > MAX_BYTES:
@@ -106,9 +114,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise ConfigError(f"'{path}' is not a configuration: it holds {kind}, not options by name")
-    for section in ("model", "data", "trainer"):
+    for section in _SECTIONS:
         if section in content and content[section] is None:
             raise ConfigError(f"'{path}': '{section}' has no options; take the line out or indent what belongs to it")
+    content = _without_dots(content, path)
     _check_data(content.get("data"), path)
     return content
 
@@ -134,6 +143,43 @@ def run_name(files: Sequence[Path]) -> str:
     piped = ("/dev/fd/", "/proc/self/fd/")
     names = ["stdin" if file == STDIN or str(file).startswith(piped) else file.stem for file in files]
     return "-".join(names)
+
+
+def _without_dots(content: dict[Any, Any], path: str | Path) -> dict[Any, Any]:
+    """Return a configuration in which ``model.mixer.pool_size: 5`` stands in its section, beside what is said there.
+
+    Whoever reads configurations looks there, and the parser would drop or refuse what stands in both places.
+
+    Raises:
+        ConfigError: It is said in both, or of a value that has no options.
+    """
+    dotted = {key: value for key, value in content.items() if str(key).partition(".")[0] in _SECTIONS and "." in key}
+    nested = {key: value for key, value in content.items() if key not in dotted}
+    for section in _SECTIONS:
+        if isinstance(options := nested.get(section), dict):
+            dotted |= {f"{section}.{key}": value for key, value in options.items() if "." in str(key)}
+            nested[section] = {key: value for key, value in options.items() if "." not in str(key)}
+    for key in sorted(dotted, key=lambda key: (key != "data.class_path", key.count("."))):  # first what others are of
+        _put(nested, key, dotted[key], path)
+    return nested
+
+
+def _put(content: dict[Any, Any], key: str, value: Any, path: str | Path) -> None:
+    """Put an option with dots in its name into a configuration."""
+    *sections, last = key.split(".")
+    place = content
+    for depth, section in enumerate(sections, 1):
+        name, inner = ".".join(sections[:depth]), place.get(section, {})
+        if isinstance(inner, str) and name in _KEYS_OF_NAMES:
+            inner = {_KEYS_OF_NAMES[name]: inner}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"'{path}' has the key '{key}', and a '{name}' without options: {inner!r:.80}")
+        place[section] = place = dict(inner)
+    if sections == ["data"] and "class_path" in place and last not in _OF_A_CLASS:
+        place["init_args"] = place = dict(place.get("init_args") or {})
+    if last in place:
+        raise ConfigError(f"'{path}' has the key '{key}' twice")
+    place[last] = value
 
 
 def _check_data(section: Any, path: str | Path) -> None:

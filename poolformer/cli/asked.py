@@ -1,6 +1,5 @@
 """What is asked for on the command line of a verb, before the options are parsed."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..run import config as run_config
 from ..run import earlier_runs
 from ..run import files as run_files
 from ..run.places import Places
-from . import callback_lists, data_path, data_section, model_section, said, user_classes
+from . import callback_lists, data_path, data_section, model_section, plain_options, said, user_classes
 
 DIGITS = data_section.class_path("DigitsData")
 
@@ -65,7 +64,8 @@ class Asked:
     @property
     def words(self) -> list[str]:
         """The arguments for the parser: files first, as flags win wherever they stand, and as text: they are read."""
-        texts = [json.dumps(data_section.of_class(content, self.data_class)) for content in self.contents]
+        contents = [data_section.of_class(content, self.data_class) for content in self.contents]
+        texts = [plain_options.as_text(content, in_one_line=True) for content in contents]
         return [word for text in texts for word in ("--config", text)] + self.flags
 
     @property

@@ -18,7 +18,7 @@ from ..network.frame_options import built_options
 from ..option_words import LogParts, WhenSavingFails
 from ..run import config, contact_sheet, predictions, provenance, same_run
 from ..run.launch import launched, launches_itself
-from . import data_section, plain_options
+from . import data_section
 from .asked import DIGITS, Asked
 
 
@@ -200,5 +200,5 @@ def save(options: Namespace, path: Path, parser: LightningArgumentParser, *, see
     saved.ckpt_path, saved.seed_everything = None, seed
     for option, value in built_options(saved.model.backbone, saved.model.as_dict()).items():
         saved.model[option] = value
-    dumped = shown(plain_options.without_objects(parser.dump(saved, skip_none=False)))
+    dumped = shown(parser.dump(saved, skip_none=False))
     path.write_text(config.as_text(dumped, yaml.safe_load(dumped)), encoding="utf-8")

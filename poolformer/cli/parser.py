@@ -1,15 +1,17 @@
 """The option parser of the trainer's verbs: LightningCLI's, with mistakes answered in one line."""
 
 import re
+import warnings
 from argparse import HelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ..errors import ConfigError, suggestion
-from . import data_section, help_page, user_classes, value_words
+from . import data_section, help_page, plain_options, user_classes, value_words
 from .option_texts import VERBS
 from .unknown_options import alone, sentence
 
@@ -42,6 +44,12 @@ class Parser(LightningArgumentParser):
                 self.set_defaults({name: value for name, value in named.items() if name in known})
             else:
                 self.set_defaults({section: values})
+
+    def dump(self, namespace: Namespace, *args: Any, **kwargs: Any) -> str:
+        """Return options as text, without defaults of somebody's classes that no text can stand for."""
+        with warnings.catch_warnings():  # of what is left out
+            warnings.filterwarnings("ignore", r"\s*Unable to serialize instance")
+            return plain_options.without_objects(super().dump(namespace, *args, **kwargs))
 
     def describe(self, option: str, text: str) -> None:
         """Have an option that Lightning has added say in ``--help`` what it is here."""

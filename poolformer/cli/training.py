@@ -195,7 +195,6 @@ class TrainingCLI(OneVerbCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what they refuse comes out as they said it."""
-        plain_options.make_plain(self.options)
         said = self.config
         if self.resume and self.options.model.pretrained:
             rank_zero_info(f"The weights come from --ckpt_path; '{self.options.model.pretrained}' is not read")

@@ -1,10 +1,13 @@
 """The wording of mistakes in options and configuration files; each is a line, and none trains."""
 
+import json
+
 import pytest
 
 import poolformer.cli.training  # noqa: F401  before output is captured: Lightning logs to the stderr it finds
 from poolformer.cli import dispatch as cli
 from poolformer.configs import read_config
+from poolformer.errors import ConfigError
 from poolformer.option_ranges import RENAMED
 
 MIXER = "from torch import nn\n\n\ndef mixer(dim: int, slope: float = 0.1):\n    return nn.LeakyReLU(slope)\n"
@@ -238,12 +241,49 @@ def test_a_binary_file_is_a_line(mistake, tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content", ["model:\n  lr: 1.0\n  lr: 2.0\n", "model:\n  lr: 1.0\nmodel:\n  num_classes: 10\n"]
+    "content",
+    [
+        "model:\n  lr: 1.0\n  lr: 2.0\n",
+        "model:\n  lr: 1.0\nmodel:\n  num_classes: 10\n",
+        "model:\n  lr: 1.0\nmodel.lr: 2.0\n",
+        "model: {mixer: {name: pooling, pool_size: 3}, mixer.pool_size: 5}\n",
+    ],
 )
 def test_a_key_that_stands_twice_is_refused(mistake, tmp_path, content):
     (tmp_path / "own.yaml").write_text(content)
     arguments = ["fit", "--config", "digits", "--config", "own.yaml", "--trainer.fast_dev_run", "true"]
     assert "twice" in mistake(*arguments, "--model.warmup_epochs", "0")
+
+
+NESTED = {
+    "model": {"mixer": {"name": "depthwise", "kernel_size": 5}},
+    "data": {"class_path": "A", "init_args": {"b": 3}},
+}
+DOTTED = {
+    "all in dots": "model.mixer.kernel_size: 5\nmodel.mixer: depthwise\ndata.b: 3\ndata.class_path: A\n",
+    "beside names": "model: {mixer: depthwise}\nmodel.mixer.kernel_size: 5\ndata: A\ndata.b: 3\n",
+    "beside mappings": "model.mixer: {name: depthwise}\nmodel.mixer.kernel_size: 5\ndata: {class_path: A}\ndata.b: 3\n",
+    "in sections": "model: {mixer.kernel_size: 5, mixer: depthwise}\ndata: {class_path: A, init_args.b: 3}\n",
+    "with init_args": "model.mixer: {name: depthwise, kernel_size: 5}\ndata: A\ndata.init_args: {b: 3}\n",
+}
+
+
+@pytest.mark.parametrize("content", DOTTED.values(), ids=DOTTED)
+def test_an_option_with_dots_stands_in_its_section(tmp_path, content):
+    (tmp_path / "own.yaml").write_text(content)
+    assert read_config(tmp_path / "own.yaml") == NESTED
+
+
+def test_dots_below_an_option_and_before_no_section_stay(tmp_path):
+    content = {"model": {"lr_by": {"head.fc": 2}}, "my.key": 1, "trainer": {"callbacks+": []}}
+    (tmp_path / "own.yaml").write_text(json.dumps(content))
+    assert read_config(tmp_path / "own.yaml") == content
+
+
+def test_an_option_of_what_has_none_is_refused(tmp_path):
+    (tmp_path / "own.yaml").write_text("model: {lr: 1.0}\nmodel.lr.x: 3\n")
+    with pytest.raises(ConfigError, match=r"has the key 'model\.lr\.x', and a 'model\.lr' without options: 1\.0"):
+        read_config(tmp_path / "own.yaml")
 
 
 ODD = {
@@ -252,8 +292,8 @@ ODD = {
     "deep dashes": ("- " * 100_000, "'own.yaml' is not a configuration: it is nested too deeply"),
     "large": ("#" * 1_000_001, "'own.yaml' is not a configuration: it is larger than 1000000 bytes"),
     "NUL": ("model: {lr: \0}\n", "'own.yaml' is not YAML: unacceptable character"),
-    "a date": ("model: {lr: 2020-01-01}\n", "'own.yaml' has a value that no option takes: "),
-    "no date": ("model: {lr: 2020-99-99}\n", "'own.yaml' has a value that no option takes: "),
+    "a date": ("model: {lr: 2020-01-01}\n", "--model.lr got '2020-01-01' in 'own.yaml', but expects a number"),
+    "no date": ("model: {lr: 2020-99-99}\n", "--model.lr got '2020-99-99' in 'own.yaml', but expects a number"),
     "a set": ("model: {lr: !!set {a}}\n", "'own.yaml' has a value that no option takes: "),
     "half a number": ("model: {lr: !!int x}\n", "'own.yaml' has a value that no option takes: "),
     "5000 digits": (f"model: {{lr: {'9' * 5000}}}\n", "'own.yaml' has a value that no option takes: "),

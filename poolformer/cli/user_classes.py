@@ -214,6 +214,22 @@ def _check(key: str, name: str, place: str) -> None:
         raise ConfigError(f"{said}: there is no '{attribute}' in '{module_name}'.{near}")
     if not callable(found) or (inspect.isclass(found) and not issubclass(found, base)) or inspect.isbuiltin(found):
         raise ConfigError(f"{there_is}: {_not_of(name, found, kind, base)}")
+    for option, default in _defaults(found):
+        try:
+            bool(default == inspect.Parameter.empty)  # as jsonargparse asks
+        except Exception:
+            raise ConfigError(
+                f"{said}: its {option} is {type(default).__name__} by default, which options cannot be compared with; "
+                "let it be a tuple or None there"
+            ) from None
+
+
+def _defaults(found: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the options of a class or function with their defaults, those of the classes that it inherits included."""
+    for each in getattr(found, "__mro__", [found]):
+        function = vars(each).get("__init__") if inspect.isclass(each) else each
+        if inspect.isfunction(function):
+            yield from ((name, option.default) for name, option in inspect.signature(function).parameters.items())
 
 
 def _not_of(name: str, found: Any, kind: str, base: type) -> str:

@@ -90,6 +90,16 @@ class Sized(Images):
 class Missing(Images):
     def __init__(self):
         open("no/such/file")
+
+
+class Array(Images):
+    def __init__(self, mean=torch.zeros(3).numpy(), **kwargs):
+        super().__init__("here", **kwargs)
+
+
+class OfArray(Array):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
 '''
 SHORT = [
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.log_every_n_steps", "1"),
@@ -143,6 +153,7 @@ REASONS = {
     "--data mine.Images --data.root x --data.roott x": "Images has no option 'roott'. Did you mean 'root'? It takes r",
     "--data mine.Images --data.root x --data.batch_size x": "--data.batch_size got 'x', but expects an integer.",
     "--data mine.Missing": "mine.Missing cannot be built: FileNotFoundError: [Errno 2] No such file or directory: 'n",
+    "--data mine.OfArray": "--data got 'mine.OfArray': its mean is ndarray by default, which options cannot be comp",
     "--data mine.Sized --model.image_size 16": "there is no option 'model.image_size'. Did you mean 'data.image_size'",
 }
 

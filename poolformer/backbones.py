@@ -11,6 +11,7 @@ from torch import nn
 from . import registry
 from .checkpoint.pretrained import load_pretrained
 from .errors import BrokenPluginError, OptionsError, UnknownNameError, describe, is_end, suggestion
+from .factory_options import parameters
 from .network.frame_options import FRAME, asked_for, built_options, takes_mixer
 from .network.layers import Activation
 from .network.metaformer import MetaFormer, Norm, Patch
@@ -247,7 +248,7 @@ def create_backbone(
 def _registered(name: str, num_classes: int, image_size: int, options: dict[str, Any]) -> nn.Module:
     entry = registry.find(registry.BACKBONES, name)
     factory = entry.load()
-    taken = inspect.signature(factory).parameters
+    taken = parameters(factory)
     if "in_chans" in options and "in_chans" not in taken:
         raise OptionsError(f"{entry} has no option in_chans: its images are not of {options['in_chans']} channels")
     if "image_size" in taken:

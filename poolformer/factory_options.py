@@ -7,20 +7,59 @@ from typing import Any
 
 from .errors import OptionsError, suggestion
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+
 
 def parameters(factory: Callable[..., Any], *, hidden: Collection[str] = ()) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a factory by name, without those that take any number of arguments.
+    """Return the parameters of a factory by name, with those that it passes on by ``**kwargs`` where its code says so.
 
     Args:
         factory: A function or a class.
         hidden: Names that are no options of the user's.
     """
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     try:
         signature = inspect.signature(factory)
     except ValueError:  # some builtins have none
         return {}
-    return {name: p for name, p in signature.parameters.items() if p.kind not in variadic and name not in hidden}
+    own = {name: p for name, p in signature.parameters.items() if p.kind not in _VARIADIC}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        own |= {name: p for name, p in _passed_on(factory).items() if name not in own}
+    return {name: p for name, p in own.items() if name not in hidden}
+
+
+def _passed_on(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return what a factory takes by ``**kwargs``: the parameters of what it calls with them, as jsonargparse reads it.
+
+    What it keeps or drops has no names, and none are found where its source is not there.
+    """
+    typed, bound = _typed(factory)
+    try:
+        actions = _parser(typed, without=inspect.signature(typed).parameters)._actions
+    except Exception:  # of a default or an annotation that jsonargparse cannot take
+        return {}
+    found = {}
+    for action in actions:
+        default = inspect.Parameter.empty if action.required else bound.get(action.dest, action.default)
+        kind = getattr(action, "_typehint", None) or action.type or inspect.Parameter.empty
+        if action.dest.isidentifier():  # and no part of a dataclass
+            found[action.dest] = inspect.Parameter(action.dest, _BY_NAME, default=default, annotation=kind)
+    return found
+
+
+def _typed(factory: Callable[..., Any]) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    """Return the function or class behind a partial one, and what is bound in that by name."""
+    return (factory.func, factory.keywords) if isinstance(factory, functools.partial) else (factory, {})
+
+
+def _parser(typed: Callable[..., Any], *, without: Collection[str]) -> Any:
+    """Return a parser of a factory's options, some left out: whatever those are, they do not concern it."""
+    from jsonargparse import ArgumentParser  # 0.5 s, and needed only for options
+
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
+    add(typed, None, skip=set(without), fail_untyped=False)
+    return parser
 
 
 def check_names(
@@ -59,23 +98,30 @@ def convert(
     Raises:
         OptionsError: A value is of another type.
     """
-    from jsonargparse import ArgumentError, ArgumentParser  # 0.5 s, and needed only for options
+    from jsonargparse import ArgumentError
 
     known = parameters(factory, hidden=hidden)
-    typed = factory.func if isinstance(factory, functools.partial) else factory
+    typed, _ = _typed(factory)
     for name, value in options.items():
         if value is None and not _takes_none(known[name]):  # jsonargparse lets it pass
             raise OptionsError(f"{label} got {options}; {name} may not be null. It takes: {_signature(known)}.")
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
-    skip: set[str | int] = {name for name in hidden if name in parameters(typed)}
-    add(typed, None, skip=skip, fail_untyped=False)
+    given = {name: value for name, value in options.items() if is_comparable(known[name].default)}
+    others = {*parameters(typed), *hidden} - given.keys()
     try:
-        parsed = parser.parse_object(dict(options), defaults=False)
+        parsed = _parser(typed, without=others).parse_object(given, defaults=False)
     except ArgumentError as error:
         reason = " ".join(str(error).split()).removeprefix("Parser key ").rstrip(".")
         raise OptionsError(f"{label} got {options}; {reason}. It takes: {_signature(known)}.") from error
-    return {name: parsed[name] for name in options}
+    return {name: parsed[name] if name in given else value for name, value in options.items()}
+
+
+def is_comparable(default: Any) -> bool:
+    """Return whether a default can be compared with another, as jsonargparse does; an array cannot."""
+    try:
+        bool(default == inspect.Parameter.empty)
+    except Exception:
+        return False
+    return True
 
 
 def _takes_none(parameter: inspect.Parameter) -> bool:

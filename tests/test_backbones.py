@@ -12,7 +12,9 @@ from poolformer.backbones import create_backbone
 from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
 from poolformer.network import complexity
 from poolformer.network.block import Block
+from poolformer.network.frame_options import own_options, takes_mixer
 from poolformer.network.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
+from poolformer.network.mixers import Identity
 from poolformer.sizes import PAPER_TOP1
 
 
@@ -448,11 +450,17 @@ def test_a_misspelt_timm_model_gets_a_suggestion():
 PLUGIN = """
 from torch import nn
 
+from poolformer.network.metaformer import MetaFormer
+
 
 class Linear(nn.Sequential):
     def __init__(self, num_classes: int = 1000, drop_path_rate: float = 0.0, image_size: int = 224):
         super().__init__(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
         self.drop_path_rate = drop_path_rate
+
+
+def shallow(num_classes: int = 1000, **options):
+    return MetaFormer(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), norm="layer", num_classes=num_classes, **options)
 
 
 def no_module(num_classes):
@@ -466,7 +474,8 @@ def raises(num_classes):
 
 @pytest.fixture
 def plugin(fake_plugin):
-    names = {"linear": "my_backbone:Linear", "no_module": "my_backbone:no_module", "raises": "my_backbone:raises"}
+    functions = {name: f"my_backbone:{name}" for name in ("shallow", "no_module", "raises")}
+    names = {"linear": "my_backbone:Linear", **functions}
     fake_plugin(name="my-backbone", entry_points={registry.BACKBONES: names}, modules={"my_backbone": PLUGIN})
 
 
@@ -475,6 +484,17 @@ def test_a_plugins_backbone_gets_the_classes_the_image_size_and_its_options():
     model = create_backbone("linear", num_classes=5, image_size=8, drop_path_rate=0.25)
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
     assert model.drop_path_rate == 0.25
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugins_backbone_that_passes_options_on_has_them():
+    model = create_backbone("shallow", num_classes=5, image_size=32, mixer="identity", in_chans=1)
+    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 5)
+    assert {type(block.token_mixer) for stage in model.stages for block in stage.blocks} == {Identity}
+    assert takes_mixer("shallow")
+    assert own_options("shallow")["mixer"] == "pooling"
+    with pytest.raises(OptionsError, match=r"'shallow' of my-backbone .* has no option 'norm'\. It takes: num_classes"):
+        create_backbone("shallow", norm="batch")
 
 
 @pytest.mark.usefixtures("plugin")

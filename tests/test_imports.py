@@ -155,7 +155,6 @@ TESTED_AS_ONE = {
     "run/test_loops.py": ["run.held_checkpoint"],
     "run/test_spool.py": ["files.shown", "run.mirror"],
     "run/test_steps.py": ["run.profiling", "run.votes"],
-    "network/test_mixer_spec.py": ["factory_options"],
     "test_claims.py": ["rebuilding"],
     "testing/test_contract.py": ["testing.rules"],
 }

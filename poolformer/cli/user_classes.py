@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import Strategy
 
 from .. import data
 from ..errors import ConfigError, PoolformerError, describe, is_end, suggestion
+from ..factory_options import is_comparable
 from ..registry import DATA, listing, make_current_directory_importable
 from . import said
 
@@ -215,13 +216,11 @@ def _check(key: str, name: str, place: str) -> None:
     if not callable(found) or (inspect.isclass(found) and not issubclass(found, base)) or inspect.isbuiltin(found):
         raise ConfigError(f"{there_is}: {_not_of(name, found, kind, base)}")
     for option, default in _defaults(found):
-        try:
-            bool(default == inspect.Parameter.empty)  # as jsonargparse asks
-        except Exception:
+        if not is_comparable(default):
             raise ConfigError(
                 f"{said}: its {option} is {type(default).__name__} by default, which options cannot be compared with; "
                 "let it be a tuple or None there"
-            ) from None
+            )
 
 
 def _defaults(found: Any) -> Iterator[tuple[str, Any]]:

@@ -3,12 +3,12 @@
 None asks for nothing: the backbone keeps its own value. Everything else is passed on, or refused.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from .. import registry
 from ..errors import OptionsError
+from ..factory_options import parameters
 from .mixer_spec import as_plain_values, check_option_names, option_parameters, stages
 
 FRAME = (
@@ -31,8 +31,8 @@ def own_options(backbone: str) -> dict[str, Any]:
     if backbone.startswith(_OF_TIMM):
         return {}
     factory = registry.find(registry.BACKBONES, backbone).load()
-    parameters = inspect.signature(factory).parameters
-    own = {name: parameters[name].default for name in FRAME if name in parameters}
+    taken = parameters(factory)
+    own = {name: taken[name].default for name in FRAME if name in taken}
     return {**own, **getattr(factory, "fixed", {})}
 
 
@@ -40,7 +40,7 @@ def takes_mixer(backbone: str) -> bool:
     """Return whether a backbone's token mixer can be chosen."""
     if backbone.startswith(_OF_TIMM):
         return False
-    return "mixer" in inspect.signature(registry.find(registry.BACKBONES, backbone).load()).parameters
+    return "mixer" in parameters(registry.find(registry.BACKBONES, backbone).load())
 
 
 def built_options(backbone: str, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,9 +59,7 @@ def test_an_option_that_is_passed_on_has_its_default_and_its_type():
     assert (size.default, size.annotation) == (3, int)
     assert convert("it", Inherits, {"size": "5"}) == {"size": 5}
     assert parameters(functools.partial(Inherits, size=9))["size"].default == 9
-    with pytest.raises(
-        OptionsError, match=r"^it got \{'size': 'large'\}; .* It takes: dim: int, mean: .*, size: int"
-    ):
+    with pytest.raises(OptionsError, match=r"^it got \{'size': 'large'\}; .* It takes: dim: int, mean: .*, size: int"):
         convert("it", Inherits, {"size": "large"})
     with pytest.raises(OptionsError, match=r"^it has no option 'sise'\. Did you mean 'size'\?"):
         check_names("it", Inherits, {"sise": 5})

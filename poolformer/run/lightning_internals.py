@@ -33,6 +33,18 @@ def checkpoint_connector(trainer: pl.Trainer) -> Any:
     return trainer._checkpoint_connector
 
 
+def begin_as_told(trainer: pl.Trainer) -> None:
+    """Have a trainer begin from the checkpoint that it is given, or from none.
+
+    Beside an `OnExceptionCheckpoint`, or what a job of SLURM has left, Lightning takes the last that it finds for None.
+    """
+    checkpoint_connector(trainer)._parse_ckpt_path = _as_given
+
+
+def _as_given(state_fn: Any, ckpt_path: Any, **_: bool) -> Any:
+    return ckpt_path
+
+
 def is_compiled(module: torch.nn.Module) -> bool:
     """Return whether a module runs through torch.compile; the name is PyTorch's, and private there."""
     return module._compiled_call_impl is not None

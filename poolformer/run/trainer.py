@@ -25,7 +25,7 @@ from .evaluation_lines import EvaluationLines
 from .event_log import SafeTensorBoardLogger
 from .guards import DiskSpace, FiniteTraining
 from .launch import Launch, cluster_environment, launched, launches_itself
-from .lightning_internals import Bar
+from .lightning_internals import Bar, begin_as_told
 from .log_parts import log_callbacks
 from .metrics_table import MetricsTable
 from .monitors import WatchedMetrics
@@ -132,6 +132,7 @@ def build(run: RunOptions, instantiate: Callable[[dict[str, Any], list[Callback]
         extra.append(StopOnSignal())
     own = [id(each) for each in (*_in_list(options["callbacks"]), *extra)]
     trainer = instantiate(options, extra)
+    begin_as_told(trainer)
     if shown:
         _have_bar_count_from_1(trainer, own)
     _tune(trainer)

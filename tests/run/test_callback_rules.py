@@ -52,3 +52,11 @@ def test_a_callback_works_again_from_the_saved_configuration(fit, name):
     assert cli.main(again) == 0
     steps = last("run")["global_step"]
     assert steps == (4 + 2 * 2 if name == "GradientAccumulationScheduler" else 12)
+
+
+@pytest.mark.slow
+def test_a_run_begins_anew_beside_a_callback_for_which_lightning_would_resume(fit):
+    for steps in (5, 3):
+        options = ["--trainer.callbacks+=OnExceptionCheckpoint", *OPTIONS["OnExceptionCheckpoint"]]
+        assert fit("run", *options, "--trainer.max_steps", steps, base=QUICK) == 0
+        assert last("run")["global_step"] == steps

@@ -46,6 +46,7 @@ SIGNATURES = [
     (_EvaluationLoop._on_after_fetch, ["self"]),
     (RichProgressBar._get_train_description, ["self", "current_epoch"]),
     (_CheckpointConnector.dump_checkpoint, ["self", "weights_only"]),
+    (_CheckpointConnector._parse_ckpt_path, ["self", "state_fn", "ckpt_path", "model_provided", "model_connected"]),
     (
         lr_finder._LRCallback,
         ["num_training", "early_stop_threshold", "progress_bar_refresh_rate", "beta"],

@@ -153,14 +153,18 @@ def _without_dots(content: dict[Any, Any], path: str | Path) -> dict[Any, Any]:
     Raises:
         ConfigError: It is said in both, or of a value that has no options.
     """
-    dotted = {key: value for key, value in content.items() if str(key).partition(".")[0] in _SECTIONS and "." in key}
-    nested = {key: value for key, value in content.items() if key not in dotted}
-    for section in _SECTIONS:
-        if isinstance(options := nested.get(section), dict):
-            dotted |= {f"{section}.{key}": value for key, value in options.items() if "." in str(key)}
-            nested[section] = {key: value for key, value in options.items() if "." not in str(key)}
-    for key in sorted(dotted, key=lambda key: (key != "data.class_path", key.count("."))):  # first what others are of
-        _put(nested, key, dotted[key], path)
+    nested, dotted = {}, []
+    for key, value in content.items():
+        if key in _SECTIONS and isinstance(value, dict):
+            nested[key] = {option: inner for option, inner in value.items() if "." not in str(option)}
+            dotted += [(f"{key}.{option}", inner) for option, inner in value.items() if "." in str(option)]
+        elif str(key).startswith(tuple(f"{section}." for section in _SECTIONS)):
+            dotted.append((key, value))
+        else:
+            nested[key] = value
+    # Those first that others are options of.
+    for key, value in sorted(dotted, key=lambda option: (option[0] != "data.class_path", option[0].count("."))):
+        _put(nested, key, value, path)
     return nested
 
 

@@ -22,7 +22,7 @@ def _represent_enum(dumper: _Dumper, member: Enum) -> yaml.Node:
 
     `interval` of Lightning's Timer is to be a text, and has an enum of texts as its default.
     """
-    is_plain = issubclass(type(member), str | int)
+    is_plain = issubclass(type(member), str | int | float)
     return dumper.represent_data(member.value if is_plain else member.name)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import OnExceptionCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.fit_loop import _FitLoop
@@ -36,9 +36,10 @@ def checkpoint_connector(trainer: pl.Trainer) -> Any:
 def begin_as_told(trainer: pl.Trainer) -> None:
     """Have a trainer begin from the checkpoint that it is given, or from none.
 
-    Beside an `OnExceptionCheckpoint`, or what a job of SLURM has left, Lightning takes the last that it finds for None.
+    Beside an `OnExceptionCheckpoint`, Lightning takes the last that it finds for None: that of the run before.
     """
-    checkpoint_connector(trainer)._parse_ckpt_path = _as_given
+    if any(isinstance(callback, OnExceptionCheckpoint) for callback in trainer.callbacks):
+        checkpoint_connector(trainer)._parse_ckpt_path = _as_given
 
 
 def _as_given(state_fn: Any, ckpt_path: Any, **_: bool) -> Any:

@@ -247,6 +247,7 @@ def test_a_binary_file_is_a_line(mistake, tmp_path, content):
         "model:\n  lr: 1.0\nmodel:\n  num_classes: 10\n",
         "model:\n  lr: 1.0\nmodel.lr: 2.0\n",
         "model: {mixer: {name: pooling, pool_size: 3}, mixer.pool_size: 5}\n",
+        "model: {mixer.pool_size: 3}\nmodel.mixer.pool_size: 5\n",
     ],
 )
 def test_a_key_that_stands_twice_is_refused(mistake, tmp_path, content):

@@ -66,7 +66,7 @@ def data_of(settings: Mapping[str, Any]) -> str:
     data = settings.get("data") or {}
     options = data.get("init_args") or {}
     given = [f"{name} {options[name]}" for name in _IMAGES if options.get(name) is not None]
-    side = f", {options['image_size']} pixels" if options.get("image_size") else ""
+    side = f", image_size {options['image_size']}" if options.get("image_size") else ""
     images = f" ({', '.join(given)})" if given else ""
     return f"{str(data.get('class_path')).rpartition('.')[2]}{images}{side}"
 

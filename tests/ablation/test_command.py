@@ -123,7 +123,7 @@ def test_finished_runs_are_not_run_again_but_shown(call, finished):
     assert "| identity | 74.3 | 82.00 ± 2.83 (n=2) | +11.00 [-1.71, +23.71] (n=2, few) |" in table
     for note in (
         *(
-            "data: DigitsData, 8 pixels",
+            "data: DigitsData, image_size 8",
             "epochs: 1",
             "command: poolformer ablate --rows base identity.yaml",
             "ersions: Py",

@@ -15,8 +15,12 @@ MAX_BYTES = 1_000_000
 STDIN = Path("-")
 _OF_A_CLASS = ["class_path", "init_args"]
 _SECTIONS = ("model", "data", "trainer")
-# Of what may be a name alone: the key that the name has when options stand beside it.
-_KEYS_OF_NAMES = {"data": "class_path", "model.mixer": "name", "model.optimizer": "name"}
+# Options that may be a name alone, with the key that it has where options stand beside it.
+_CLASSES: dict[tuple[str, ...], str] = {
+    ("data",): "class_path",
+    **{("trainer", name): "class_path" for name in ("logger", "profiler", "strategy", "accelerator")},
+}
+_NAMED: dict[tuple[str, ...], str] = {("model", "mixer"): "name", ("model", "optimizer"): "name"}
 
 
 def config_dir() -> Path:
@@ -146,44 +150,66 @@ def run_name(files: Sequence[Path]) -> str:
 
 
 def _without_dots(content: dict[Any, Any], path: str | Path) -> dict[Any, Any]:
-    """Return a configuration in which ``model.mixer.pool_size: 5`` stands in its section, beside what is said there.
+    """Return a configuration in which an option such as ``model.mixer.pool_size: 5`` stands in its section.
 
-    Whoever reads configurations looks there, and the parser would drop or refuse what stands in both places.
+    There it is found by whoever reads a file, and the parser keeps what else is said in the section.
 
     Raises:
-        ConfigError: It is said in both, or of a value that has no options.
+        ConfigError: An option stands twice, or is one of a value that has none.
     """
-    nested, dotted = {}, []
+    options: list[tuple[tuple[Any, ...], Any]] = []
     for key, value in content.items():
-        if key in _SECTIONS and isinstance(value, dict):
-            nested[key] = {option: inner for option, inner in value.items() if "." not in str(option)}
-            dotted += [(f"{key}.{option}", inner) for option, inner in value.items() if "." in str(option)]
-        elif str(key).startswith(tuple(f"{section}." for section in _SECTIONS)):
-            dotted.append((key, value))
+        if key in _SECTIONS and isinstance(value, dict) and value:
+            options += [((key, *_parts(option, path)), inner) for option, inner in value.items()]
         else:
-            nested[key] = value
-    # Those first that others are options of.
-    for key, value in sorted(dotted, key=lambda option: (option[0] != "data.class_path", option[0].count("."))):
-        _put(nested, key, value, path)
+            options.append((_parts(key, path) if str(key).partition(".")[0] in _SECTIONS else (key,), value))
+    if not any("." in str(key) for key in content) and all(len(parts) <= 2 for parts, _ in options):
+        return content
+    classes = {parts[:-1] for parts, _ in options if parts[-1] == "class_path"}
+    for parts, value in options:
+        if isinstance(value, str) or (isinstance(value, dict) and "class_path" in value):
+            classes.add(parts)
+    nested: dict[Any, Any] = {}
+    for parts, value in sorted(options, key=lambda option: len(option[0])):  # first what others are options of
+        for holder in classes & _CLASSES.keys():
+            at = len(holder)
+            if parts[:at] == holder and len(parts) > at and parts[at] not in (*_OF_A_CLASS, "dict_kwargs"):
+                parts = (*holder, "init_args", *parts[at:])
+        _put(nested, parts, value, path)
     return nested
 
 
-def _put(content: dict[Any, Any], key: str, value: Any, path: str | Path) -> None:
-    """Put an option with dots in its name into a configuration."""
-    *sections, last = key.split(".")
-    place = content
+def _parts(key: Any, path: str | Path) -> tuple[Any, ...]:
+    """Split the name of an option at its dots."""
+    parts = tuple(key.split(".")) if isinstance(key, str) else (key,)
+    if "" in parts and len(parts) > 1:
+        raise ConfigError(f"'{path}' has the key '{key}', which names no option")
+    return parts
+
+
+def _put(content: dict[Any, Any], parts: tuple[Any, ...], value: Any, path: str | Path) -> None:
+    """Put an option into its sections; a mapping is added to one that is there."""
+    *sections, last = parts
+    name, place = ".".join(map(str, parts)), content
     for depth, section in enumerate(sections, 1):
-        name, inner = ".".join(sections[:depth]), place.get(section, {})
-        if isinstance(inner, str) and name in _KEYS_OF_NAMES:
-            inner = {_KEYS_OF_NAMES[name]: inner}
+        inner = place.get(section, {})
+        if isinstance(inner, str) and (key := (_CLASSES | _NAMED).get(parts[:depth])):
+            inner = {key: inner}
         if not isinstance(inner, dict):
-            raise ConfigError(f"'{path}' has the key '{key}', and a '{name}' without options: {inner!r:.80}")
+            holder = ".".join(parts[:depth])
+            raise ConfigError(
+                f"'{path}': '{name}' is an option of '{holder}', which is no mapping there: {inner!r:.80}"
+            )
         place[section] = place = dict(inner)
-    if sections == ["data"] and "class_path" in place and last not in _OF_A_CLASS:
-        place["init_args"] = place = dict(place.get("init_args") or {})
-    if last in place:
-        raise ConfigError(f"'{path}' has the key '{key}' twice")
-    place[last] = value
+    if last == "init_args" and value is None:
+        value = {}
+    if isinstance(value, dict) and isinstance(place.get(last), dict):
+        for option, inner in value.items():
+            _put(content, (*parts, option), inner, path)
+    elif last in place:
+        raise ConfigError(f"'{path}' has the key '{name}' twice")
+    else:
+        place[last] = value
 
 
 def _check_data(section: Any, path: str | Path) -> None:

@@ -9,6 +9,7 @@ from .errors import OptionsError, suggestion
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
+_NOT_BY_ALL = "NOT_ACCEPTED"  # in what jsonargparse has for the default of an option that not all callees take
 
 
 def parameters(factory: Callable[..., Any], *, hidden: Collection[str] = ()) -> dict[str, inspect.Parameter]:
@@ -29,37 +30,32 @@ def parameters(factory: Callable[..., Any], *, hidden: Collection[str] = ()) -> 
 
 
 def _passed_on(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return what a factory takes by ``**kwargs``: the parameters of what it calls with them, as jsonargparse reads it.
+    """Return the parameters of what a factory calls with its ``**kwargs``, as jsonargparse reads its code.
 
-    What it keeps or drops has no names, and none are found where its source is not there.
+    Left out is what it keeps or drops, which has no names, and what only some of several callees take. A default that
+    depends on which is called is not said.
     """
+    from jsonargparse._parameter_resolvers import UnknownDefault, get_signature_parameters  # 0.1 s
+
     typed, bound = _typed(factory)
     try:
-        actions = _parser(typed, without=inspect.signature(typed).parameters)._actions
-    except Exception:  # of a default or an annotation that jsonargparse cannot take
+        resolved = get_signature_parameters(typed, logger=False)
+    except ValueError:  # neither a function nor a class, but an object that can be called
         return {}
-    found = {}
-    for action in actions:
-        default = inspect.Parameter.empty if action.required else bound.get(action.dest, action.default)
-        kind = getattr(action, "_typehint", None) or action.type or inspect.Parameter.empty
-        if action.dest.isidentifier():  # and no part of a dataclass
-            found[action.dest] = inspect.Parameter(action.dest, _BY_NAME, default=default, annotation=kind)
+    found, own = {}, inspect.signature(typed).parameters
+    for each in resolved:
+        if each.name in own:
+            continue
+        default, is_open = each.default, isinstance(each.default, UnknownDefault)
+        if not (is_open and _NOT_BY_ALL in str(default)):
+            default = bound.get(each.name, inspect.Parameter.empty if is_open else default)
+            found[each.name] = inspect.Parameter(each.name, _BY_NAME, default=default, annotation=each.annotation)
     return found
 
 
 def _typed(factory: Callable[..., Any]) -> tuple[Callable[..., Any], Mapping[str, Any]]:
     """Return the function or class behind a partial one, and what is bound in that by name."""
     return (factory.func, factory.keywords) if isinstance(factory, functools.partial) else (factory, {})
-
-
-def _parser(typed: Callable[..., Any], *, without: Collection[str]) -> Any:
-    """Return a parser of a factory's options, some left out: whatever those are, they do not concern it."""
-    from jsonargparse import ArgumentParser  # 0.5 s, and needed only for options
-
-    parser = ArgumentParser(exit_on_error=False, add_help=False)
-    add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
-    add(typed, None, skip=set(without), fail_untyped=False)
-    return parser
 
 
 def check_names(
@@ -98,7 +94,7 @@ def convert(
     Raises:
         OptionsError: A value is of another type.
     """
-    from jsonargparse import ArgumentError
+    from jsonargparse import ArgumentError, ArgumentParser  # 0.5 s, and needed only for options
 
     known = parameters(factory, hidden=hidden)
     typed, _ = _typed(factory)
@@ -106,9 +102,13 @@ def convert(
         if value is None and not _takes_none(known[name]):  # jsonargparse lets it pass
             raise OptionsError(f"{label} got {options}; {name} may not be null. It takes: {_signature(known)}.")
     given = {name: value for name, value in options.items() if is_comparable(known[name].default)}
-    others = {*parameters(typed), *hidden} - given.keys()
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
+    # Of the others it need not know the type, or compare the default.
+    others: set[str | int] = {name for name in (*parameters(typed), *hidden) if name not in given}
+    add(typed, None, skip=others, fail_untyped=False)
     try:
-        parsed = _parser(typed, without=others).parse_object(given, defaults=False)
+        parsed = parser.parse_object(given, defaults=False)
     except ArgumentError as error:
         reason = " ".join(str(error).split()).removeprefix("Parser key ").rstrip(".")
         raise OptionsError(f"{label} got {options}; {reason}. It takes: {_signature(known)}.") from error

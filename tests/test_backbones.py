@@ -12,7 +12,7 @@ from poolformer.backbones import create_backbone
 from poolformer.errors import BrokenPluginError, OptionsError, RegistryError, UnknownNameError
 from poolformer.network import complexity
 from poolformer.network.block import Block
-from poolformer.network.frame_options import own_options, takes_mixer
+from poolformer.network.frame_options import built_options, own_options, takes_mixer
 from poolformer.network.layers import ChannelMLP, DropPath, LayerNormChannel, PatchEmbedding, Scale
 from poolformer.network.mixers import Identity
 from poolformer.sizes import PAPER_TOP1
@@ -463,6 +463,13 @@ def shallow(num_classes: int = 1000, **options):
     return MetaFormer(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), norm="layer", num_classes=num_classes, **options)
 
 
+def unsaid(num_classes: int = 1000, **options):
+    return shallow(num_classes, mixer=options.pop("mixer", OWN), **options)
+
+
+OWN = "identity"
+
+
 def no_module(num_classes):
     return "linear"
 
@@ -474,7 +481,7 @@ def raises(num_classes):
 
 @pytest.fixture
 def plugin(fake_plugin):
-    functions = {name: f"my_backbone:{name}" for name in ("shallow", "no_module", "raises")}
+    functions = {name: f"my_backbone:{name}" for name in ("shallow", "unsaid", "no_module", "raises")}
     names = {"linear": "my_backbone:Linear", **functions}
     fake_plugin(name="my-backbone", entry_points={registry.BACKBONES: names}, modules={"my_backbone": PLUGIN})
 
@@ -495,6 +502,14 @@ def test_a_plugins_backbone_that_passes_options_on_has_them():
     assert own_options("shallow")["mixer"] == "pooling"
     with pytest.raises(OptionsError, match=r"'shallow' of my-backbone .* has no option 'norm'\. It takes: num_classes"):
         create_backbone("shallow", norm="batch")
+
+
+@pytest.mark.usefixtures("plugin")
+def test_an_own_value_that_no_signature_says_is_none():
+    assert built_options("unsaid", {})["mixer"] is None
+    assert built_options("unsaid", {"mixer": "pooling"})["mixer"] == "pooling"
+    model = create_backbone("unsaid", num_classes=5, image_size=32)
+    assert {type(block.token_mixer) for stage in model.stages for block in stage.blocks} == {Identity}
 
 
 @pytest.mark.usefixtures("plugin")

@@ -1,6 +1,7 @@
 """Options of a factory: those that it names, those that it passes on, and what no type says."""
 
 import functools
+import inspect
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,17 @@ def takes_one_out(dim: int, **kwargs: Any) -> Base:
     return Base(dim, 2 * kwargs.pop("half", 2))
 
 
+class Other:
+    def __init__(self, dim: int, size: int = 5):
+        self.said = (dim, size)
+
+
+def of_two(dim: int, deep: bool = False, **kwargs: Any) -> Base | Other:
+    if deep:
+        return Base(dim, **kwargs)
+    return Other(dim, **kwargs)
+
+
 def drops(dim: int, **kwargs: Any) -> Base:
     return Base(dim)
 
@@ -39,7 +51,8 @@ def drops(dim: int, **kwargs: Any) -> Base:
 PASSED_ON = [
     (Base, ["dim", "size", "resolution"]),
     (Inherits, ["dim", "mean", "size", "resolution"]),
-    (passes_on, ["dim"]),  # a default among them cannot be compared
+    (passes_on, ["dim", "mean", "size", "resolution"]),
+    (of_two, ["dim", "deep", "size"]),  # and no resolution, which one does not take
     (says_it_itself, ["dim", "resolution"]),
     (takes_one_out, ["dim", "half"]),
     (drops, ["dim"]),
@@ -65,6 +78,18 @@ def test_an_option_that_is_passed_on_has_its_default_and_its_type():
         check_names("it", Inherits, {"sise": 5})
     with pytest.raises(OptionsError, match=r"^it has no option 'size'\."):
         check_names("it", says_it_itself, {"size": 5})
+
+
+def test_a_default_that_depends_on_what_is_called_is_not_said():
+    assert parameters(of_two)["size"].default is inspect.Parameter.empty
+    assert convert("it", of_two, {"size": "9"}) == {"size": 9}
+
+
+def test_an_object_that_is_called_has_what_its_call_names():
+    class Called:
+        def __call__(self, dim: int, size: int = 3, **kwargs: Any) -> None: ...
+
+    assert list(parameters(Called())) == ["dim", "size"]
 
 
 def test_an_option_whose_default_is_an_array_takes_any_value():

@@ -65,7 +65,7 @@ class Asked:
     def words(self) -> list[str]:
         """The arguments for the parser: files first, as flags win wherever they stand, and as text: they are read."""
         contents = [data_section.of_class(content, self.data_class) for content in self.contents]
-        texts = [plain_options.as_text(content, in_one_line=True) for content in contents]
+        texts = [plain_options.in_one_line(content) for content in contents]
         return [word for text in texts for word in ("--config", text)] + self.flags
 
     @property

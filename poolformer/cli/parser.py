@@ -1,7 +1,6 @@
 """The option parser of the trainer's verbs: LightningCLI's, with mistakes answered in one line."""
 
 import re
-import warnings
 from argparse import HelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,9 +46,7 @@ class Parser(LightningArgumentParser):
 
     def dump(self, namespace: Namespace, *args: Any, **kwargs: Any) -> str:
         """Return options as text, without defaults of somebody's classes that no text can stand for."""
-        with warnings.catch_warnings():  # of what is left out
-            warnings.filterwarnings("ignore", r"\s*Unable to serialize instance")
-            return plain_options.without_objects(super().dump(namespace, *args, **kwargs))
+        return super().dump(plain_options.readable(namespace), *args, **kwargs)
 
     def describe(self, option: str, text: str) -> None:
         """Have an option that Lightning has added say in ``--help`` what it is here."""

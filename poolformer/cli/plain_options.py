@@ -1,45 +1,53 @@
-"""Options as a file can hold them: defaults of somebody's classes may be any object."""
+"""Options as a file can hold them: defaults of somebody's classes may be any object.
 
+Importing this changes how jsonargparse, in the whole process, writes texts that look like numbers to it, in quotes, and
+has it read a `torch.device`.
+"""
+
+import inspect
+import pydoc
 import re
-from enum import Enum
+import warnings
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_dumper
 from jsonargparse.typing import register_type
 
-_NOT_SERIALIZED = "Unable to serialize instance"  # what jsonargparse writes in its place
+_PLAIN = (type(None), bool, int, float, str)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what jsonargparse reads again as it was."""
+    """Writes what jsonargparse reads again as it was: to PyYAML the text 1e-3 needs no quotes, a commit may be 12e5."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write what stands in several places in each of them."""
+        return True
 
 
-def _represent_enum(dumper: _Dumper, member: Enum) -> yaml.Node:
-    """Write an enum of texts or numbers as that: jsonargparse has made the name of one that is to be an enum already.
-
-    `interval` of Lightning's Timer is to be a text, and has an enum of texts as its default.
-    """
-    is_plain = issubclass(type(member), str | int | float)
-    return dumper.represent_data(member.value if is_plain else member.name)
-
-
-_Dumper.add_multi_representer(Enum, _represent_enum)
-_Dumper.add_multi_representer(np.generic, lambda dumper, number: dumper.represent_data(number.item()))
-# To PyYAML the text 1e-3 is none that needs quotes, and jsonargparse takes it for a number: a commit may be 12e5.
 _Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?\d[\d_]*(?:\.[\d_]*)?[eE][-+]?\d+|\.[\d_]+)\Z"),
+    list("-+.0123456789"),
 )
 
 
-def as_text(options: Any, *, in_one_line: bool = False) -> str:
+class _OneLine(_Dumper):
+    """Writes texts as JSON does, so that none of them goes on in a second line."""
+
+
+_OneLine.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+
+def as_text(options: Any) -> str:
     """Return options as YAML that jsonargparse reads as they are."""
-    width = float("inf") if in_one_line else None
-    return yaml.dump(
-        options, Dumper=_Dumper, default_flow_style=in_one_line, allow_unicode=True, sort_keys=False, width=width
-    )
+    return yaml.dump(options, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+
+
+def in_one_line(options: Any) -> str:
+    """Return options as YAML in one line: JSON with numbers that are not finite."""
+    return yaml.dump(options, Dumper=_OneLine, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
 
 
 set_dumper("yaml", as_text)
@@ -53,16 +61,44 @@ def as_mapping(options: Namespace, parser: ArgumentParser) -> dict[str, Any]:
     return content
 
 
-def without_objects(dumped: str) -> str:
-    """Leave out of dumped options what no text can stand for: it is a default, which holds where nothing is said."""
-    return as_text(_without(yaml.safe_load(dumped))) if _NOT_SERIALIZED in dumped else dumped
+def readable(options: Namespace) -> Namespace:
+    """Return options without those of somebody's classes that a file would say in another way, or not at all.
+
+    Such a value is the default, an enum for a text or an array's number, which holds where nothing is said.
+    """
+    kept = options.clone()
+    _leave_out(kept)
+    return kept
 
 
-def _without(value: Any) -> Any:
+def _leave_out(options: Any) -> None:
+    each = vars(options).values() if isinstance(options, Namespace) else options if isinstance(options, list) else ()
+    for inner in list(each):
+        _leave_out(inner)
+    if isinstance(options, Namespace) and isinstance(arguments := options.get("init_args"), Namespace):
+        made = pydoc.locate(options.class_path)
+        for name, value in list(vars(arguments).items()):
+            if callable(made) and not _is_plain(value) and not _reads_back(made, name, value):
+                del arguments[name]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
     if isinstance(value, dict):
-        return {name: _without(each) for name, each in value.items() if not _is_object(each)}
-    return [_without(each) for each in value] if isinstance(value, list) else value
+        return all(type(key) is str and _is_plain(inner) for key, inner in value.items())
+    return type(value) in _PLAIN or isinstance(value, Namespace)
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(_NOT_SERIALIZED)
+def _reads_back(made: Any, name: str, value: Any) -> bool:
+    """Return whether an option of a class or function is the same when it was written and read."""
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(made) else parser.add_function_arguments
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            add(made, None, fail_untyped=False)
+            again = parser.parse_object(yaml.safe_load(parser.dump(Namespace(**{name: value}))), defaults=False)[name]
+            return type(again) is type(value) and bool(again == value)
+    except Exception:  # of whatever their types raise: it is no option that a file can say
+        return False

@@ -25,7 +25,7 @@ from lightning.pytorch.strategies import Strategy
 
 from .. import data
 from ..errors import ConfigError, PoolformerError, describe, is_end, suggestion
-from ..factory_options import is_comparable
+from ..factory_options import is_comparable, parameters
 from ..registry import DATA, listing, make_current_directory_importable
 from . import said
 
@@ -215,20 +215,12 @@ def _check(key: str, name: str, place: str) -> None:
         raise ConfigError(f"{said}: there is no '{attribute}' in '{module_name}'.{near}")
     if not callable(found) or (inspect.isclass(found) and not issubclass(found, base)) or inspect.isbuiltin(found):
         raise ConfigError(f"{there_is}: {_not_of(name, found, kind, base)}")
-    for option, default in _defaults(found):
-        if not is_comparable(default):
+    for option, parameter in parameters(found).items():
+        if not is_comparable(parameter.default):  # jsonargparse would end in what NumPy says of it
             raise ConfigError(
-                f"{said}: its {option} is {type(default).__name__} by default, which options cannot be compared with; "
-                "let it be a tuple or None there"
+                f"{said}: the default of its option {option} is an array, which no file can hold: a class that "
+                "inherits it can have None or a tuple there"
             )
-
-
-def _defaults(found: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the options of a class or function with their defaults, those of the classes that it inherits included."""
-    for each in getattr(found, "__mro__", [found]):
-        function = vars(each).get("__init__") if inspect.isclass(each) else each
-        if inspect.isfunction(function):
-            yield from ((name, option.default) for name, option in inspect.signature(function).parameters.items())
 
 
 def _not_of(name: str, found: Any, kind: str, base: type) -> str:

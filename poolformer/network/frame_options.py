@@ -3,6 +3,7 @@
 None asks for nothing: the backbone keeps its own value. Everything else is passed on, or refused.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ _OF_TIMM = "timm/"
 def own_options(backbone: str) -> dict[str, Any]:
     """Return the options of the frame that a backbone has, each with the value that is its own; none of timm's.
 
-    Those it has fixed are among them: IdentityFormer's token mixer is the identity.
+    Those it has fixed are among them: IdentityFormer's token mixer is the identity. None stands for a value that its
+    signature does not say.
 
     Raises:
         RegistryError: No such backbone, or its package is broken.
@@ -32,7 +34,8 @@ def own_options(backbone: str) -> dict[str, Any]:
         return {}
     factory = registry.find(registry.BACKBONES, backbone).load()
     taken = parameters(factory)
-    own = {name: taken[name].default for name in FRAME if name in taken}
+    defaults = {name: taken[name].default for name in FRAME if name in taken}
+    own = {name: None if default is inspect.Parameter.empty else default for name, default in defaults.items()}
     return {**own, **getattr(factory, "fixed", {})}
 
 

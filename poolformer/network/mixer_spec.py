@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Mixer:
     origin: str
     name: str
 
-    @property
+    @cached_property
     def takes_resolution(self) -> bool:
         """Whether the mixer depends on the number of tokens, and so on the image size."""
         return "resolution" in parameters(self.factory)

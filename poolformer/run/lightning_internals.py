@@ -34,16 +34,20 @@ def checkpoint_connector(trainer: pl.Trainer) -> Any:
 
 
 def begin_as_told(trainer: pl.Trainer) -> None:
-    """Have a trainer begin from the checkpoint that it is given, or from none.
+    """Have a training that is given no checkpoint begin from none.
 
-    Beside an `OnExceptionCheckpoint`, Lightning takes the last that it finds for None: that of the run before.
+    Beside an `OnExceptionCheckpoint` Lightning has it begin from the last that lies there, of the run before. What it
+    does in a job that SLURM requeues for it stays.
     """
     if any(isinstance(callback, OnExceptionCheckpoint) for callback in trainer.callbacks):
-        checkpoint_connector(trainer)._parse_ckpt_path = _as_given
+        connector = checkpoint_connector(trainer)
+        connector._parse_ckpt_path = partial(_as_given, connector)
 
 
-def _as_given(state_fn: Any, ckpt_path: Any, **_: bool) -> Any:
-    return ckpt_path
+def _as_given(connector: Any, state_fn: Any, ckpt_path: Any, **options: bool) -> Any:
+    if ckpt_path is None and connector._hpc_resume_path is None:
+        return None
+    return type(connector)._parse_ckpt_path(connector, state_fn, ckpt_path, **options)
 
 
 def is_compiled(module: torch.nn.Module) -> bool:

@@ -265,6 +265,7 @@ DOTTED = {
     "beside names": "model: {mixer: depthwise}\nmodel.mixer.kernel_size: 5\ndata: A\ndata.b: 3\n",
     "beside mappings": "model.mixer: {name: depthwise}\nmodel.mixer.kernel_size: 5\ndata: {class_path: A}\ndata.b: 3\n",
     "in sections": "model: {mixer.kernel_size: 5, mixer: depthwise}\ndata: {class_path: A, init_args.b: 3}\n",
+    "null": "model.mixer: {name: depthwise, kernel_size: 5}\ndata: {class_path: A, init_args: null}\ndata.b: 3\n",
     "with init_args": "model.mixer: {name: depthwise, kernel_size: 5}\ndata: A\ndata.init_args: {b: 3}\n",
 }
 
@@ -275,6 +276,12 @@ def test_an_option_with_dots_stands_in_its_section(tmp_path, content):
     assert read_config(tmp_path / "own.yaml") == NESTED
 
 
+def test_a_logger_that_is_named_has_its_options_too(tmp_path):
+    (tmp_path / "own.yaml").write_text("trainer.logger: CSVLogger\ntrainer.logger.save_dir: x\n")
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "x"}}
+    assert read_config(tmp_path / "own.yaml") == {"trainer": {"logger": logger}}
+
+
 def test_dots_below_an_option_and_before_no_section_stay(tmp_path):
     content = {"model": {"lr_by": {"head.fc": 2}}, "my.key": 1, "trainer": {"callbacks+": []}}
     (tmp_path / "own.yaml").write_text(json.dumps(content))
@@ -283,7 +290,17 @@ def test_dots_below_an_option_and_before_no_section_stay(tmp_path):
 
 def test_an_option_of_what_has_none_is_refused(tmp_path):
     (tmp_path / "own.yaml").write_text("model: {lr: 1.0}\nmodel.lr.x: 3\n")
-    with pytest.raises(ConfigError, match=r"has the key 'model\.lr\.x', and a 'model\.lr' without options: 1\.0"):
+    with pytest.raises(ConfigError, match=r"'model\.lr\.x' is an option of 'model\.lr', which is no mapping there: 1"):
+        read_config(tmp_path / "own.yaml")
+    (tmp_path / "own.yaml").write_text("data: {class_path: A, init_args: [1]}\ndata.b: 3\n")
+    with pytest.raises(ConfigError, match=r"'data\.init_args\.b' is an option of 'data\.init_args', which is no mapp"):
+        read_config(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("key", ["model.", "model..lr"])
+def test_dots_without_a_name_are_refused(tmp_path, key):
+    (tmp_path / "own.yaml").write_text(f"{key}: 3\n")
+    with pytest.raises(ConfigError, match=f"has the key '{key}', which names no option"):
         read_config(tmp_path / "own.yaml")
 
 

@@ -100,6 +100,11 @@ class Array(Images):
 class OfArray(Array):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+
+
+class WithoutArray(Array):
+    def __init__(self, batch_size: int = 8):
+        super().__init__(mean=None, batch_size=batch_size)
 '''
 SHORT = [
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.log_every_n_steps", "1"),
@@ -153,7 +158,8 @@ REASONS = {
     "--data mine.Images --data.root x --data.roott x": "Images has no option 'roott'. Did you mean 'root'? It takes r",
     "--data mine.Images --data.root x --data.batch_size x": "--data.batch_size got 'x', but expects an integer.",
     "--data mine.Missing": "mine.Missing cannot be built: FileNotFoundError: [Errno 2] No such file or directory: 'n",
-    "--data mine.OfArray": "--data got 'mine.OfArray': its mean is ndarray by default, which options cannot be comp",
+    "--data mine.OfArray": "--data got 'mine.OfArray': the default of its option mean is an array, which no file can",
+    "--data mine.WithoutArray --data.batch_size x": "--data.batch_size got 'x', but expects an integer.",
     "--data mine.Sized --model.image_size 16": "there is no option 'model.image_size'. Did you mean 'data.image_size'",
 }
 

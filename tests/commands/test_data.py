@@ -12,11 +12,16 @@ DATA = '''
 from lightning.pytorch import LightningDataModule
 
 
-class Data(LightningDataModule):
+class Base(LightningDataModule):
+    def __init__(self, seed: int = 3):
+        super().__init__()
+
+
+class Data(Base):
     """Images of mine."""
 
     def __init__(self, root: str, batch_size: int = 64, **kwargs):
-        super().__init__()
+        super().__init__(**kwargs)
 '''
 
 
@@ -46,7 +51,7 @@ def test_a_plugin_is_listed_without_importing_it_and_shown_when_asked_for(listin
     assert code == 0
     title, summary, _, _, *options = out.splitlines()
     assert (title, summary) == ("mine  (my-dist 1.0, mine_data:Data)", "Images of mine.")
-    assert [option.strip() for option in options] == ["root: str", "batch_size: int = 64"]
+    assert [option.strip() for option in options] == ["root: str", "batch_size: int = 64", "seed: int = 3"]
 
 
 def test_an_unknown_name_is_a_line(listing, ours_alone):

@@ -4,12 +4,16 @@ import ast
 import contextlib
 import inspect
 import io
+import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
+from jsonargparse._parameter_resolvers import get_signature_parameters
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
@@ -18,9 +22,11 @@ from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.tuner import lr_finder
 
 import poolformer
+from poolformer.run.lightning_internals import begin_as_told
 
 ROOT = Path(poolformer.__file__).parent
 SIGNATURES = [
@@ -80,6 +86,7 @@ def test_loops_have_what_is_overridden(loop, names):
 def test_private_attributes_are_there(tmp_path):
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
     assert trainer._checkpoint_connector.trainer is trainer
+    assert trainer._checkpoint_connector._hpc_resume_path is None
     assert trainer._val_check_time_interval is None
     assert "trainer._last_val_time" in inspect.getsource(_TrainingEpochLoop._should_check_val_fx)
     loop = trainer.fit_loop
@@ -129,7 +136,28 @@ def test_private_names_of_lightning_are_used_in_two_files():
     assert found == {"run/lightning_internals.py", "cli/lightning_internals.py"}
 
 
+def test_a_training_that_is_given_no_checkpoint_begins_from_none(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"of the run before")
+    callbacks = [OnExceptionCheckpoint(tmp_path), ModelCheckpoint(tmp_path, save_last=True)]
+    trainer = pl.Trainer(callbacks=callbacks, logger=False, enable_model_summary=False, accelerator="cpu")
+
+    trainer.state.fn = TrainerFn.FITTING
+
+    def begins_from(given: str | None) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = {"model_provided": True, "model_connected": True}
+            return trainer._checkpoint_connector._parse_ckpt_path(TrainerFn.FITTING, given, **model)
+
+    assert Path(begins_from(None)).name == "last.ckpt"  # what Lightning does
+    begin_as_told(trainer)
+    assert begins_from(None) is None
+    assert begins_from("a.ckpt") == "a.ckpt"
+
+
 def test_what_is_used_of_jsonargparse_is_there():
+    assert [*inspect.signature(get_signature_parameters).parameters][-1] == "logger"
+    assert "NOT_ACCEPTED" in inspect.getsource(sys.modules[get_signature_parameters.__module__])
     parser = ArgumentParser()
     assert [name for name in ("_actions", "_instantiators", "_subcommands_action") if not hasattr(parser, name)] == []
     with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as said:

@@ -15,8 +15,9 @@ class WindowAttention(nn.Module):
     Args:
         dim: Channels C; a multiple of ``head_dim`` unless it is smaller, then there is one head.
         window_size: Side of the windows in tokens.
-        shift: Tokens by which windows are moved along both axes, less than ``window_size``. Tokens that only
-            meet around the border do not see each other.
+        shift: Tokens by which windows are moved along each side that is longer than a window, less than
+            ``window_size``; Swin moves them along neither where one is not. Tokens that only meet around the border
+            do not see each other.
         head_dim: Channels of a head.
     """
 
@@ -37,9 +38,9 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_index", _relative_index(window_size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = sides = x.shape[2:]
-        rows, columns = window = tuple(min(self.window_size, side) for side in sides)
-        shifts = tuple(self.shift if side > self.window_size else 0 for side in sides)
+        height, width = x.shape[2:]
+        rows, columns = window = min(self.window_size, height), min(self.window_size, width)
+        shifts = tuple(self.shift if side > self.window_size else 0 for side in (height, width))
         x = F.pad(x, (0, -width % columns, 0, -height % rows))
         if any(shifts):
             x = x.roll([-shift for shift in shifts], (2, 3))
@@ -48,7 +49,7 @@ class WindowAttention(nn.Module):
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, windows, heads, N, C / heads)
         index = self.relative_index[:rows, :columns, :rows, :columns].flatten(2).flatten(0, 1)
         bias = self.relative_bias[:, index].to(query.dtype)  # (heads, N, N)
-        mask = _apart(sides, x, window, shifts)[:, None]  # (windows, 1, N, N)
+        mask = _apart(x, size=(height, width), window=window, shifts=shifts)[:, None]  # (windows, 1, N, N)
         bias = bias.masked_fill(mask, float("-inf"))
         # One batch of all windows: PyTorch's fused kernels take four dimensions.
         mixed = F.scaled_dot_product_attention(
@@ -68,10 +69,10 @@ def _windows(x: Tensor, window: tuple[int, int]) -> Tensor:
     return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
 
 
-def _apart(sides: tuple[int, int], x: Tensor, window: tuple[int, int], shifts: tuple[int, int]) -> Tensor:
-    """Whether two tokens of a window were no neighbours before the shift, or one of them is filling."""
+def _apart(x: Tensor, *, size: tuple[int, int], window: tuple[int, int], shifts: tuple[int, ...]) -> Tensor:
+    """Whether two tokens of a window of a map of that size, filled up and moved, were no neighbours or are filling."""
     regions = []
-    for side, padded, shift in zip(sides, x.shape[2:], shifts, strict=True):
+    for side, padded, shift in zip(size, x.shape[2:], shifts, strict=True):
         places = (torch.arange(padded, device=x.device) + shift) % padded  # before the shift
         regions.append((places < shift).long() + 2 * (places >= side))
     region = regions[0][:, None] * 4 + regions[1]

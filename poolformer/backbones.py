@@ -261,6 +261,8 @@ def _build(entry: registry.Entry, factory: Callable[..., nn.Module], **options: 
         return factory(**options)
     try:
         backbone = factory(**options)
+    except OptionsError as error:
+        raise OptionsError(f"{entry}: {error}") from error
     except (Exception, SystemExit) as error:  # it may do anything, even exit
         if is_end(error):
             raise

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -89,7 +90,7 @@ class Entry:
         except (Exception, SystemExit) as error:  # a module may do anything when imported, even exit
             if is_end(error):
                 raise
-            remedy = f"{self._meant(error)}{self._remedy}"
+            remedy = f"{self._meant(error)}{self._remedy}{self._looked_in(error)}"
             raise BrokenPluginError(f"{self} cannot be loaded: {describe(error)}.{remedy}") from error
         if not callable(factory):
             raise BrokenPluginError(
@@ -107,6 +108,14 @@ class Entry:
         if not isinstance(error, AttributeError) or not isinstance(error.obj, ModuleType) or self.distribution:
             return ""
         return suggestion(error.name or "", [name for name in vars(error.obj) if not name.startswith("_")])
+
+    def _looked_in(self, error: BaseException) -> str:
+        """Say where a module of the user's own is looked for."""
+        module = self.value.partition(":")[0]
+        if self.distribution or not isinstance(error, ModuleNotFoundError) or error.name != module.partition(".")[0]:
+            return ""
+        beside = sorted(file.stem for file in Path.cwd().glob("*.py"))
+        return f" It is neither installed nor in the current directory, {Path.cwd()}.{suggestion(module, beside)}"
 
     @property
     def _remedy(self) -> str:
@@ -222,6 +231,8 @@ def _unknown(group: str, name: str) -> str:
     near = suggestion(name, known) or suggestion(name.rpartition("/")[2], known)
     if not near and group == BACKBONES and is_of_timm(name):
         near = f" Did you mean 'timm/{name}'?"
+    if not near and re.fullmatch(r"\w+(\.\w+)+", name):
+        near = f" A class or function of yours is written {':'.join(name.rsplit('.', 1))!r}."
     disabled = " Plugins are turned off by POOLFORMER_DISABLE_PLUGINS." if plugins_disabled() else ""
     return (
         f"no {_KINDS[group]} is called {name!r}.{near}{disabled} "

@@ -450,6 +450,7 @@ def test_a_misspelt_timm_model_gets_a_suggestion():
 PLUGIN = """
 from torch import nn
 
+from poolformer.errors import OptionsError
 from poolformer.network.metaformer import MetaFormer
 
 
@@ -476,12 +477,16 @@ def no_module(num_classes):
 
 def raises(num_classes):
     raise ZeroDivisionError("on the first day")
+
+
+def refuses(num_classes):
+    raise OptionsError("--model.norm group is none for texts")
 """
 
 
 @pytest.fixture
 def plugin(fake_plugin):
-    functions = {name: f"my_backbone:{name}" for name in ("shallow", "unsaid", "no_module", "raises")}
+    functions = {name: f"my_backbone:{name}" for name in ("shallow", "unsaid", "no_module", "raises", "refuses")}
     names = {"linear": "my_backbone:Linear", **functions}
     fake_plugin(name="my-backbone", entry_points={registry.BACKBONES: names}, modules={"my_backbone": PLUGIN})
 
@@ -502,6 +507,13 @@ def test_a_plugins_backbone_that_passes_options_on_has_them():
     assert own_options("shallow")["mixer"] == "pooling"
     with pytest.raises(OptionsError, match=r"'shallow' of my-backbone .* has no option 'norm'\. It takes: num_classes"):
         create_backbone("shallow", norm="batch")
+
+
+@pytest.mark.usefixtures("plugin")
+def test_what_a_plugins_backbone_says_of_its_options_is_said():
+    message = r"^backbone 'refuses' of my-backbone .*\): --model\.norm group is none for texts$"
+    with pytest.raises(OptionsError, match=message):
+        create_backbone("refuses", num_classes=5)
 
 
 @pytest.mark.usefixtures("plugin")

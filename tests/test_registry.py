@@ -134,6 +134,11 @@ def test_our_own_names_can_be_qualified_too():
         (BACKBONES, "poolformer_s13", r"no backbone is called .* Did you mean .*'poolformer models' shows where"),
         (BACKBONES, "pooling", r"no backbone is called 'pooling'\."),
         (
+            BACKBONES,
+            "my_net.small",
+            r"called 'my_net\.small'\. A class or function of yours is written 'my_net:small'\.",
+        ),
+        (
             DATA,
             "FolderDta",
             r"no data module is called 'FolderDta'\. Did you mean 'FolderData'\? Installed: DigitsData, ",
@@ -322,7 +327,11 @@ def test_an_import_reference_finds_a_module_of_the_current_directory(tmp_path):
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("no_such_module:f", "token mixer 'no_such_module:f' cannot be loaded: ModuleNotFoundError: "),
+        (
+            "no_such_module:f",
+            "token mixer 'no_such_module:f' cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'. "
+            "It is neither installed nor in the current directory, ",
+        ),
         ("math:nope", "token mixer 'math:nope' cannot be loaded: AttributeError: "),
         (
             "math:factoril",

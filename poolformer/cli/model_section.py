@@ -26,6 +26,25 @@ def with_names_in_mappings(contents: Sequence[dict[str, Any]], flags: Sequence[s
     return [_with_mappings(content, added) for content in contents]
 
 
+def added_to(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return configurations in which options of a mixer or optimiser without its name have that of the file before.
+
+    ``model.mixer.pool_size: 5`` in a file adds to what stands before it, as ``--model.mixer.pool_size 5`` does.
+    """
+    before: dict[str, Any] = {}
+    settled = []
+    for content in contents:
+        section = _model(content)
+        given = {option: section[option] for option in _NAMED if section.get(option) is not None}
+        for option, value in given.items():
+            last = {"name": before[option]} if isinstance(before.get(option), str) else before.get(option)
+            if isinstance(value, dict) and "name" not in value and isinstance(last, dict):
+                given[option] = {**last, **value}
+        settled.append({**content, "model": {**section, **given}} if given else content)
+        before |= given
+    return settled
+
+
 def _with_mappings(content: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:
     section = _model(content)
     named = {option: {"name": section[option]} for option in options if isinstance(section.get(option), str)}

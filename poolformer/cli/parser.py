@@ -125,12 +125,17 @@ class Parser(LightningArgumentParser):
         if dashed := re.search(r"NestedArg\(key='([\w.]*-[\w.-]*)',", value):
             return self._unknown_option(f"unrecognized arguments: --{key}.{dashed[1]}")
         if nested := re.search(r"NestedArg\(key='(\w+)', val=(.*)\)$", value):
+            if key == "model.backbone":
+                return f"--{key} is a name: a backbone takes the options of the model, and no {nested[1]} of its own"
             key, value = f"{key}.{nested[1]}", nested[2].strip("'")
         elif key == "data" and (unknown := data_section.unknown(value)):
             return unknown
         elif key == "data" and re.fullmatch(r"[\w.]+", value):
             known = user_classes.data_modules()
             return f"there is no data module '{value}'.{suggestion(value, known)} There is {', '.join(known)}."
+        elif key in user_classes.SLOTS and value.startswith("{") and "class_path" not in value:
+            kind = user_classes.SLOTS[key].kind
+            return f"--{key} got options{self._place(key)} and not of which {kind}: write '{key}: NAME', too"
         elif key == "data" and ("/" in value or Path(value).exists()):
             return f"--data takes a data module, not '{value}'. Did you mean --data FolderData --data.train {value}?"
         return _refused(key, value, message, place=self._place(key), inside=nested is not None)
@@ -159,8 +164,8 @@ def _data_options(class_path: str) -> list[str]:
 
 def _refused(key: str, value: str, message: str, *, place: str, inside: bool = False) -> str | None:
     """Say what an option takes, where jsonargparse says so."""
-    groups = re.findall(r"Literal\[(.*?)\]", message)
-    choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in group.split(",")))
+    groups = re.findall(r"Literal\[(.*?)\]|Expected a member of <enum '\w+'>: \{?([\w,]+)", message)
+    choices = list(dict.fromkeys(choice.strip(" '") for group in groups for choice in "".join(group).split(",")))
     types = _expected(message, inside=inside)
     return value_words.refused(key, value, types, choices, place=place) if choices or types else None
 

@@ -2,7 +2,12 @@
 
 import pytest
 
-from poolformer.cli.model_section import with_names_in_flags, with_names_in_mappings, without_foreign_mixers
+from poolformer.cli.model_section import (
+    added_to,
+    with_names_in_flags,
+    with_names_in_mappings,
+    without_foreign_mixers,
+)
 
 S12 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling"}, "lr": 0.1}}
 POOL_5 = {"model": {"backbone": "poolformer_s12", "mixer": {"name": "pooling", "pool_size": 5}}}
@@ -64,3 +69,21 @@ def test_a_file_s_name_is_in_a_mapping_where_a_flag_adds_an_option():
     found = with_names_in_mappings(contents, ["--model.mixer.shift", "2"])
     assert found == [{"model": {"mixer": {"name": "shift"}, "optimizer": "sgd"}}, *contents[1:]]
     assert with_names_in_mappings(contents, ["--model.mixer", "shift"]) == contents
+
+
+ADDED = [
+    (["pooling", {"pool_size": 5}], {"name": "pooling", "pool_size": 5}),
+    ([{"name": "pooling", "pool_size": 3}, {"pool_size": 5}], {"name": "pooling", "pool_size": 5}),
+    ([{"name": "pooling", "pool_size": 3}, None, {"pool_size": 5}], {"name": "pooling", "pool_size": 5}),
+    (["pooling", {"name": "depthwise"}], {"name": "depthwise"}),
+    ([["pooling"] * 4, {"pool_size": 5}], {"pool_size": 5}),
+    ([{"pool_size": 5}], {"pool_size": 5}),
+    (["pooling", "depthwise"], "depthwise"),
+]
+
+
+@pytest.mark.parametrize(("mixers", "expected"), ADDED)
+@pytest.mark.parametrize("option", ["mixer", "optimizer"])
+def test_options_without_a_name_add_to_the_file_before(mixers, expected, option):
+    contents = [{"model": {option: mixer}} if mixer else {} for mixer in mixers]
+    assert added_to(contents)[-1]["model"][option] == expected

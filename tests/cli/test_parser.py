@@ -74,6 +74,10 @@ WRONG = [
         "--data.scale got '[1, 2, 3]', but expects 2 numbers.",
     ),
     (
+        ["--model.backbone.dims", "[8]"],
+        "--model.backbone is a name: a backbone takes the options of the model, and no dims of its own",
+    ),
+    (
         ["--model.image_size", "16"],
         "there is no option 'model.image_size'. Did you mean 'data.image_size'",
     ),
@@ -280,6 +284,14 @@ def test_a_logger_that_is_named_has_its_options_too(tmp_path):
     (tmp_path / "own.yaml").write_text("trainer.logger: CSVLogger\ntrainer.logger.save_dir: x\n")
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "x"}}
     assert read_config(tmp_path / "own.yaml") == {"trainer": {"logger": logger}}
+
+
+def test_options_of_no_class_are_answered_with_what_is_missing(mistake, tmp_path):
+    (tmp_path / "own.yaml").write_text("trainer.logger.save_dir: logs\n")
+    said = mistake("fit", "--config", "digits", "--config", "own.yaml")
+    assert (
+        said == "--trainer.logger got options in 'own.yaml' and not of which logger: write 'trainer.logger: NAME', too"
+    )
 
 
 def test_dots_below_an_option_and_before_no_section_stay(tmp_path):

@@ -18,6 +18,8 @@ from poolformer.cli import user_classes
 from poolformer.run.directory import BestCheckpoint, LastCheckpoint, checkpoints
 
 MINE = '''
+import enum
+
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -38,6 +40,16 @@ class Writes(Callback):
 
     def on_validation_epoch_end(self, trainer, pl_module):
         pl_module.log("val/mine", 1.0)
+
+
+class When(enum.Enum):
+    START = 1
+    END = 2
+
+
+class At(Callback):
+    def __init__(self, when: When = When.END):
+        self.when = when
 
 
 class NoServer(Callback):
@@ -142,6 +154,7 @@ REASONS = {
     f"{CALLBACK}mine.Writes": "--trainer.callbacks got 'mine.Writes', which needs path: add --trainer.callbacks.path",
     f"{CALLBACK}mine.Every --trainer.callbacks.evry=3": "Every has no option 'evry'. Did you mean 'every'? It takes ",
     f"{CALLBACK}mine.Every --trainer.callbacks.every=x": "--trainer.callbacks.every got 'x', but expects an integer",
+    f"{CALLBACK}mine.At --trainer.callbacks.when NOW": "--trainer.callbacks.when got 'NOW', but expects START or END",
     f"{CALLBACK}mine.NoServer": "mine.NoServer cannot be built: RuntimeError: no server at 10.0.0.1 (mine.py, line 2",
     f"{CALLBACK}EarlyStoping": "--trainer.callbacks: there is no callback 'EarlyStoping'. Did you mean 'EarlyStoppin",
     f"{CALLBACK}EarlyStopping": "--trainer.callbacks got 'lightning.pytorch.callbacks.EarlyStopping', which needs mo",

@@ -201,7 +201,7 @@ FILES = [
         b"model: {mixer: [pooling, pooling]}\n",
         "a list gives one token mixer for each of 4 stages; got 2",
     ),
-    ("no name", b"model: {mixer: {pool_size: 3}}\n", "a token mixer's mapping needs its name, got {'pool_size': 3}"),
+    ("no name", b"model: {mixer: {pool_siz: 3}}\n", "token mixer 'pooling' has no option 'pool_siz'. Did you mean 'po"),
     (
         "an option of the data",
         b"data: {class_path: DigitsData, init_args: {batch_siz: 3}}\n",

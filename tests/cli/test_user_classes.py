@@ -155,7 +155,7 @@ REASONS = {
     f"{CALLBACK}mine.Every --trainer.callbacks.evry=3": "Every has no option 'evry'. Did you mean 'every'? It takes ",
     f"{CALLBACK}mine.Every --trainer.callbacks.every=x": "--trainer.callbacks.every got 'x', but expects an integer",
     f"{CALLBACK}mine.At --trainer.callbacks.when NOW": "--trainer.callbacks.when got 'NOW', but expects START or END",
-    f"{CALLBACK}mine.NoServer": "mine.NoServer cannot be built: RuntimeError: no server at 10.0.0.1 (mine.py, line 2",
+    f"{CALLBACK}mine.NoServer": "mine.NoServer cannot be built: RuntimeError: no server at 10.0.0.1 (mine.py, line ",
     f"{CALLBACK}EarlyStoping": "--trainer.callbacks: there is no callback 'EarlyStoping'. Did you mean 'EarlyStoppin",
     f"{CALLBACK}EarlyStopping": "--trainer.callbacks got 'lightning.pytorch.callbacks.EarlyStopping', which needs mo",
     "--trainer.logger CSVLogger": "--trainer.logger got 'lightning.pytorch.loggers.CSVLogger', which needs save_dir",

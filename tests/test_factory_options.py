@@ -62,7 +62,7 @@ PASSED_ON = [
 ]
 
 
-@pytest.mark.parametrize(("factory", "names"), PASSED_ON, ids=str)
+@pytest.mark.parametrize(("factory", "names"), PASSED_ON, ids=range(len(PASSED_ON)))
 def test_what_a_factory_passes_on_is_among_its_options(factory, names):
     assert list(parameters(factory)) == names
 

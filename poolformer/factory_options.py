@@ -94,7 +94,7 @@ def convert(
     Raises:
         OptionsError: A value is of another type.
     """
-    from jsonargparse import ArgumentError, ArgumentParser  # 0.5 s, and needed only for options
+    from jsonargparse import ArgumentError  # 0.5 s, and needed only for options
 
     known = parameters(factory, hidden=hidden)
     typed, _ = _typed(factory)
@@ -102,17 +102,28 @@ def convert(
         if value is None and not _takes_none(known[name]):  # jsonargparse lets it pass
             raise OptionsError(f"{label} got {options}; {name} may not be null. It takes: {_signature(known)}.")
     given = {name: value for name, value in options.items() if is_comparable(known[name].default)}
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(typed) else parser.add_function_arguments
-    # Of the others it need not know the type, or compare the default.
-    others: set[str | int] = {name for name in (*parameters(typed), *hidden) if name not in given}
-    add(typed, None, skip=others, fail_untyped=False)
+    parser = parser_of(typed, skip={*parameters(typed), *hidden} - given.keys())
     try:
         parsed = parser.parse_object(given, defaults=False)
     except ArgumentError as error:
         reason = " ".join(str(error).split()).removeprefix("Parser key ").rstrip(".")
         raise OptionsError(f"{label} got {options}; {reason}. It takes: {_signature(known)}.") from error
     return {name: parsed[name] if name in given else value for name, value in options.items()}
+
+
+def parser_of(factory: Callable[..., Any], *, skip: Collection[str]) -> Any:
+    """Return jsonargparse's parser of a factory's options.
+
+    Args:
+        factory: A function or a class.
+        skip: Names of options that it need not know the type of, or compare the default.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
+    add(factory, None, skip=set(skip), fail_untyped=False)
+    return parser
 
 
 def is_comparable(default: Any) -> bool:

@@ -40,7 +40,7 @@ class Asked:
         flags, self.files = _split_configs(arguments, self.places)
         self.flags = model_section.with_names_in_flags(data_section.with_class_paths(flags))
         self.contents = model_section.without_foreign_mixers([self._read(file) for file in self.files], self.flags)
-        self.contents = model_section.added_to(self.contents)
+        self.contents = model_section.with_names_from_before(self.contents)
         self.contents = model_section.with_names_in_mappings(self.contents, self.flags)
         self.contents = callback_lists.settled(self.read_files, self.flags)
         self.data_named = data_section.named(self.contents, self.flags)

@@ -26,7 +26,7 @@ def with_names_in_mappings(contents: Sequence[dict[str, Any]], flags: Sequence[s
     return [_with_mappings(content, added) for content in contents]
 
 
-def added_to(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_names_from_before(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return configurations in which options of a mixer or optimiser without its name have that of the file before.
 
     ``model.mixer.pool_size: 5`` in a file adds to what stands before it, as ``--model.mixer.pool_size 5`` does.

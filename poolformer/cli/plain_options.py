@@ -4,7 +4,6 @@ Importing this changes how jsonargparse, in the whole process, writes texts that
 has it read a `torch.device`.
 """
 
-import inspect
 import pydoc
 import re
 import warnings
@@ -14,6 +13,8 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_dumper
 from jsonargparse.typing import register_type
+
+from ..factory_options import parameters, parser_of
 
 _PLAIN = (type(None), bool, int, float, str)
 
@@ -76,9 +77,10 @@ def _leave_out(options: Any) -> None:
     for inner in list(each):
         _leave_out(inner)
     if isinstance(options, Namespace) and isinstance(arguments := options.get("init_args"), Namespace):
-        made = pydoc.locate(options.class_path)
-        for name, value in list(vars(arguments).items()):
-            if callable(made) and not _is_plain(value) and not _reads_back(made, name, value):
+        odd = {name: value for name, value in vars(arguments).items() if not _is_plain(value)}
+        made = pydoc.locate(options.class_path) if odd else None
+        for name, value in odd.items():
+            if callable(made) and not _reads_back(made, name, value):
                 del arguments[name]
 
 
@@ -92,12 +94,10 @@ def _is_plain(value: Any) -> bool:
 
 def _reads_back(made: Any, name: str, value: Any) -> bool:
     """Return whether an option of a class or function is the same when it was written and read."""
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(made) else parser.add_function_arguments
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            add(made, None, fail_untyped=False)
+            parser = parser_of(made, skip=parameters(made).keys() - {name})
             again = parser.parse_object(yaml.safe_load(parser.dump(Namespace(**{name: value}))), defaults=False)[name]
             return type(again) is type(value) and bool(again == value)
     except Exception:  # of whatever their types raise: it is no option that a file can say

@@ -3,7 +3,7 @@
 import pytest
 
 from poolformer.cli.model_section import (
-    added_to,
+    with_names_from_before,
     with_names_in_flags,
     with_names_in_mappings,
     without_foreign_mixers,
@@ -86,4 +86,4 @@ ADDED = [
 @pytest.mark.parametrize("option", ["mixer", "optimizer"])
 def test_options_without_a_name_add_to_the_file_before(mixers, expected, option):
     contents = [{"model": {option: mixer}} if mixer else {} for mixer in mixers]
-    assert added_to(contents)[-1]["model"][option] == expected
+    assert with_names_from_before(contents)[-1]["model"][option] == expected

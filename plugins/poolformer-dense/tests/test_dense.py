@@ -3,21 +3,23 @@
 import pickle
 import shlex
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from PIL import Image
 from poolformer_dense.command import segment
-from poolformer_dense.data import FolderMasks, VOCData
+from poolformer_dense.crops import IGNORED, to_train, to_validate
+from poolformer_dense.data import ADE20KData, FolderMasks, VOCData
 from poolformer_dense.networks import SemanticFPN, retinanet
 from poolformer_dense.pyramid import Pyramid
-from poolformer_dense.segmenter import IGNORED, Segmenter
+from poolformer_dense.segmenter import Segmenter, _classes
 from poolformer_dense.shapes import Shapes
 from torch import nn
 
 from poolformer.backbones import create_backbone
-from poolformer.errors import DataError, OptionsError
+from poolformer.errors import ConfigError, DataError, OptionsError
 
 # arXiv 2111.11418, tables 3 and 4, in M. Table 4 says 23.2 of S24, which the other four sizes contradict: the head has
 # 4.3 in all of them, and S24 without its classifier 20.9.
@@ -105,17 +107,99 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_folders_of_images_and_masks_are_cut_alike(folder):
+def ramp(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image of which each column has its own level, and the same as its mask."""
+    levels = torch.arange(width).expand(height, width)
+    return levels.to(torch.uint8).expand(3, height, width), levels
+
+
+@pytest.mark.parametrize("size", [(30, 50), (90, 40)])
+def test_images_and_masks_are_cut_alike(size, monkeypatch):
+    monkeypatch.setattr("poolformer_dense.crops._COLOURS", lambda image: image)
+    torch.manual_seed(0)
+    for _ in range(20):
+        image, mask = to_train(32, *ramp(*size))
+        assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((3, 32, 32), torch.uint8, (32, 32), torch.int64)
+        inside = mask != IGNORED
+        assert inside.any()
+        assert (image[0][inside].long() - mask[inside]).abs().max() <= 2  # one is resized smoothly, one is not
+
+
+def test_images_to_train_on_have_half_to_twice_the_size_of_validation(monkeypatch):
+    monkeypatch.setattr("poolformer_dense.crops._COLOURS", lambda image: image)
+    torch.manual_seed(0)
+    steps = []  # of the ramp from column to column: 1 at the size of the file
+    for _ in range(100):
+        _, mask = to_train(32, *ramp(64, 200))
+        rows = mask[(mask != IGNORED).all(1)][0] if (mask != IGNORED).all(1).any() else mask[:, mask[0] != IGNORED][0]
+        steps.append(float(rows.diff().abs().float().mean()))
+    assert 0.95 < min(steps) < 1.2  # at twice the size of validation, 64 pixels high
+    assert 3.2 < max(steps) < 4.2
+
+
+def test_a_crop_of_one_class_is_taken_anew():
+    torch.manual_seed(0)
+    mask = torch.zeros(64, 640, dtype=torch.long)
+    mask[:, 600:] = 1
+    image = torch.zeros(3, 64, 640, dtype=torch.uint8)
+    both = sum(len(to_train(64, image, mask)[1].unique()) > 1 for _ in range(50))
+    assert both > 25  # of uniform crops, about 8
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "keep_shape", "resized"),
+    [
+        ((300, 500), 64, True, (64, 128)),
+        ((500, 300), 64, True, (128, 64)),
+        ((10, 1000), 64, True, (32, 256)),
+        ((300, 500), 64, False, (64, 64)),
+        ((300, 500), 60, False, (60, 60)),
+    ],
+)
+def test_validation_sees_whole_images_and_all_pixels_of_their_masks(size, side, keep_shape, resized):
+    image, mask = ramp(*size)
+    seen, same = to_validate(side, keep_shape, image, mask)
+    assert seen.shape == (3, *resized)
+    assert torch.equal(same, mask)
+
+
+def test_folders_give_crops_in_batches_and_whole_images_one_by_one(folder):
     module = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32, batch_size=2, num_workers=0)
     module.setup("fit")
-    torch.manual_seed(0)
-    for images, masks in (*module.train_dataloader(), *module.val_dataloader()):
-        assert images.shape == (2, 3, 32, 32)
-        assert images.dtype == torch.uint8
-        assert masks.shape == (2, 32, 32)
-        inside = masks < IGNORED
-        assert torch.equal(images[:, 0][inside & (images[:, 0] < 2)].long(), masks[inside & (images[:, 0] < 2)])
-        assert set(masks.unique().tolist()) <= {0, 1, IGNORED}
+    ((images, masks),) = module.train_dataloader()
+    assert (images.shape, masks.shape) == ((2, 3, 32, 32), (2, 32, 32))
+    assert set(masks.unique().tolist()) <= {0, 1, IGNORED}
+    whole = list(module.val_dataloader())
+    assert [images.shape for images, _ in whole] == [(1, 3, 32, 64)] * 2
+    assert [masks.unique().tolist() for _, masks in whole] == [[0, IGNORED], [1, IGNORED]]
+
+
+def test_folders_may_have_folders_and_hidden_files_are_none_of_the_images(folder):
+    for kind in ("images", "masks"):
+        (folder / "val" / kind / "town").mkdir()
+        (folder / "val" / kind / "1.png").rename(folder / "val" / kind / "town" / "1.png")
+    (folder / "val/images/._0.png").write_bytes(b"of macOS")
+    val = FolderMasks(str(folder / "train"), str(folder / "val")).val_set()
+    assert [sorted(val[number][1].unique().tolist()) for number in range(len(val))] == [[0, IGNORED], [1, IGNORED]]
+
+
+def test_ade20k_is_counted_from_one_and_zero_is_no_class(tmp_path):
+    root = tmp_path / "ADEChallengeData2016"
+    for split in ("training", "validation"):
+        for part in ("images", "annotations"):
+            (root / part / split).mkdir(parents=True)
+        Image.new("RGB", (80, 40)).save(root / "images" / split / "ADE_1.jpg")
+        levels = np.repeat(np.array([0, 1, 150, 255], np.uint8), 20)[None].repeat(40, 0)
+        Image.fromarray(levels).save(root / "annotations" / split / "ADE_1.png")
+    module = ADE20KData(str(tmp_path), image_size=32, batch_size=1, num_workers=0)
+    module.setup("fit")
+    ((_, mask),) = module.val_dataloader()
+    assert mask[0, 0, ::20].tolist() == [IGNORED, 0, 149, IGNORED]
+    ((_, mask),) = module.train_dataloader()
+    assert set(mask.unique().tolist()) <= {0, 149, IGNORED}
+    (root / "annotations/validation/ADE_1.png").unlink()
+    with pytest.raises(DataError, match=r"ADE_1\.png: there is no such mask"):
+        module.setup("validate")
 
 
 def test_grey_of_16_bits_keeps_its_upper_8(folder):
@@ -216,6 +300,14 @@ def test_a_perfect_network_has_an_miou_of_one():
     assert segmenter.miou.compute() == 1
 
 
+@pytest.mark.parametrize("num_classes", [4, 16, 40])
+def test_predictions_have_the_size_of_the_mask(num_classes):
+    logits = torch.randn(2, num_classes, 8, 8)
+    for size in ((8, 8), (13, 21)):
+        resized = torch.nn.functional.interpolate(logits, size, mode="bilinear")
+        assert torch.equal(_classes(logits, torch.Size(size)), resized.argmax(1))
+
+
 def test_ignored_pixels_have_no_part_in_the_loss():
     segmenter, images = Segmenter("poolformer_tiny", num_classes=4).eval(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     segmenter.log = lambda *args, **kwargs: None
@@ -251,6 +343,36 @@ def test_it_trains_from_the_command_line_draws_and_says_how_to_evaluate(tmp_path
     assert words[0] == "validate"
     monkeypatch.setattr("sys.argv", ["poolformer-segment", *words])
     assert segment() == 0
+
+
+def test_masks_of_any_size_are_validated_drawn_and_those_of_one_class_told(folder, tmp_path, monkeypatch):
+    for number in range(2):  # what others have for a background and one class
+        levels = np.zeros((30, 50), np.uint8)
+        levels[:, : 10 + number] = 255
+        Image.fromarray(levels).save(folder / "val/masks" / f"{number}.png")
+    seen = []
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", lambda *a, **k: seen.append(a[2].shape))
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(default_root_dir=tmp_path, **options)
+    segmenter = Segmenter("poolformer_tiny", num_classes=2, channels=16)
+    data = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32, num_workers=0)
+    with pytest.warns(UserWarning, match="all pixels of the masks that have a class are of class 0: the levels"):
+        (values,) = trainer.validate(segmenter, data, verbose=False)
+    assert set(values) == {"val/loss", "val/miou"}
+    assert seen == [(3, 3 * 32, 2 * 64)]
+
+
+def test_a_mixer_of_one_size_is_validated_on_squares(folder, tmp_path):
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    segmenter = Segmenter("poolformer_tiny", num_classes=2, mixer="spatial_fc", channels=16, image_size=32)
+
+    def validate(keep_shape: bool):
+        data = FolderMasks(str(folder), str(folder / "val"), image_size=32, keep_shape=keep_shape, num_workers=0)
+        return pl.Trainer(default_root_dir=tmp_path, **options).validate(segmenter, data, verbose=False)
+
+    with pytest.raises(ConfigError, match=r"a mixer takes one alone: --data\.keep_shape false$"):
+        validate(keep_shape=True)
+    assert 0 <= validate(keep_shape=False)[0]["val/miou"] <= 1
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -297,8 +419,8 @@ def test_there_is_no_verb_whose_results_would_be_dropped(monkeypatch, capsys):
             "ShapesData has no option 'batchsize'. Did you mean 'batch_size'?",
         ),
         ("fit --data.train 3 --data ShapesData --model.lrr 1", "Did you mean 'model.lr'"),
-        ("fit --data ShapeData", "Did you mean 'ShapesData'? There is FolderMasks, ShapesData, VOCData"),
-        ("fit --data.train 3", "say which data: --data NAME, of FolderMasks, ShapesData, VOCData"),
+        ("fit --data ShapeData", "Did you mean 'ShapesData'? There is ADE20KData, FolderMasks, ShapesData, VOCData"),
+        ("fit --data.train 3", "say which data: --data NAME, of ADE20KData, FolderMasks, ShapesData, VOCData"),
         ("fit --data FolderMasks", "needs train, val"),
         ("fti --data ShapesData", "invalid choice: 'fti'"),
     ],

@@ -1,5 +1,7 @@
-"""Images and masks: shapes made by a seed, folders of your own, and Pascal VOC."""
+"""Images and masks: shapes made by a seed, folders of your own, ADE20K, and Pascal VOC."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
-from torchvision.transforms import v2
 
 from poolformer.errors import DataError
 
+from .crops import IGNORED, to_train, to_validate
 from .loading import DenseModule, pixels_of
-from .segmenter import IGNORED
 from .shapes import CLASSES, Shapes
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
@@ -74,25 +74,74 @@ class ShapesData(MaskModule):
 class FolderMasks(MaskModule):
     """Folders with ``images/NAME.jpg`` and ``masks/NAME.png``, whose levels are the numbers of classes, 255 for none.
 
+    Both may lie in folders, such as ``images/town/NAME.jpg`` and ``masks/town/NAME.png``.
+
     Args:
         train: Folder to train on.
         val: Folder to validate on.
-        image_size: Side of the crops in pixels.
-        batch_size: Images a device and step.
+        image_size: Side of the crops in pixels, and shorter side of the images that are validated.
+        keep_shape: Whether those keep their shape; false for squares, which some mixers need.
+        batch_size: Images a device and step of a training; they are validated one by one.
         num_workers: Processes that load.
     """
 
-    def __init__(self, train: str, val: str, image_size: int = 512, batch_size: int = 4, num_workers: int = 2):
+    val_batch_size = 1
+
+    def __init__(
+        self,
+        train: str,
+        val: str,
+        image_size: int = 512,
+        keep_shape: bool = True,
+        batch_size: int = 4,
+        num_workers: int = 2,
+    ):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
     def train_set(self) -> Dataset[Sample]:
         """Return random crops."""
-        return _Pairs(_pairs(Path(self.hparams.train)), _crops(self.hparams.image_size))
+        return _to_train(self, _pairs(Path(self.hparams.train)))
 
     def val_set(self) -> Dataset[Sample]:
-        """Return whole images, resized and cut in the middle."""
-        return _Pairs(_pairs(Path(self.hparams.val)), _middle(self.hparams.image_size))
+        """Return whole images, resized, with masks as they are."""
+        return _to_validate(self, _pairs(Path(self.hparams.val)))
+
+
+class ADE20KData(MaskModule):
+    """ADE20K's 150 classes, with which the paper's table is made, from the folder that holds ``ADEChallengeData2016``.
+
+    That is the archive of the scene parsing challenge (http://sceneparsing.csail.mit.edu), with 20,210 images to train
+    on and 2,000 to validate on. The level 0 of its masks is no class, and 1 to 150 are the classes 0 to 149 here.
+
+    Args:
+        root: That folder.
+        image_size: Side of the crops in pixels, and shorter side of the images that are validated.
+        keep_shape: Whether those keep their shape; false for squares, which some mixers need.
+        batch_size: Images a device and step of a training; the authors have 4 on each of 8. They are validated one by
+            one.
+        num_workers: Processes that load.
+    """
+
+    val_batch_size = 1
+
+    def __init__(
+        self, root: str, image_size: int = 512, keep_shape: bool = True, batch_size: int = 4, num_workers: int = 4
+    ):
+        super().__init__(batch_size, num_workers)
+        self.save_hyperparameters(logger=False)
+
+    def train_set(self) -> Dataset[Sample]:
+        """Return random crops."""
+        return _to_train(self, self._listed("training"), _levels_from_one)
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return whole images, resized, with masks as they are."""
+        return _to_validate(self, self._listed("validation"), _levels_from_one)
+
+    def _listed(self, split: str) -> list[tuple[Path, Path]]:
+        folder = Path(self.hparams.root, "ADEChallengeData2016")
+        return _pairs(folder, f"images/{split}", f"annotations/{split}")
 
 
 class VOCData(MaskModule):
@@ -101,72 +150,61 @@ class VOCData(MaskModule):
     Args:
         root: That folder.
         year: Of the challenge.
-        image_size: Side of the crops in pixels.
-        batch_size: Images a device and step.
+        image_size: Side of the crops in pixels, and shorter side of the images that are validated.
+        keep_shape: Whether those keep their shape; false for squares, which some mixers need.
+        batch_size: Images a device and step of a training; they are validated one by one.
         num_workers: Processes that load.
     """
 
-    def __init__(self, root: str, year: str = "2012", image_size: int = 512, batch_size: int = 4, num_workers: int = 2):
+    val_batch_size = 1
+
+    def __init__(
+        self,
+        root: str,
+        year: str = "2012",
+        image_size: int = 512,
+        keep_shape: bool = True,
+        batch_size: int = 4,
+        num_workers: int = 2,
+    ):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
     def train_set(self) -> Dataset[Sample]:
         """Return random crops of the challenge's own list."""
-        return self._listed("train", _crops(self.hparams.image_size))
+        return _to_train(self, self._listed("train"))
 
     def val_set(self) -> Dataset[Sample]:
-        """Return whole images of the other list, resized and cut in the middle."""
-        return self._listed("val", _middle(self.hparams.image_size))
+        """Return whole images of the other list, resized, with masks as they are."""
+        return _to_validate(self, self._listed("val"))
 
-    def _listed(self, split: str, transform: v2.Transform) -> Dataset[Sample]:
+    def _listed(self, split: str) -> list[tuple[Path, Path]]:
         root, year = self.hparams.root, self.hparams.year
         try:
             voc = VOCSegmentation(root, year=year, image_set=split)
         except (RuntimeError, OSError, ValueError) as error:
             raise DataError(f"{root} has no VOCdevkit of {year} with '{split}': {error}") from error
-        return _Pairs([(Path(image), Path(mask)) for image, mask in zip(voc.images, voc.masks, strict=True)], transform)
+        return [(Path(image), Path(mask)) for image, mask in zip(voc.images, voc.masks, strict=True)]
 
 
 class _Pairs(Dataset[Sample]):
-    def __init__(self, files: list[tuple[Path, Path]], transform: v2.Transform):
-        self.files, self.transform = files, transform
+    def __init__(
+        self,
+        files: list[tuple[Path, Path]],
+        transform: Callable[[Tensor, Tensor], Sample],
+        levels: Callable[[Path], Tensor],
+    ):
+        self.files, self.transform, self.levels = files, transform, levels
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
         file, mask = self.files[index]
-        image, levels = tv_tensors.Image(pixels_of(file)), tv_tensors.Mask(_levels(mask))
+        image, levels = pixels_of(file), self.levels(mask)
         if image.shape[1:] != levels.shape:
             raise DataError(f"{mask} is {tuple(levels.shape)[::-1]} pixels, its image {tuple(image.shape[1:])[::-1]}")
-        image, levels = self.transform(image, levels)
-        return image.as_subclass(Tensor), levels.as_subclass(Tensor)
-
-
-def _crops(side: int) -> v2.Transform:
-    fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}
-    return v2.Compose(
-        [
-            v2.ScaleJitter((side, side), (0.5, 2.0)),
-            v2.RandomCrop(side, pad_if_needed=True, fill=fill),
-            v2.RandomHorizontalFlip(),
-        ]
-    )
-
-
-def _middle(side: int) -> v2.Transform:
-    return v2.Compose([v2.Resize(side), v2.CenterCrop(side)])
-
-
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    images = sorted(file for file in (folder / "images").glob("*") if file.suffix.lower() in _IMAGES)
-    if not images:
-        raise DataError(f"{folder}: there are no images/NAME.jpg in it, beside masks/NAME.png")
-    masks = [folder / "masks" / f"{image.stem}.png" for image in images]
-    lacking = [mask for mask in masks if not mask.is_file()]
-    if lacking:
-        raise DataError(f"{lacking[0]}: there is no such mask ({len(lacking)} of {len(images)} are lacking)")
-    return list(zip(images, masks, strict=True))
+        return self.transform(image, levels)
 
 
 def _levels(file: Path) -> Tensor:
@@ -178,3 +216,32 @@ def _levels(file: Path) -> Tensor:
             return torch.from_numpy(np.array(mask, np.int64))
     except (OSError, SyntaxError) as error:  # Pillow says of a damaged PNG that its syntax is wrong
         raise DataError(f"{file} cannot be read: {error}") from error
+
+
+def _levels_from_one(file: Path) -> Tensor:
+    """Return the classes of a mask in which they are counted from 1, and 0 is none."""
+    levels = _levels(file)
+    return torch.where((levels == 0) | (levels == IGNORED), IGNORED, levels - 1)
+
+
+def _to_train(
+    module: MaskModule, files: list[tuple[Path, Path]], levels: Callable[[Path], Tensor] = _levels
+) -> Dataset[Sample]:
+    return _Pairs(files, partial(to_train, module.hparams.image_size), levels)
+
+
+def _to_validate(
+    module: MaskModule, files: list[tuple[Path, Path]], levels: Callable[[Path], Tensor] = _levels
+) -> Dataset[Sample]:
+    return _Pairs(files, partial(to_validate, module.hparams.image_size, module.hparams.keep_shape), levels)
+
+
+def _pairs(folder: Path, images: str = "images", masks: str = "masks") -> list[tuple[Path, Path]]:
+    files = sorted(file for file in (folder / images).rglob("[!.]*") if file.suffix.lower() in _IMAGES)
+    if not files:
+        raise DataError(f"{folder}: there are no {images}/NAME.jpg in it, beside {masks}/NAME.png")
+    levels = [folder / masks / file.relative_to(folder / images).with_suffix(".png") for file in files]
+    lacking = [file for file in levels if not file.is_file()]
+    if lacking:
+        raise DataError(f"{lacking[0]}: there is no such mask ({len(lacking)} of {len(files)} are lacking)")
+    return list(zip(files, levels, strict=True))

@@ -26,6 +26,8 @@ class DenseModule(pl.LightningDataModule):
     """As many as the model has classes; none where the data have no names."""
     collate: Callable[[list[Any]], Any] | None = None
     """Makes a batch of samples; None for stacking them."""
+    val_batch_size: int | None = None
+    """Images a device and step of an evaluation; None for as many as in a training."""
 
     def __init__(self, batch_size: int, num_workers: int):
         super().__init__()
@@ -49,13 +51,14 @@ class DenseModule(pl.LightningDataModule):
             raise DataError(f"the data have {len(names)} classes ({shown}), and --model.num_classes is {num_classes}")
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self._train, shuffle=True, drop_last=True)
+        return self._loader(self._train, self.batch_size, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if len(self._val) < ranks:
             raise DataError(f"{len(self._val)} images to evaluate among {ranks} processes: lower --trainer.devices")
-        return self._loader(self._val, sampler=EachOnce(self._val, ranks, rank) if ranks > 1 else None)
+        sampler = EachOnce(self._val, ranks, rank) if ranks > 1 else None
+        return self._loader(self._val, self.val_batch_size or self.batch_size, sampler=sampler)
 
     test_dataloader = predict_dataloader = val_dataloader
 
@@ -75,8 +78,8 @@ class DenseModule(pl.LightningDataModule):
     def _num_classes(self) -> int | None:
         return self.trainer.lightning_module.hparams.num_classes if self.trainer else None
 
-    def _loader(self, data: Dataset[Any], **options: Any) -> DataLoader[Any]:
-        workers, size = self.num_workers, self.batch_size
+    def _loader(self, data: Dataset[Any], size: int, **options: Any) -> DataLoader[Any]:
+        workers = self.num_workers
         ranks = self.trainer.world_size if self.trainer else 1
         each = -(-len(data) // ranks)  # Lightning's sampler repeats images until all ranks have as many
         if options.get("drop_last") and each < size:

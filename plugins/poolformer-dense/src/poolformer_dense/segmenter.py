@@ -7,21 +7,28 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from poolformer.errors import ConfigError, ResolutionError
+
+from .crops import IGNORED
 from .networks import CHANNELS, SemanticFPN
 from .pyramid import Pyramid
 from .steps import steps_of
 
-IGNORED = 255
-"""Of masks: a pixel without a class."""
+_SHOWN = 8  # images of a picture
+_TOGETHER = 16  # classes of which logits are resized at once
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Segmenter(pl.LightningModule):
     """A class for each pixel: uint8 images (B, 3, H, W), int64 masks (B, H, W) with 255 where there is none.
+
+    Masks of an evaluation may have other sides than the images: the logits are resized to theirs, as mmsegmentation
+    does, and every pixel of them counts in ``val/miou``. ``val/loss`` is over the pixels of the images.
 
     Args:
         backbone: Name that 'poolformer models' lists.
@@ -31,7 +38,7 @@ class Segmenter(pl.LightningModule):
         image_size: Side of the crops in pixels, for mixers that depend on the number of tokens.
         pretrained: Weights of a classifier, as of poolformer.create_backbone.
         lr: Learning rate of the first step; it decays by the power 0.9 to zero.
-        weight_decay: Of weights of more than one dimension.
+        weight_decay: Of all parameters.
         drop_path_rate: Stochastic depth of the last block.
     """
 
@@ -55,6 +62,7 @@ class Segmenter(pl.LightningModule):
         self.network = SemanticFPN(pyramid, num_classes, channels)
         self.miou = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED)
         self.val_loss = MeanMetric(nan_strategy=math.nan)
+        self._columns: list[Tensor] = []
         self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
 
@@ -70,45 +78,77 @@ class Segmenter(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, masks = batch
-        logits = self(images)
-        classes = logits.argmax(1)
-        self.miou(classes, masks)
+        try:
+            logits = self(images)
+        except ResolutionError as error:
+            if not getattr(getattr(self.trainer.datamodule, "hparams", None), "keep_shape", False):
+                raise
+            raise ConfigError(
+                "the images of the validation keep their shape, and a mixer takes one alone: --data.keep_shape false"
+            ) from error
+        self.miou(_classes(logits, masks.shape[1:]), masks)
+        masks = _nearest(masks, images.shape[2:])
         # Each pixel counts the same, in whatever batch of whatever process; Lightning's own mean over processes halves
         # the number of samples as an integer: of 13 on two it makes 6.
         self.val_loss(_loss(logits, masks), weight=(masks != IGNORED).sum())
         self.log("val/loss", self.val_loss, batch_size=len(images))
         self.log("val/miou", self.miou, prog_bar=True, batch_size=len(images))
-        if batch_idx == 0:
-            self._show(images[:8], masks[:8], classes[:8])
+        if self.trainer.is_global_zero and len(self._columns) < _SHOWN:
+            self._columns += self._drawn(images, masks, logits.argmax(1))
 
-    test_step = validation_step
+    def on_validation_epoch_end(self) -> None:
+        columns, self._columns = self._columns[:_SHOWN], []
+        if columns:
+            height = max(column.shape[2] for column in columns)
+            rows = torch.cat([F.pad(column, (0, 0, 0, height - column.shape[2])) for column in columns], dim=3)
+            picture = torch.cat(list(rows), dim=1)
+            for logger in self.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("val/image, mask, prediction", picture, self.global_step)
+        present = self.miou.confmat.sum(1).nonzero().flatten().tolist()
+        if len(present) == 1 and self.hparams.num_classes > 1 and not self.trainer.sanity_checking:
+            rank_zero_warn(
+                f"all pixels of the masks that have a class are of class {present[0]}: the levels of a mask are the "
+                f"numbers of classes, from 0 on, and {IGNORED} means none"
+            )
+
+    test_step, on_test_epoch_end = validation_step, on_validation_epoch_end
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the classes (B, H, W)."""
         return self(batch[0]).argmax(1)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        decaying, others = [], []
-        for parameter in self.parameters():
-            (decaying if parameter.ndim > 1 else others).append(parameter)
-        groups = [
-            {"params": decaying, "weight_decay": self.hparams.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.hparams.lr)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay)
         decay = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps_of(self.trainer), power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
-    def _show(self, images: Tensor, masks: Tensor, classes: Tensor) -> None:
-        """Draw images, what is true and what is said, in rows, into TensorBoard."""
-        if not self.trainer.is_global_zero:
-            return
+    def _drawn(self, images: Tensor, masks: Tensor, classes: Tensor) -> list[Tensor]:
+        """Draw each image, what is true and what is said: uint8 (3, 3, H, W), on the CPU."""
         colours = _colours(self.hparams.num_classes).to(images.device)
         rows = [images, *(colours[mask.clamp(max=len(colours) - 1)].permute(0, 3, 1, 2) for mask in (masks, classes))]
-        picture = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, 3 H, B W)
-        for logger in self.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("val/image, mask, prediction", picture, self.global_step)
+        return list(torch.stack(rows, dim=1)[:_SHOWN].cpu())
+
+
+def _classes(logits: Tensor, size: torch.Size) -> Tensor:
+    """Return the likeliest classes (B, H, W) at a size: of a photograph, all logits at once would be gigabytes."""
+    if logits.shape[2:] == size:
+        return logits.argmax(1)
+    best, classes = _best(logits[:, :_TOGETHER], size)
+    for first in range(_TOGETHER, logits.shape[1], _TOGETHER):
+        values, found = _best(logits[:, first : first + _TOGETHER], size)
+        better = values > best
+        best, classes = torch.where(better, values, best), torch.where(better, found + first, classes)
+    return classes
+
+
+def _best(logits: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+    values, found = F.interpolate(logits, size, mode="bilinear").max(1)
+    return values, found
+
+
+def _nearest(masks: Tensor, size: torch.Size) -> Tensor:
+    return masks if masks.shape[1:] == size else F.interpolate(masks[None].float(), size)[0].long()
 
 
 def _loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ _FILL = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORED}  # the mea
 _MULTIPLE = 32  # of pixels, for the last stage's map to have no rest
 _LONGEST = 4  # times the shorter side: the authors' 2048 for 512
 _LARGEST_SHARE, _TRIALS = 0.75, 10
+# Brightness by a factor, where mmsegmentation adds up to 32 of 255 levels.
 _COLOURS = v2.Compose(
     [
         v2.RandomApply([v2.ColorJitter(**jitter)], p=0.5)

@@ -38,6 +38,7 @@ class Asked:
     def __init__(self, verb: str, arguments: list[str], places: Places | None = None):
         self.verb, self.places = verb, places or Places()
         flags, self.files = _split_configs(arguments, self.places)
+        model_section.warn_of_dropped(flags)
         self.flags = model_section.with_names_in_flags(data_section.with_class_paths(flags))
         self.contents = model_section.without_foreign_mixers([self._read(file) for file in self.files], self.flags)
         self.contents = model_section.with_names_from_before(self.contents)

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lightning.fabric.utilities import rank_zero_warn
+
 from ..errors import PoolformerError
 from ..network.frame_options import own_options, takes_mixer
 from ..network.mixer_spec import stages
@@ -67,6 +69,19 @@ def with_names_in_flags(flags: Sequence[str]) -> list[str]:
         else:
             words += one.words
     return words
+
+
+def warn_of_dropped(flags: Sequence[str]) -> None:
+    """Warn of options of a mixer or optimiser that a name behind them drops."""
+    for option in _NAMED:
+        before: list[str] = []
+        for one in said.each(flags):
+            if (one.option or "").startswith(f"--model.{option}."):
+                before += one.words
+            elif before and one.option == f"--model.{option}":
+                name = " ".join(one.words)
+                rank_zero_warn(f"{name} drops {' '.join(before)}, which stands before it; write the name first")
+                before = []
 
 
 def _are_added(option: str, flags: Iterable[said.Said]) -> bool:

@@ -1,8 +1,11 @@
 """Which token mixer a configuration means where a later one or a flag chooses another backbone."""
 
+import warnings
+
 import pytest
 
 from poolformer.cli.model_section import (
+    warn_of_dropped,
     with_names_from_before,
     with_names_in_flags,
     with_names_in_mappings,
@@ -62,6 +65,33 @@ def test_a_mixer_beside_a_backbone_without_a_choice_stays_and_is_refused_there()
 )
 def test_a_flag_s_name_is_in_a_mapping_where_a_later_flag_adds_an_option(flags, expected):
     assert [word.replace(": ", ":") for word in with_names_in_flags(flags.split())] == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("flags", "dropped"),
+    [
+        ("--model.mixer.a 2 --model.mixer b", ["--model.mixer b drops --model.mixer.a 2"]),
+        ("--model.mixer.a=2 --model.lr 1 --model.mixer={name:b}", ["--model.mixer={name:b} drops --model.mixer.a=2"]),
+        (
+            "--model.mixer.a 2 --model.mixer.c --model.mixer b",
+            ["--model.mixer b drops --model.mixer.a 2 --model.mixer.c"],
+        ),
+        (
+            "--model.optimizer.momentum 0 --model.optimizer sgd",
+            ["--model.optimizer sgd drops --model.optimizer.moment"],
+        ),
+        ("--model.mixer b --model.mixer.a 2", []),
+        ("--model.mixer.a 2 --model.mixer.name b", []),
+        ("--model.mixer.a 2 --model.optimizer sgd", []),
+        ("--model.mixer b --model.mixer.a 2 --model.mixer c", ["--model.mixer c drops --model.mixer.a 2"]),
+    ],
+)
+def test_options_before_a_name_are_told(flags, dropped):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_dropped(flags.split())
+    assert len(told) == len(dropped)
+    assert all(str(one.message).startswith(start) for one, start in zip(told, dropped, strict=True))
 
 
 def test_a_file_s_name_is_in_a_mapping_where_a_flag_adds_an_option():

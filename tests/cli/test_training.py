@@ -84,7 +84,6 @@ MERGES = [
     ("attention", A, {"name": "pooling", "pool_size": 5}),
     ("attention", "--model.mixer.head_dim=8", {"name": "attention", "head_dim": 8}),
     (A, "--model.mixer attention --model.mixer.head_dim 8", {"name": "attention", "head_dim": 8}),
-    (A, "--model.mixer.pool_size 7 --model.mixer attention", "attention"),
 ]
 
 
@@ -95,6 +94,13 @@ def test_what_is_said_later_replaces_a_mixer_and_a_dotted_option_merges(call, wo
     later = shlex.split(then) if then.startswith("--") else ["--config", "then.yaml"]
     done = call("fit", "--config", "digits", "--config", "first.yaml", *later, "--print_config")
     assert printed(done)["model"]["mixer"] == expected
+
+
+def test_an_option_before_the_name_of_its_mixer_is_said_to_be_dropped(call, work):
+    dropped = r"^--model\.mixer depthwise drops --model\.mixer\.kernel_size 5, which stands before it; write the name"
+    with pytest.warns(UserWarning, match=dropped):
+        done = call("fit", "--model.mixer.kernel_size", "5", "--model.mixer", "depthwise", "--print_config")
+    assert printed(done)["model"]["mixer"] == "depthwise"
 
 
 def test_options_merge_into_the_mixer_of_a_shipped_configuration(call):

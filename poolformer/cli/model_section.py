@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lightning.fabric.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from ..errors import PoolformerError
 from ..network.frame_options import own_options, takes_mixer
@@ -79,8 +79,7 @@ def warn_of_dropped(flags: Sequence[str]) -> None:
             if (one.option or "").startswith(f"--model.{option}."):
                 before += one.words
             elif before and one.option == f"--model.{option}":
-                name = " ".join(one.words)
-                rank_zero_warn(f"{name} drops {' '.join(before)}, which stands before it; write the name first")
+                rank_zero_warn(f"{' '.join(before)} has no effect, as {' '.join(one.words)} stands behind it")
                 before = []
 
 

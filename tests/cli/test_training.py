@@ -96,11 +96,12 @@ def test_what_is_said_later_replaces_a_mixer_and_a_dotted_option_merges(call, wo
     assert printed(done)["model"]["mixer"] == expected
 
 
-def test_an_option_before_the_name_of_its_mixer_is_said_to_be_dropped(call, work):
-    dropped = r"^--model\.mixer depthwise drops --model\.mixer\.kernel_size 5, which stands before it; write the name"
-    with pytest.warns(UserWarning, match=dropped):
-        done = call("fit", "--model.mixer.kernel_size", "5", "--model.mixer", "depthwise", "--print_config")
-    assert printed(done)["model"]["mixer"] == "depthwise"
+def test_an_option_before_the_name_of_its_mixer_is_said_to_have_no_effect(call, work):
+    (work / "first.yaml").write_text(f"model:\n  mixer: {A}\n")
+    later = ["--model.mixer.pool_size", "7", "--model.mixer", "attention", "--print_config"]
+    with pytest.warns(UserWarning, match=r"^--model\.mixer\.pool_size 7 has no effect, as --model\.mixer attention "):
+        done = call("fit", "--config", "digits", "--config", "first.yaml", *later)
+    assert printed(done)["model"]["mixer"] == "attention"
 
 
 def test_options_merge_into_the_mixer_of_a_shipped_configuration(call):

@@ -2,6 +2,7 @@
 
 import pickle
 import shlex
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from PIL import Image
 from poolformer_dense.command import segment
-from poolformer_dense.crops import IGNORED, to_train, to_validate
 from poolformer_dense.data import ADE20KData, FolderMasks, VOCData
 from poolformer_dense.networks import SemanticFPN, retinanet
 from poolformer_dense.pyramid import Pyramid
+from poolformer_dense.scaling import IGNORED
 from poolformer_dense.segmenter import Segmenter, _classes
 from poolformer_dense.shapes import Shapes
 from torch import nn
@@ -107,62 +108,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def ramp(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image of which each column has its own level, and the same as its mask."""
-    levels = torch.arange(width).expand(height, width)
-    return levels.to(torch.uint8).expand(3, height, width), levels
-
-
-@pytest.mark.parametrize("size", [(30, 50), (90, 40)])
-def test_images_and_masks_are_cut_alike(size, monkeypatch):
-    monkeypatch.setattr("poolformer_dense.crops._COLOURS", lambda image: image)
-    torch.manual_seed(0)
-    for _ in range(20):
-        image, mask = to_train(32, *ramp(*size))
-        assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((3, 32, 32), torch.uint8, (32, 32), torch.int64)
-        inside = mask != IGNORED
-        assert inside.any()
-        assert (image[0][inside].long() - mask[inside]).abs().max() <= 2  # one is resized smoothly, one is not
-
-
-def test_images_to_train_on_have_half_to_twice_the_size_of_validation(monkeypatch):
-    monkeypatch.setattr("poolformer_dense.crops._COLOURS", lambda image: image)
-    torch.manual_seed(0)
-    steps = []  # of the ramp from column to column: 1 at the size of the file
-    for _ in range(100):
-        _, mask = to_train(32, *ramp(64, 200))
-        rows = mask[(mask != IGNORED).all(1)][0] if (mask != IGNORED).all(1).any() else mask[:, mask[0] != IGNORED][0]
-        steps.append(float(rows.diff().abs().float().mean()))
-    assert 0.95 < min(steps) < 1.2  # at twice the size of validation, 64 pixels high
-    assert 3.2 < max(steps) < 4.2
-
-
-def test_a_crop_of_one_class_is_taken_anew():
-    torch.manual_seed(0)
-    mask = torch.zeros(64, 640, dtype=torch.long)
-    mask[:, 600:] = 1
-    image = torch.zeros(3, 64, 640, dtype=torch.uint8)
-    both = sum(len(to_train(64, image, mask)[1].unique()) > 1 for _ in range(50))
-    assert both > 25  # of uniform crops, about 8
-
-
-@pytest.mark.parametrize(
-    ("size", "side", "keep_shape", "resized"),
-    [
-        ((300, 500), 64, True, (64, 128)),
-        ((500, 300), 64, True, (128, 64)),
-        ((10, 1000), 64, True, (32, 256)),
-        ((300, 500), 64, False, (64, 64)),
-        ((300, 500), 60, False, (60, 60)),
-    ],
-)
-def test_validation_sees_whole_images_and_all_pixels_of_their_masks(size, side, keep_shape, resized):
-    image, mask = ramp(*size)
-    seen, same = to_validate(side, keep_shape, image, mask)
-    assert seen.shape == (3, *resized)
-    assert torch.equal(same, mask)
-
-
 def test_folders_give_crops_in_batches_and_whole_images_one_by_one(folder):
     module = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32, batch_size=2, num_workers=0)
     module.setup("fit")
@@ -174,13 +119,28 @@ def test_folders_give_crops_in_batches_and_whole_images_one_by_one(folder):
     assert [masks.unique().tolist() for _, masks in whole] == [[0, IGNORED], [1, IGNORED]]
 
 
-def test_folders_may_have_folders_and_hidden_files_are_none_of_the_images(folder):
+def test_folders_may_have_folders_and_what_is_hidden_is_none_of_the_images(folder):
     for kind in ("images", "masks"):
         (folder / "val" / kind / "town").mkdir()
         (folder / "val" / kind / "1.png").rename(folder / "val" / kind / "town" / "1.png")
-    (folder / "val/images/._0.png").write_bytes(b"of macOS")
+    (folder / "val/images/.ipynb_checkpoints").mkdir()
+    for hidden in ("._0.png", ".ipynb_checkpoints/0-checkpoint.png"):
+        (folder / "val/images" / hidden).write_bytes(b"none")
     val = FolderMasks(str(folder / "train"), str(folder / "val")).val_set()
     assert [sorted(val[number][1].unique().tolist()) for number in range(len(val))] == [[0, IGNORED], [1, IGNORED]]
+
+
+def test_masks_that_have_255_for_a_class_are_told(folder):
+    for file in (folder / "val/masks").iterdir():
+        levels = np.zeros((30, 50), np.uint8)
+        levels[:, :10] = 255
+        Image.fromarray(levels).save(file)
+    data = FolderMasks(str(folder / "train"), str(folder / "val"))
+    with pytest.warns(
+        UserWarning, match="only the levels 0 and 255, as far as 2 of them tell: .* write 1 for a second"
+    ):
+        data.val_set()
+    data.train_set()  # of which one mask has a class 1
 
 
 def test_ade20k_is_counted_from_one_and_zero_is_no_class(tmp_path):
@@ -229,9 +189,10 @@ def test_folders_can_be_sent_to_a_spawned_process_and_only_a_training_reads_both
         (lambda f: (f / "val/images/0.png").write_bytes(b"none"), "0.png: cannot be read"),
         (lambda f: Image.new("L", (3, 3)).save(f / "val/masks/0.png"), r"is \(3, 3\) pixels, its image \(50, 30\)"),
         (lambda f: Image.new("RGB", (50, 30)).save(f / "val/masks/0.png"), "is RGB: the levels of a grey or palette"),
-        (lambda f: [file.unlink() for file in (f / "val/images").iterdir()], "there are no images/NAME.jpg in it"),
+        (lambda f: [file.unlink() for file in (f / "val/images").iterdir()], "there are no images below '.*images'"),
+        (lambda f: (f / "val/images").rename(f / "val/photos"), "there are no images/NAME.jpg in it"),
     ],
-    ids=["lacking", "damaged", "size", "colours", "empty"],
+    ids=["lacking", "damaged", "size", "colours", "empty", "other names"],
 )
 def test_what_cannot_be_used_is_named(folder, spoil, message):
     spoil(folder)
@@ -345,34 +306,83 @@ def test_it_trains_from_the_command_line_draws_and_says_how_to_evaluate(tmp_path
     assert segment() == 0
 
 
-def test_masks_of_any_size_are_validated_drawn_and_those_of_one_class_told(folder, tmp_path, monkeypatch):
-    for number in range(2):  # what others have for a background and one class
-        levels = np.zeros((30, 50), np.uint8)
-        levels[:, : 10 + number] = 255
-        Image.fromarray(levels).save(folder / "val/masks" / f"{number}.png")
-    seen = []
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", lambda *a, **k: seen.append(a[2].shape))
-    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(default_root_dir=tmp_path, **options)
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def test_all_pixels_of_masks_of_any_size_are_counted_and_the_first_images_drawn(folder, tmp_path, monkeypatch):
+    for number in range(10):
+        size = (50, 30) if number % 2 else (30, 50)
+        Image.new("RGB", size, (9 * number, 0, 0)).save(folder / "val/images" / f"{number}.png")
+        Image.new("L", size, number % 2).save(folder / "val/masks" / f"{number}.png")
+    seen, counted = [], []
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", lambda *a, **k: seen.append(a[2]))
+    segmenter = Segmenter("poolformer_tiny", num_classes=2, channels=16)
+    compute = segmenter.miou.compute
+    monkeypatch.setattr(segmenter.miou, "compute", lambda: counted.append(segmenter.miou.confmat.sum(1)) or compute())
+    data = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32, num_workers=0)
+    (values,) = pl.Trainer(default_root_dir=tmp_path, **QUIET).validate(segmenter, data, verbose=False)
+    assert set(values) == {"val/loss", "val/miou"}
+    assert counted[-1].tolist() == [5 * 30 * 50] * 2
+    (picture,) = seen  # eight images, each second upright
+    assert (picture.shape, picture.dtype) == ((3, 3 * 64, 4 * (64 + 32)), torch.uint8)
+    assert picture[0, 0, 64 : 64 + 32].unique().tolist() == [9]  # the second image
+    assert picture[:, 32:64, :64].sum() == 0  # below the first
+
+
+def test_pictures_are_of_one_evaluation(folder, tmp_path):
     segmenter = Segmenter("poolformer_tiny", num_classes=2, channels=16)
     data = FolderMasks(str(folder / "train"), str(folder / "val"), image_size=32, num_workers=0)
-    with pytest.warns(UserWarning, match="all pixels of the masks that have a class are of class 0: the levels"):
-        (values,) = trainer.validate(segmenter, data, verbose=False)
-    assert set(values) == {"val/loss", "val/miou"}
-    assert seen == [(3, 3 * 32, 2 * 64)]
+    for _ in range(2):
+        pl.Trainer(default_root_dir=tmp_path, **QUIET).validate(segmenter, data, verbose=False)
+        assert len(segmenter._columns) == 2
+    pl.Trainer(default_root_dir=tmp_path, logger=False, **QUIET).validate(segmenter, data, verbose=False)
+    assert segmenter._columns == []
 
 
-def test_a_mixer_of_one_size_is_validated_on_squares(folder, tmp_path):
-    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    segmenter = Segmenter("poolformer_tiny", num_classes=2, mixer="spatial_fc", channels=16, image_size=32)
+@pytest.mark.parametrize("mixer", ["spatial_fc", "one_of_a_package"])
+def test_a_mixer_of_one_size_is_validated_on_squares(folder, tmp_path, monkeypatch, mixer):
+    segmenter = Segmenter("poolformer_tiny", num_classes=2, channels=16, mixer="spatial_fc", image_size=32)
+    if mixer != "spatial_fc":  # which cannot know the errors of this package
+
+        def check(name: str, x: torch.Tensor, resolution: tuple[int, ...]) -> None:
+            if x.shape[2:] != resolution:
+                raise AssertionError(f"{name} is built for {resolution[0]}x{resolution[1]} tokens")
+
+        monkeypatch.setattr("poolformer.network.mixers.check_resolution", check)
 
     def validate(keep_shape: bool):
         data = FolderMasks(str(folder), str(folder / "val"), image_size=32, keep_shape=keep_shape, num_workers=0)
-        return pl.Trainer(default_root_dir=tmp_path, **options).validate(segmenter, data, verbose=False)
+        return pl.Trainer(default_root_dir=tmp_path, logger=False, **QUIET).validate(segmenter, data, verbose=False)
 
-    with pytest.raises(ConfigError, match=r"a mixer takes one alone: --data\.keep_shape false$"):
+    with pytest.raises(ConfigError, match=r"is built for 32x32 tokens.*; .* --data\.keep_shape false makes squares"):
         validate(keep_shape=True)
     assert 0 <= validate(keep_shape=False)[0]["val/miou"] <= 1
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ConfigError, match="there are two classes at least"):
+        Segmenter("poolformer_tiny", num_classes=1)
+
+
+def test_the_recipe_decays_all_weights_and_the_rate_by_the_power_of_nine_tenths():
+    segmenter = Segmenter("poolformer_tiny", num_classes=4, channels=16)
+    segmenter._trainer = SimpleNamespace(estimated_stepping_batches=10)
+    found = segmenter.configure_optimizers()
+    (group,) = found["optimizer"].param_groups
+    assert (group["lr"], group["weight_decay"], len(group["params"])) == (2e-4, 1e-4, len(list(segmenter.parameters())))
+    schedule = found["lr_scheduler"]["scheduler"]
+    for step in range(5):
+        assert schedule.get_last_lr() == pytest.approx([2e-4 * (1 - step / 10) ** 0.9])
+        found["optimizer"].step()
+        schedule.step()
+
+
+def test_logits_are_exact_under_mixed_precision():
+    network = SemanticFPN(Pyramid("timm/resnet18"), 4, channels=16).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.randn(1, 3, 32, 32))
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
 
 
 @pytest.mark.filterwarnings("ignore")

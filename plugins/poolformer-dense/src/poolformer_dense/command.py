@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from poolformer.cli import said
+from poolformer.cli import model_section, said
 from poolformer.cli.lightning_refusals import told
 from poolformer.cli.parser import Parser
 from poolformer.cli.quiet import quieten
@@ -85,7 +85,11 @@ class _CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, of which options win over configurations wherever they stand, as at poolformer's."""
         order = {**dict.fromkeys(said.CONFIG, 0), **dict.fromkeys(_DATA, 1)}  # the data module before its options
-        words = sorted(said.each(sys.argv[2:]), key=lambda each: order.get(each.option or "", 2))
+        flags = sys.argv[2:]
+        model_section.warn_of_dropped(flags)
+        words = sorted(
+            said.each(model_section.with_names_in_flags(flags)), key=lambda each: order.get(each.option or "", 2)
+        )
         self.config = parser.parse_args(sys.argv[1:2] + [word for each in words for word in each.words])
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

@@ -6,23 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import VOCSegmentation
 
+from poolformer.data.class_folders import image_listing
 from poolformer.errors import DataError
 
-from .crops import IGNORED, to_train, to_validate
+from .boxes import VOC_CLASSES
 from .loading import DenseModule, pixels_of
+from .scaling import IGNORED, to_train, to_validate
 from .shapes import CLASSES, Shapes
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+_LOOKED_AT = 16  # masks of a folder, before a training
 Sample = tuple[Tensor, Tensor]
 
 
 class MaskModule(DenseModule):
     """A data module of images and masks; what inherits it says which, in `train_set` and `val_set`.
+
+    Where images or masks differ in size, ``val_batch_size = 1`` in the class has them validated one by one.
 
     Args:
         batch_size: Images a device and step.
@@ -101,11 +106,24 @@ class FolderMasks(MaskModule):
 
     def train_set(self) -> Dataset[Sample]:
         """Return random crops."""
-        return _to_train(self, _pairs(Path(self.hparams.train)))
+        return _Pairs(self._listed(self.hparams.train), partial(to_train, self.hparams.image_size))
 
     def val_set(self) -> Dataset[Sample]:
         """Return whole images, resized, with masks as they are."""
-        return _to_validate(self, _pairs(Path(self.hparams.val)))
+        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
+        return _Pairs(self._listed(self.hparams.val), resize)
+
+    @staticmethod
+    def _listed(folder: str) -> list[tuple[Path, Path]]:
+        files = _pairs(Path(folder).expanduser(), "images", "masks")
+        some = [file for _, file in files[:: -(-len(files) // _LOOKED_AT)]]
+        found = {level for file in some for level in _levels(file).unique().tolist()}
+        if found == {0, IGNORED}:
+            rank_zero_warn(
+                f"the masks of {folder} have only the levels 0 and {IGNORED}, as far as {len(some)} of them tell: "
+                f"a level is the number of a class, from 0 on, and {IGNORED} means none, so write 1 for a second class"
+            )
+        return files
 
 
 class ADE20KData(MaskModule):
@@ -133,14 +151,15 @@ class ADE20KData(MaskModule):
 
     def train_set(self) -> Dataset[Sample]:
         """Return random crops."""
-        return _to_train(self, self._listed("training"), _levels_from_one)
+        return _Pairs(self._listed("training"), partial(to_train, self.hparams.image_size), _levels_from_one)
 
     def val_set(self) -> Dataset[Sample]:
         """Return whole images, resized, with masks as they are."""
-        return _to_validate(self, self._listed("validation"), _levels_from_one)
+        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
+        return _Pairs(self._listed("validation"), resize, _levels_from_one)
 
     def _listed(self, split: str) -> list[tuple[Path, Path]]:
-        folder = Path(self.hparams.root, "ADEChallengeData2016")
+        folder = Path(self.hparams.root).expanduser() / "ADEChallengeData2016"
         return _pairs(folder, f"images/{split}", f"annotations/{split}")
 
 
@@ -156,6 +175,7 @@ class VOCData(MaskModule):
         num_workers: Processes that load.
     """
 
+    class_names = ("background", *VOC_CLASSES)
     val_batch_size = 1
 
     def __init__(
@@ -172,11 +192,12 @@ class VOCData(MaskModule):
 
     def train_set(self) -> Dataset[Sample]:
         """Return random crops of the challenge's own list."""
-        return _to_train(self, self._listed("train"))
+        return _Pairs(self._listed("train"), partial(to_train, self.hparams.image_size))
 
     def val_set(self) -> Dataset[Sample]:
         """Return whole images of the other list, resized, with masks as they are."""
-        return _to_validate(self, self._listed("val"))
+        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
+        return _Pairs(self._listed("val"), resize)
 
     def _listed(self, split: str) -> list[tuple[Path, Path]]:
         root, year = self.hparams.root, self.hparams.year
@@ -192,9 +213,9 @@ class _Pairs(Dataset[Sample]):
         self,
         files: list[tuple[Path, Path]],
         transform: Callable[[Tensor, Tensor], Sample],
-        levels: Callable[[Path], Tensor],
+        levels: Callable[[Path], Tensor] | None = None,
     ):
-        self.files, self.transform, self.levels = files, transform, levels
+        self.files, self.transform, self.levels = files, transform, levels or _levels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -205,6 +226,18 @@ class _Pairs(Dataset[Sample]):
         if image.shape[1:] != levels.shape:
             raise DataError(f"{mask} is {tuple(levels.shape)[::-1]} pixels, its image {tuple(image.shape[1:])[::-1]}")
         return self.transform(image, levels)
+
+
+def _pairs(folder: Path, images: str, masks: str) -> list[tuple[Path, Path]]:
+    """Return each image below a folder with its mask, in the same place below another."""
+    if not (folder / images).is_dir():
+        raise DataError(f"{folder}: there are no {images}/NAME.jpg in it, beside {masks}/NAME.png")
+    places = [Path(*found.folders, found.name) for found in image_listing(folder / images).images]
+    files = [(folder / images / place, folder / masks / place.with_suffix(".png")) for place in sorted(places)]
+    lacking = [mask for _, mask in files if not mask.is_file()]
+    if lacking:
+        raise DataError(f"{lacking[0]}: there is no such mask ({len(lacking)} of {len(files)} are lacking)")
+    return files
 
 
 def _levels(file: Path) -> Tensor:
@@ -222,26 +255,3 @@ def _levels_from_one(file: Path) -> Tensor:
     """Return the classes of a mask in which they are counted from 1, and 0 is none."""
     levels = _levels(file)
     return torch.where((levels == 0) | (levels == IGNORED), IGNORED, levels - 1)
-
-
-def _to_train(
-    module: MaskModule, files: list[tuple[Path, Path]], levels: Callable[[Path], Tensor] = _levels
-) -> Dataset[Sample]:
-    return _Pairs(files, partial(to_train, module.hparams.image_size), levels)
-
-
-def _to_validate(
-    module: MaskModule, files: list[tuple[Path, Path]], levels: Callable[[Path], Tensor] = _levels
-) -> Dataset[Sample]:
-    return _Pairs(files, partial(to_validate, module.hparams.image_size, module.hparams.keep_shape), levels)
-
-
-def _pairs(folder: Path, images: str = "images", masks: str = "masks") -> list[tuple[Path, Path]]:
-    files = sorted(file for file in (folder / images).rglob("[!.]*") if file.suffix.lower() in _IMAGES)
-    if not files:
-        raise DataError(f"{folder}: there are no {images}/NAME.jpg in it, beside {masks}/NAME.png")
-    levels = [folder / masks / file.relative_to(folder / images).with_suffix(".png") for file in files]
-    lacking = [file for file in levels if not file.is_file()]
-    if lacking:
-        raise DataError(f"{lacking[0]}: there is no such mask ({len(lacking)} of {len(files)} are lacking)")
-    return list(zip(files, levels, strict=True))

@@ -43,7 +43,7 @@ class SemanticFPN(nn.Module):
         maps = self.fpn(OrderedDict(self.pyramid(images))).values()
         size = next(iter(maps)).shape[2:]
         summed = sum(_resized(level(x), size) for level, x in zip(self.levels, maps, strict=True))
-        return _resized(self.classify(self.dropout(summed)), images.shape[2:])
+        return _resized(_exact(self.classify(self.dropout(summed))), images.shape[2:])
 
 
 def _to_a_quarter(level: int, channels: int) -> nn.Sequential:
@@ -80,9 +80,13 @@ class _ExactAnchors(AnchorGenerator):
         super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
 
 
-def _exact(module: nn.Module, args: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Have a head's outputs be float32 at least: bfloat16 has steps of 4 pixels from 512 on, and scores tie."""
-    return {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in outputs.items()}
+def _exact(x: Tensor) -> Tensor:
+    """Return float32 at least: bfloat16 has steps of 4 pixels from 512 on, and scores and logits tie."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _exact_outputs(module: nn.Module, args: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: _exact(x) for name, x in outputs.items()}
 
 
 def retinanet(
@@ -114,5 +118,5 @@ def retinanet(
     anchors = _ExactAnchors(scales, ((0.5, 1.0, 2.0),) * len(scales))
     pyramid = _DetectionPyramid(Pyramid(backbone, stages=(1, 2, 3), **(options or {})), channels)
     network = RetinaNet(pyramid, num_classes, anchor_generator=anchors, **settings)
-    network.head.register_forward_hook(_exact)
+    network.head.register_forward_hook(_exact_outputs)
     return network

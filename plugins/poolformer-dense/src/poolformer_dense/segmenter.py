@@ -7,16 +7,15 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from poolformer.errors import ConfigError, ResolutionError
+from poolformer.errors import ConfigError
 
-from .crops import IGNORED
 from .networks import CHANNELS, SemanticFPN
 from .pyramid import Pyramid
+from .scaling import IGNORED, resized_masks
 from .steps import steps_of
 
 _SHOWN = 8  # images of a picture
@@ -27,8 +26,8 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Segmenter(pl.LightningModule):
     """A class for each pixel: uint8 images (B, 3, H, W), int64 masks (B, H, W) with 255 where there is none.
 
-    Masks of an evaluation may have other sides than the images: the logits are resized to theirs, as mmsegmentation
-    does, and every pixel of them counts in ``val/miou``. ``val/loss`` is over the pixels of the images.
+    Masks of an evaluation may have other sides than the images: the logits are resized to theirs, as in mmsegmentation,
+    and every pixel of them that has a class counts in ``val/miou``; ``val/loss`` is over the pixels of the images.
 
     Args:
         backbone: Name that 'poolformer models' lists.
@@ -55,12 +54,14 @@ class Segmenter(pl.LightningModule):
         drop_path_rate: float | None = None,
     ):
         super().__init__()
+        if num_classes < 2:
+            raise ConfigError(f"--model.num_classes {num_classes}: there are two classes at least, with the background")
         self.save_hyperparameters(ignore="pretrained")
         pyramid = Pyramid(
             backbone, mixer=mixer, image_size=image_size, pretrained=pretrained, drop_path_rate=drop_path_rate
         )
         self.network = SemanticFPN(pyramid, num_classes, channels)
-        self.miou = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED)
+        self.miou = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED, validate_args=False)
         self.val_loss = MeanMetric(nan_strategy=math.nan)
         self._columns: list[Tensor] = []
         self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
@@ -76,46 +77,36 @@ class Segmenter(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        self._columns = []
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, masks = batch
-        try:
-            logits = self(images)
-        except ResolutionError as error:
-            if not getattr(getattr(self.trainer.datamodule, "hparams", None), "keep_shape", False):
-                raise
-            raise ConfigError(
-                "the images of the validation keep their shape, and a mixer takes one alone: --data.keep_shape false"
-            ) from error
-        self.miou(_classes(logits, masks.shape[1:]), masks)
-        masks = _nearest(masks, images.shape[2:])
+        logits = self._logits(images)
+        self.miou.update(_classes(logits, masks.shape[1:]), masks)
+        small = resized_masks(masks, images.shape[2:])
         # Each pixel counts the same, in whatever batch of whatever process; Lightning's own mean over processes halves
         # the number of samples as an integer: of 13 on two it makes 6.
-        self.val_loss(_loss(logits, masks), weight=(masks != IGNORED).sum())
+        self.val_loss(_loss(logits, small), weight=(small != IGNORED).sum())
         self.log("val/loss", self.val_loss, batch_size=len(images))
         self.log("val/miou", self.miou, prog_bar=True, batch_size=len(images))
-        if self.trainer.is_global_zero and len(self._columns) < _SHOWN:
-            self._columns += self._drawn(images, masks, logits.argmax(1))
+        if self._boards and len(self._columns) < _SHOWN:
+            self._columns += self._drawn(images, small, logits.argmax(1))
 
     def on_validation_epoch_end(self) -> None:
-        columns, self._columns = self._columns[:_SHOWN], []
+        columns = self._columns[:_SHOWN]
         if columns:
             height = max(column.shape[2] for column in columns)
             rows = torch.cat([F.pad(column, (0, 0, 0, height - column.shape[2])) for column in columns], dim=3)
             picture = torch.cat(list(rows), dim=1)
-            for logger in self.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("val/image, mask, prediction", picture, self.global_step)
-        present = self.miou.confmat.sum(1).nonzero().flatten().tolist()
-        if len(present) == 1 and self.hparams.num_classes > 1 and not self.trainer.sanity_checking:
-            rank_zero_warn(
-                f"all pixels of the masks that have a class are of class {present[0]}: the levels of a mask are the "
-                f"numbers of classes, from 0 on, and {IGNORED} means none"
-            )
+            for board in self._boards:
+                board.experiment.add_image("val/image, mask, prediction", picture, self.global_step)
 
-    test_step, on_test_epoch_end = validation_step, on_validation_epoch_end
+    on_test_epoch_start, test_step = on_validation_epoch_start, validation_step
+    on_test_epoch_end = on_validation_epoch_end
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the classes (B, H, W)."""
+        """Return the classes (B, H, W), at the size of the images as they are loaded."""
         return self(batch[0]).argmax(1)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -123,11 +114,29 @@ class Segmenter(pl.LightningModule):
         decay = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps_of(self.trainer), power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
+    @property
+    def _boards(self) -> list[TensorBoardLogger]:
+        """Where to draw; nowhere but in the first process."""
+        if not self.trainer.is_global_zero:
+            return []
+        return [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        try:
+            return self(images)
+        except (ValueError, AssertionError) as error:  # of a mixer, in whatever words its package has
+            keeps_shape = getattr(getattr(self.trainer.datamodule, "hparams", None), "keep_shape", False)
+            if not keeps_shape or images.shape[2] == images.shape[3]:
+                raise
+            hint = "images that are validated keep their shape: --data.keep_shape false makes squares of them"
+            raise ConfigError(f"{error}; {hint}") from error
+
     def _drawn(self, images: Tensor, masks: Tensor, classes: Tensor) -> list[Tensor]:
         """Draw each image, what is true and what is said: uint8 (3, 3, H, W), on the CPU."""
-        colours = _colours(self.hparams.num_classes).to(images.device)
+        images, masks, classes = (each[:_SHOWN].cpu() for each in (images, masks, classes))
+        colours = _colours(self.hparams.num_classes)
         rows = [images, *(colours[mask.clamp(max=len(colours) - 1)].permute(0, 3, 1, 2) for mask in (masks, classes))]
-        return list(torch.stack(rows, dim=1)[:_SHOWN].cpu())
+        return list(torch.stack(rows, dim=1))
 
 
 def _classes(logits: Tensor, size: torch.Size) -> Tensor:
@@ -145,10 +154,6 @@ def _classes(logits: Tensor, size: torch.Size) -> Tensor:
 def _best(logits: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     values, found = F.interpolate(logits, size, mode="bilinear").max(1)
     return values, found
-
-
-def _nearest(masks: Tensor, size: torch.Size) -> Tensor:
-    return masks if masks.shape[1:] == size else F.interpolate(masks[None].float(), size)[0].long()
 
 
 def _loss(logits: Tensor, masks: Tensor) -> Tensor:

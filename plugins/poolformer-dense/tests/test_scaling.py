@@ -1,10 +1,13 @@
 """How images and masks are scaled, cut and recoloured."""
 
+from functools import partial
+
 import pytest
 import torch
 from poolformer_dense import scaling
 from poolformer_dense.scaling import IGNORED, resized_masks, to_train, to_validate
 from torch import Tensor
+from torchvision.transforms import v2
 
 MEAN = torch.tensor([124, 116, 104])
 
@@ -46,13 +49,15 @@ def test_images_to_train_on_have_half_to_twice_the_size_of_validation(plain):
     assert 1.5 < torch.stack(steps).median() < 1.8  # 2 / 1.25: all sizes are as likely
 
 
-def test_what_an_image_lacks_is_filled_with_the_mean_colour_and_no_class():
+def test_what_an_image_lacks_is_filled_with_the_mean_colour_and_no_class(monkeypatch):
+    monkeypatch.setattr(scaling, "_recoloured", lambda image: torch.full_like(image, 7))
     filled = 0
     for _ in range(20):
         image, mask = to_train(32, *ramp(64, 64))
         nothing = mask == IGNORED
         filled += bool(nothing.any())
         assert not nothing[0, 0]
+        assert (image[:, ~nothing] == 7).all()
         assert torch.equal(image[:, nothing], MEAN[:, None].expand(3, int(nothing.sum())).byte())
     assert 0 < filled < 20
 
@@ -68,6 +73,22 @@ def test_colours_change_within_their_levels_and_masks_do_not(monkeypatch):
     assert {each.dtype for each in changed} == {torch.uint8}
     differences = [bool((each != image).any()) for each in changed]
     assert 30 < sum(differences) < 40  # of 16, one has none of the four
+
+
+@pytest.mark.parametrize("contrast_last", [True, False])
+def test_contrast_is_changed_before_the_colours_or_after_them(monkeypatch, contrast_last):
+    draws = iter([contrast_last, True, True, True, True])
+    monkeypatch.setattr(scaling, "_by_half", lambda: next(draws))
+    monkeypatch.setattr(scaling, "_between", lambda low, high: high)
+    image = torch.randint(256, (3, 40, 40), dtype=torch.uint8)
+    expected = (image.int() + 32).clamp(max=255).byte()
+    multiply, saturate = (
+        partial(v2.functional.adjust_brightness, brightness_factor=1.5),
+        v2.functional.adjust_saturation,
+    )
+    expected = expected if contrast_last else multiply(expected)
+    expected = v2.functional.adjust_hue(saturate(expected, 1.5), 0.1)
+    assert torch.equal(scaling._recoloured(image), multiply(expected) if contrast_last else expected)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import pickle
 import shlex
+import warnings
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from PIL import Image
 from poolformer_dense.command import segment
@@ -408,6 +410,22 @@ def test_a_training_that_a_signal_stops_says_how_to_resume(tmp_path, monkeypatch
     _, verb, *options = shlex.split(said.partition("to resume: ")[2])
     assert (verb, options[::2]) == ("fit", ["--config", "--ckpt_path"])
     assert all((tmp_path / file).is_file() for file in options[1::2])
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "mixer"), [("before", "depthwise"), ("behind", {"name": "depthwise", "kernel_size": 5})]
+)
+def test_options_of_a_mixer_are_added_to_its_name(monkeypatch, capsys, kernel_size, mixer):
+    words = ["--model.mixer", "depthwise", "--model.mixer.kernel_size", "5"]
+    words = words if kernel_size == "behind" else words[2:] + words[:2]
+    monkeypatch.setattr("sys.argv", ["poolformer-segment", "fit", *words, "--data", "ShapesData", "--print_config"])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit) as left:
+            segment()
+    assert left.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["mixer"] == mixer
+    assert any("kernel_size 5 has no effect" in str(one.message) for one in told) is (kernel_size == "before")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -66,7 +66,11 @@ def coco(tmp_path):
     (tmp_path / "annotations").mkdir()
     for split in ("train2017", "val2017"):
         (tmp_path / split).mkdir()
-        images = [{"id": 7, "file_name": "b.png"}, {"id": 3, "file_name": "a.png"}, {"id": 5, "file_name": "none.png"}]
+        images = [
+            {"id": 7, "file_name": "b.png", "width": 40, "height": 30},
+            {"id": 3, "file_name": "a.png", "width": 0, "height": None},
+            {"id": 5, "file_name": "none.png"},
+        ]
         for each, (width, height) in zip(images, ((40, 30), (20, 50), (8, 8)), strict=True):
             Image.new("L", (width, height), each["id"]).save(tmp_path / split / each["file_name"])
         annotations = [
@@ -132,13 +136,17 @@ def changed(**changes):
         (changed(images=[{"id": 3, "file_name": name} for name in ("a.png", "b.png")]), "several images with the id 3"),
         (changed(images=[{"id": 3, "file_name": 7}], annotations=[]), r"is not COCO's: expected str"),
         (changed(annotations=[], categories=CATEGORIES[:2]), "has other categories than"),
+        (
+            changed(images=[{"id": 3, "file_name": "a.png", "width": 50, "height": 20}], annotations=[]),
+            r"a\.png is 20 x 50 pixels, in .*instances_val2017\.json 50 x 20",
+        ),
         (lambda f: (f / "val2017/a.png").unlink(), "a.png': cannot be read"),
         (lambda f: (f / "val2017/a.png").write_bytes(b"\x89PNG\r\n\x1a\n"), "a.png: cannot be read"),
     ],
     ids=[
         *("no file", "no json", "a list", "no keys", "no images", "category", "image", "box"),
         *("id of another type", "null crowd", "images of one id", "file of a number"),
-        *("categories", "no image", "damaged"),
+        *("categories", "size", "no image", "damaged"),
     ],
 )
 def test_what_is_wrong_with_a_coco_folder_is_said(coco, spoil, message):

@@ -2,6 +2,7 @@
 
 import pickle
 import shlex
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from PIL import Image
+from PIL import Image, ImageOps
 from poolformer_dense.command import segment
 from poolformer_dense.data import ADE20KData, FolderMasks, VOCData
+from poolformer_dense.loading import pixels_of
 from poolformer_dense.networks import SemanticFPN, retinanet
 from poolformer_dense.pyramid import Pyramid
 from poolformer_dense.scaling import IGNORED
@@ -138,11 +140,21 @@ def test_masks_that_have_255_for_a_class_are_told(folder):
         levels[:, :10] = 255
         Image.fromarray(levels).save(file)
     data = FolderMasks(str(folder / "train"), str(folder / "val"))
-    with pytest.warns(
-        UserWarning, match="only the levels 0 and 255, as far as 2 of them tell: .* write 1 for a second"
-    ):
+    with pytest.warns(UserWarning, match="no level but 0 and 255, as far as 2 of them tell: .* write 1 for a second"):
         data.val_set()
     data.train_set()  # of which one mask has a class 1
+
+
+def test_images_are_turned_as_their_masks_were_drawn(folder):
+    image = Image.fromarray(np.arange(90, dtype=np.uint8).repeat(3).reshape(5, 18, 3))
+    exif = image.getexif()
+    exif[0x0112] = 6  # as telephones write it, held upright
+    image.save(folder / "val/images/0.png", exif=exif)
+    Image.new("L", (5, 18)).save(folder / "val/masks/0.png")
+    with Image.open(folder / "val/images/0.png") as stored:
+        upright = np.array(ImageOps.exif_transpose(stored))
+    assert torch.equal(pixels_of(folder / "val/images/0.png"), torch.from_numpy(upright).permute(2, 0, 1))
+    assert FolderMasks(str(folder), str(folder / "val")).val_set()[0][1].shape == (18, 5)
 
 
 def test_ade20k_is_counted_from_one_and_zero_is_no_class(tmp_path):
@@ -190,7 +202,10 @@ def test_folders_can_be_sent_to_a_spawned_process_and_only_a_training_reads_both
         (lambda f: (f / "val/masks/0.png").unlink(), r"no such mask \(1 of 2 are lacking\)"),
         (lambda f: (f / "val/images/0.png").write_bytes(b"none"), "0.png: cannot be read"),
         (lambda f: Image.new("L", (3, 3)).save(f / "val/masks/0.png"), r"is \(3, 3\) pixels, its image \(50, 30\)"),
-        (lambda f: Image.new("RGB", (50, 30)).save(f / "val/masks/0.png"), "is RGB: the levels of a grey or palette"),
+        (
+            lambda f: Image.new("RGB", (50, 30)).save(f / "val/masks/0.png"),
+            "is RGB: a mask is grey or has a palette, and its levels",
+        ),
         (lambda f: [file.unlink() for file in (f / "val/images").iterdir()], "there are no images below '.*images'"),
         (lambda f: (f / "val/images").rename(f / "val/photos"), "there are no images/NAME.jpg in it"),
     ],
@@ -377,6 +392,13 @@ def test_the_recipe_decays_all_weights_and_the_rate_by_the_power_of_nine_tenths(
         assert schedule.get_last_lr() == pytest.approx([2e-4 * (1 - step / 10) ** 0.9])
         found["optimizer"].step()
         schedule.step()
+    segmenter._trainer = SimpleNamespace(estimated_stepping_batches=20)  # a longer training that resumes it
+    longer = segmenter.configure_optimizers()
+    longer["optimizer"].load_state_dict(found["optimizer"].state_dict())
+    longer["lr_scheduler"]["scheduler"].load_state_dict(schedule.state_dict())
+    longer["optimizer"].step()
+    longer["lr_scheduler"]["scheduler"].step()
+    assert longer["lr_scheduler"]["scheduler"].get_last_lr() == pytest.approx([2e-4 * (1 - 6 / 20) ** 0.9])
 
 
 def test_logits_are_exact_under_mixed_precision():
@@ -435,6 +457,45 @@ def test_there_is_no_verb_whose_results_would_be_dropped(monkeypatch, capsys):
     assert "invalid choice: 'predict'" in capsys.readouterr().err
 
 
+OWN = """
+import torch
+from poolformer_dense.data import MaskModule
+
+class NotYet(MaskModule):
+    def __init__(self):
+        super().__init__(batch_size=1, num_workers=0)
+
+class Mine(NotYet):
+    def val_set(self):
+        return [(torch.zeros(3, 32, 32, dtype=torch.uint8), torch.zeros(32, 32).long())]
+
+class Other:
+    pass
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("Mine", 0, ""),
+        ("NotYet", 2, "NotYet has to say what its images are, in val_set()"),
+        ("Other", 2, "Other is no data module here: that inherits poolformer_dense.data.MaskModule"),
+        ("None_", 2, "None_"),
+    ],
+)
+def test_a_data_module_may_be_a_file_here(tmp_path, monkeypatch, capsys, name, code, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    module = f"own_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(OWN)
+    words = ["validate", "--model.backbone", "poolformer_tiny", "--model.channels", "16", "--model.num_classes", "2"]
+    words += ["--data", f"{module}.{name}", "--trainer.accelerator", "cpu", "--trainer.logger", "false"]
+    monkeypatch.setattr("sys.argv", ["poolformer-segment", *words])
+    assert segment() == code
+    assert said in (capsys.readouterr().err.splitlines() or [""])[-1]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -447,7 +508,10 @@ def test_there_is_no_verb_whose_results_would_be_dropped(monkeypatch, capsys):
             "ShapesData has no option 'batchsize'. Did you mean 'batch_size'?",
         ),
         ("fit --data.train 3 --data ShapesData --model.lrr 1", "Did you mean 'model.lr'"),
-        ("fit --data ShapeData", "Did you mean 'ShapesData'? There is ADE20KData, FolderMasks, ShapesData, VOCData"),
+        (
+            "fit --data ShapeData",
+            "Did you mean 'ShapesData'? There is ADE20KData, FolderMasks, ShapesData, VOCData, or a class of your own",
+        ),
         ("fit --data.train 3", "say which data: --data NAME, of ADE20KData, FolderMasks, ShapesData, VOCData"),
         ("fit --data FolderMasks", "needs train, val"),
         ("fti --data ShapesData", "invalid choice: 'fti'"),

@@ -222,6 +222,7 @@ class _Coco:
             self.categories = {each["id"]: each["name"] for each in sorted(found["categories"], key=lambda x: x["id"])}
             ids = [each["id"] for each in found["images"]]
             self.files = [os.fspath(each["file_name"]) for each in found["images"]]
+            self._sizes = torch.tensor([[each.get("height") or 0, each.get("width") or 0] for each in found["images"]])
             if twice := next((each for each, count in Counter(ids).items() if count > 1), None):
                 raise DataError(f"{self.file}: there are several images with the id {twice!r}")
             self._index(found["annotations"], ids)
@@ -268,6 +269,10 @@ class _Coco:
 
     def __call__(self, index: int) -> Sample:
         image, of = pixels_of(self.folder / self.files[index]), self._of(index)
+        height, width = self._sizes[index].tolist()
+        if height and width and image.shape[1:] != (height, width):
+            found = f"{image.shape[2]} x {image.shape[1]}"
+            raise DataError(f"{self.folder / self.files[index]} is {found} pixels, in {self.file} {width} x {height}")
         return image, _target(self._boxes[of], self._labels[of], self._crowds[of], image.shape[1:])
 
 

@@ -1,5 +1,6 @@
 """``poolformer-segment`` and ``poolformer-detect``: Lightning's command line for `Segmenter` and for `Detector`."""
 
+import importlib
 import inspect
 import os
 import signal
@@ -21,6 +22,7 @@ from poolformer.cli.parser import Parser
 from poolformer.cli.quiet import quieten
 from poolformer.errors import ConfigError, PoolformerError, of_memory, of_the_system, one_line, suggestion
 from poolformer.files.shell import program, quoted
+from poolformer.registry import make_current_directory_importable
 
 
 def segment() -> int:
@@ -102,6 +104,7 @@ class _CLI(LightningCLI):
 
 def _run(name: str, model: type[pl.LightningModule], data: type[pl.LightningDataModule], **trainer: int) -> int:
     quieten()
+    make_current_directory_importable()
     try:
         _check_data(data, sys.argv[1:])
         with told(inspect.signature(pl.Trainer).parameters):
@@ -159,12 +162,21 @@ def _from_here(path: str) -> str:
 
 def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> None:
     """Check the name of the data module, which Lightning's command line says much about and not which there are."""
-    known = sorted(each.__name__ for each in base.__subclasses__())
+    known = sorted(each.__name__ for each in base.__subclasses__() if each.__module__ == base.__module__)
     named = [value for value in said.values(words, *_DATA) if value.isidentifier() and value not in known]
     if named:
         raise ConfigError(
-            f"there is no data module '{named[0]}' here.{suggestion(named[0], known)} There is {', '.join(known)}."
+            f"there is no data module '{named[0]}' here.{suggestion(named[0], known)} There is {', '.join(known)}, "
+            "or a class of your own, module.Class."
         )
+    for value in said.values(words, *_DATA):
+        module, _, name = value.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except Exception:  # no name of a class, or what the parser tells
+            continue
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise ConfigError(f"{value} is no data module here: that inherits {base.__module__}.{base.__qualname__}")
     heard = [each.option or "" for each in said.each(words)]
     may_say = any(
         option in (*_DATA, "-h", "--help", *said.CONFIG) or option.startswith("--print_") or option.endswith(".help")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import VOCSegmentation
 
-from poolformer.data.class_folders import image_listing
+from poolformer.data.class_folders import existing_folder, image_listing
 from poolformer.errors import DataError
 
 from .boxes import VOC_CLASSES
@@ -118,9 +118,9 @@ class FolderMasks(MaskModule):
         files = _pairs(Path(folder).expanduser(), "images", "masks")
         some = [file for _, file in files[:: -(-len(files) // _LOOKED_AT)]]
         found = {level for file in some for level in _levels(file).unique().tolist()}
-        if found == {0, IGNORED}:
+        if IGNORED in found <= {0, IGNORED}:
             rank_zero_warn(
-                f"the masks of {folder} have only the levels 0 and {IGNORED}, as far as {len(some)} of them tell: "
+                f"the masks of {folder} have no level but 0 and {IGNORED}, as far as {len(some)} of them tell: "
                 f"a level is the number of a class, from 0 on, and {IGNORED} means none, so write 1 for a second class"
             )
         return files
@@ -230,7 +230,7 @@ class _Pairs(Dataset[Sample]):
 
 def _pairs(folder: Path, images: str, masks: str) -> list[tuple[Path, Path]]:
     """Return each image below a folder with its mask, in the same place below another."""
-    if not (folder / images).is_dir():
+    if not (existing_folder(folder) / images).is_dir():
         raise DataError(f"{folder}: there are no {images}/NAME.jpg in it, beside {masks}/NAME.png")
     places = [Path(*found.folders, found.name) for found in image_listing(folder / images).images]
     files = [(folder / images / place, folder / masks / place.with_suffix(".png")) for place in sorted(places)]
@@ -245,7 +245,9 @@ def _levels(file: Path) -> Tensor:
     try:
         with Image.open(file) as mask:
             if mask.mode not in ("L", "P", "1"):
-                raise DataError(f"{file} is {mask.mode}: the levels of a grey or palette image are the classes")
+                raise DataError(
+                    f"{file} is {mask.mode}: a mask is grey or has a palette, and its levels are the numbers of classes"
+                )
             return torch.from_numpy(np.array(mask, np.int64))
     except (OSError, SyntaxError) as error:  # Pillow says of a damaged PNG that its syntax is wrong
         raise DataError(f"{file} cannot be read: {error}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.utils import draw_bounding_boxes
 
-from poolformer.errors import DataError
+from poolformer.errors import ConfigError, DataError, ResolutionError
 
 from .boxes import Target
 from .networks import CHANNELS, retinanet
@@ -61,6 +61,8 @@ class Detector(pl.LightningModule):
         warmup_steps: int = 500,
     ):
         super().__init__()
+        if num_classes < 1:
+            raise ConfigError(f"--model.num_classes {num_classes}: there is one class at least, beside the background")
         self.save_hyperparameters(ignore="pretrained")
         options = {"mixer": mixer, "pretrained": pretrained, "drop_path_rate": drop_path_rate}
         if image_size:
@@ -80,13 +82,13 @@ class Detector(pl.LightningModule):
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Return boxes (N, 4) in pixels, scores (N,) and labels (N,) of each uint8 image; in evaluation mode."""
-        return self.network(self._scaled(images))
+        return self._found(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         single = [target["iscrowd"] == 0 for target in targets]
         targets = [{k: t[k][one] for k in ("boxes", "labels")} for t, one in zip(targets, single, strict=True)]
-        losses = self.network(self._scaled(images), targets)
+        losses = self._found(images, targets)
         loss = losses["classification"] + losses["bbox_regression"]
         shown = {
             "train/loss": loss,
@@ -104,6 +106,11 @@ class Detector(pl.LightningModule):
             self._show(images[:_SHOWN], targets[:_SHOWN], found[:_SHOWN])
 
     def on_validation_epoch_end(self) -> None:
+        # Processes differ by an image, and torchmetrics gathers image by image: fill up with images without a box.
+        images = len(self.map.groundtruth_labels)
+        most = self.trainer.strategy.reduce(torch.tensor(images, device=self.device), reduce_op="max")
+        for _ in range(int(most) - images):
+            self.map.update([_nothing(self.device)], [_nothing(self.device)])
         values = self.map.compute()
         self.map.reset()
         shown = {"val/map": values["map"], "val/map50": values["map_50"], "val/map75": values["map_75"]}
@@ -124,6 +131,13 @@ class Detector(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _found(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        try:
+            return self.network(self._scaled(images), targets)
+        except ResolutionError as error:
+            what = str(error).partition(":")[0]
+            raise ConfigError(f"{what}: set --model.image_size, to which all images are then brought") from error
 
     def _scaled(self, images: list[Tensor]) -> list[Tensor]:
         """Return images of 0 to 1; refuse those that would have no pixel across once the longer side is `max_size`."""
@@ -150,6 +164,11 @@ class Detector(pl.LightningModule):
         picture = torch.cat([F.pad(column, (0, 0, 0, height - column.shape[1])) for column in columns], dim=2)
         for board in boards:
             board.experiment.add_image("val/boxes, predictions", picture, self.global_step)
+
+
+def _nothing(device: torch.device) -> dict[str, Tensor]:
+    none = torch.zeros(0, device=device)
+    return {"boxes": none.reshape(0, 4), "scores": none, "labels": none.long()}
 
 
 def _drawn(image: Tensor, found: dict[str, Tensor], names: Any) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from poolformer.data.class_folders import read_file
-from poolformer.data.pixels.jpeg import decode, to_pixels
-from poolformer.errors import DataError
+from poolformer.data.pixels.jpeg import decode_upright, to_pixels
+from poolformer.errors import ConfigError, DataError
 
 
 class DenseModule(pl.LightningDataModule):
@@ -35,11 +35,11 @@ class DenseModule(pl.LightningDataModule):
 
     def train_set(self) -> Dataset[Any]:
         """Return what to train on; asked for by ``fit`` alone."""
-        raise TypeError(f"{type(self).__name__} has to say what its images are, in train_set()")
+        raise ConfigError(f"{type(self).__name__} has to say what its images are, in train_set()")
 
     def val_set(self) -> Dataset[Any]:
         """Return what to validate on."""
-        raise TypeError(f"{type(self).__name__} has to say what its images are, in val_set()")
+        raise ConfigError(f"{type(self).__name__} has to say what its images are, in val_set()")
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -73,7 +73,7 @@ class DenseModule(pl.LightningDataModule):
     @staticmethod
     def labels_of(batch: Any) -> Tensor:
         """Return all classes of a batch, as int64 of one axis."""
-        raise TypeError("a data module has to say what the classes of a batch are, in labels_of()")
+        raise ConfigError("a data module has to say what the classes of a batch are, in labels_of()")
 
     def _num_classes(self) -> int | None:
         return self.trainer.lightning_module.hparams.num_classes if self.trainer else None
@@ -120,7 +120,9 @@ class EachOnce(DistributedSampler[Any]):
 def pixels_of(file: Path) -> Tensor:
     """Return the image of a file as poolformer reads images: uint8 (3, H, W), grey of 16 bits by its upper 8.
 
+    It is turned as its EXIF orientation says, as by mmcv: who draws boxes and masks sees it so.
+
     Raises:
         DataError: It is not there, no image, or cut off.
     """
-    return torch.from_numpy(to_pixels(decode(read_file(str(file)), str(file)))).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(to_pixels(decode_upright(read_file(str(file)), str(file))[0])).permute(2, 0, 1).contiguous()

@@ -111,7 +111,9 @@ class Segmenter(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay)
-        decay = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps_of(self.trainer), power=0.9)
+        steps = steps_of(self.trainer)
+        # PolynomialLR would have a longer training end where the one that it resumes did, and go on at a rate of zero.
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
     @property

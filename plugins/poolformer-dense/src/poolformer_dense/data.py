@@ -118,7 +118,7 @@ class FolderMasks(MaskModule):
         files = _pairs(Path(folder).expanduser(), "images", "masks")
         some = [file for _, file in files[:: -(-len(files) // _LOOKED_AT)]]
         found = {level for file in some for level in _levels(file).unique().tolist()}
-        if IGNORED in found <= {0, IGNORED}:
+        if IGNORED in found and found <= {0, IGNORED}:
             rank_zero_warn(
                 f"the masks of {folder} have no level but 0 and {IGNORED}, as far as {len(some)} of them tell: "
                 f"a level is the number of a class, from 0 on, and {IGNORED} means none, so write 1 for a second class"

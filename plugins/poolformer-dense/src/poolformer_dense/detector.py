@@ -82,13 +82,13 @@ class Detector(pl.LightningModule):
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Return boxes (N, 4) in pixels, scores (N,) and labels (N,) of each uint8 image; in evaluation mode."""
-        return self._found(images)
+        return self._call_network(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         single = [target["iscrowd"] == 0 for target in targets]
         targets = [{k: t[k][one] for k in ("boxes", "labels")} for t, one in zip(targets, single, strict=True)]
-        losses = self._found(images, targets)
+        losses = self._call_network(images, targets)
         loss = losses["classification"] + losses["bbox_regression"]
         shown = {
             "train/loss": loss,
@@ -132,7 +132,7 @@ class Detector(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _found(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+    def _call_network(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         try:
             return self.network(self._scaled(images), targets)
         except ResolutionError as error:

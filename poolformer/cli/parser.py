@@ -22,12 +22,14 @@ class Parser(LightningArgumentParser):
         files: Configuration files with their contents, to say which of them a mistake stands in.
         flags: What the command line says beside them.
         data_class: Full path of the data module that is asked for, whose options are suggested.
+        data_base: What every data module inherits, where these are not poolformer's.
         has_help_page: Whether its help is that of ``poolformer fit`` and the like, and not Lightning's.
     """
 
     files: Sequence[tuple[Path, dict[str, Any]]] = ()
     flags: Sequence[str] = ()
     data_class: str = "poolformer.data.DigitsData"
+    data_base: type | None = None
     has_help_page: bool = True
 
     def set_section_defaults(self, options: dict[str, Any]) -> None:
@@ -128,6 +130,9 @@ class Parser(LightningArgumentParser):
             if key == "model.backbone":
                 return f"--{key} is a name: a backbone takes the options of the model, and no {nested[1]} of its own"
             key, value = f"{key}.{nested[1]}", nested[2].strip("'")
+        elif key == "data" and self.data_base is not None:
+            base = f"{self.data_base.__module__}.{self.data_base.__qualname__}"
+            return f"--data got '{value}'{self._place(key)}, which is no data module here: that inherits {base}"
         elif key == "data" and (unknown := data_section.unknown(value)):
             return unknown
         elif key == "data" and re.fullmatch(r"[\w.]+", value):

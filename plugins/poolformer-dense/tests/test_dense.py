@@ -480,7 +480,7 @@ class Other:
     [
         ("Mine", 0, ""),
         ("NotYet", 2, "NotYet has to say what its images are, in val_set()"),
-        ("Other", 2, "Other is no data module here: that inherits poolformer_dense.data.MaskModule"),
+        ("Other", 2, "Other', which is no data module here: that inherits poolformer_dense.data.MaskModule"),
         ("None_", 2, "None_"),
     ],
 )

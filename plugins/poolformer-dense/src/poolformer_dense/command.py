@@ -1,6 +1,5 @@
 """``poolformer-segment`` and ``poolformer-detect``: Lightning's command line for `Segmenter` and for `Detector`."""
 
-import importlib
 import inspect
 import os
 import signal
@@ -97,7 +96,7 @@ class _CLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser that knows what its mistakes are told by."""
         parser: Any = super().init_parser(**kwargs)
-        parser.has_help_page = False
+        parser.has_help_page, parser.data_base = False, self._data
         parser.data_class, parser.flags = f"{self._data.__module__}.{self._data.__qualname__}", sys.argv[2:]
         return parser
 
@@ -162,21 +161,15 @@ def _from_here(path: str) -> str:
 
 def _check_data(base: type[pl.LightningDataModule], words: Sequence[str]) -> None:
     """Check the name of the data module, which Lightning's command line says much about and not which there are."""
-    known = sorted(each.__name__ for each in base.__subclasses__() if each.__module__ == base.__module__)
+    classes = [each for each in vars(sys.modules[base.__module__]).values() if inspect.isclass(each)]
+    known = sorted(each.__name__ for each in classes if issubclass(each, base) and each is not base)
+    known = [name for name in known if not name.startswith("_")]
     named = [value for value in said.values(words, *_DATA) if value.isidentifier() and value not in known]
     if named:
         raise ConfigError(
             f"there is no data module '{named[0]}' here.{suggestion(named[0], known)} There is {', '.join(known)}, "
             "or a class of your own, module.Class."
         )
-    for value in said.values(words, *_DATA):
-        module, _, name = value.rpartition(".")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except Exception:  # no name of a class, or what the parser tells
-            continue
-        if not (isinstance(found, type) and issubclass(found, base)):
-            raise ConfigError(f"{value} is no data module here: that inherits {base.__module__}.{base.__qualname__}")
     heard = [each.option or "" for each in said.each(words)]
     may_say = any(
         option in (*_DATA, "-h", "--help", *said.CONFIG) or option.startswith("--print_") or option.endswith(".help")

@@ -76,7 +76,31 @@ class ShapesData(MaskModule):
         return Shapes(numbers, self.hparams.image_size, self.hparams.data_seed)
 
 
-class FolderMasks(MaskModule):
+class _Files(MaskModule):
+    """Images and masks in files of any sizes: trained on in crops, validated whole, one by one."""
+
+    val_batch_size = 1
+
+    def train_set(self) -> Dataset[Sample]:
+        """Return random crops."""
+        return _Pairs(self.pairs("train"), partial(to_train, self.hparams.image_size), self.levels)
+
+    def val_set(self) -> Dataset[Sample]:
+        """Return whole images, resized, with masks as they are."""
+        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
+        return _Pairs(self.pairs("val"), resize, self.levels)
+
+    def pairs(self, split: str) -> list[tuple[Path, Path]]:
+        """Return the images of ``train`` or ``val``, each with its mask."""
+        raise NotImplementedError
+
+    @staticmethod
+    def levels(file: Path) -> Tensor:
+        """Return the classes of a mask, int64 (H, W)."""
+        return _levels(file)
+
+
+class FolderMasks(_Files):
     """Folders with ``images/NAME.jpg`` and ``masks/NAME.png``, whose levels are the numbers of classes, 255 for none.
 
     Both may lie in folders, such as ``images/town/NAME.jpg`` and ``masks/town/NAME.png``.
@@ -90,8 +114,6 @@ class FolderMasks(MaskModule):
         num_workers: Processes that load.
     """
 
-    val_batch_size = 1
-
     def __init__(
         self,
         train: str,
@@ -104,17 +126,9 @@ class FolderMasks(MaskModule):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def train_set(self) -> Dataset[Sample]:
-        """Return random crops."""
-        return _Pairs(self._listed(self.hparams.train), partial(to_train, self.hparams.image_size))
-
-    def val_set(self) -> Dataset[Sample]:
-        """Return whole images, resized, with masks as they are."""
-        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
-        return _Pairs(self._listed(self.hparams.val), resize)
-
-    @staticmethod
-    def _listed(folder: str) -> list[tuple[Path, Path]]:
+    def pairs(self, split: str) -> list[tuple[Path, Path]]:
+        """Return the images of a folder; warn where its masks have 255 for a class."""
+        folder = self.hparams[split]
         files = _pairs(Path(folder).expanduser(), "images", "masks")
         some = [file for _, file in files[:: -(-len(files) // _LOOKED_AT)]]
         found = {level for file in some for level in _levels(file).unique().tolist()}
@@ -126,7 +140,7 @@ class FolderMasks(MaskModule):
         return files
 
 
-class ADE20KData(MaskModule):
+class ADE20KData(_Files):
     """ADE20K's 150 classes, with which the paper's table is made, from the folder that holds ``ADEChallengeData2016``.
 
     That is the archive of the scene parsing challenge (http://sceneparsing.csail.mit.edu), with 20,210 images to train
@@ -141,29 +155,26 @@ class ADE20KData(MaskModule):
         num_workers: Processes that load.
     """
 
-    val_batch_size = 1
-
     def __init__(
         self, root: str, image_size: int = 512, keep_shape: bool = True, batch_size: int = 4, num_workers: int = 4
     ):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def train_set(self) -> Dataset[Sample]:
-        """Return random crops."""
-        return _Pairs(self._listed("training"), partial(to_train, self.hparams.image_size), _levels_from_one)
-
-    def val_set(self) -> Dataset[Sample]:
-        """Return whole images, resized, with masks as they are."""
-        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
-        return _Pairs(self._listed("validation"), resize, _levels_from_one)
-
-    def _listed(self, split: str) -> list[tuple[Path, Path]]:
+    def pairs(self, split: str) -> list[tuple[Path, Path]]:
+        """Return the challenge's own images to train on or to validate on."""
         folder = Path(self.hparams.root).expanduser() / "ADEChallengeData2016"
+        split = {"train": "training", "val": "validation"}[split]
         return _pairs(folder, f"images/{split}", f"annotations/{split}")
 
+    @staticmethod
+    def levels(file: Path) -> Tensor:
+        """Return the classes of a mask in which they are counted from 1, and 0 is none."""
+        levels = _levels(file)
+        return torch.where((levels == 0) | (levels == IGNORED), IGNORED, levels - 1)
 
-class VOCData(MaskModule):
+
+class VOCData(_Files):
     """Pascal VOC's segmentation, 20 classes and the background, from the folder that holds ``VOCdevkit``.
 
     Args:
@@ -176,7 +187,6 @@ class VOCData(MaskModule):
     """
 
     class_names = ("background", *VOC_CLASSES)
-    val_batch_size = 1
 
     def __init__(
         self,
@@ -190,16 +200,8 @@ class VOCData(MaskModule):
         super().__init__(batch_size, num_workers)
         self.save_hyperparameters(logger=False)
 
-    def train_set(self) -> Dataset[Sample]:
-        """Return random crops of the challenge's own list."""
-        return _Pairs(self._listed("train"), partial(to_train, self.hparams.image_size))
-
-    def val_set(self) -> Dataset[Sample]:
-        """Return whole images of the other list, resized, with masks as they are."""
-        resize = partial(to_validate, self.hparams.image_size, self.hparams.keep_shape)
-        return _Pairs(self._listed("val"), resize)
-
-    def _listed(self, split: str) -> list[tuple[Path, Path]]:
+    def pairs(self, split: str) -> list[tuple[Path, Path]]:
+        """Return the images of one of the challenge's own lists."""
         root, year = self.hparams.root, self.hparams.year
         try:
             voc = VOCSegmentation(root, year=year, image_set=split)
@@ -213,9 +215,9 @@ class _Pairs(Dataset[Sample]):
         self,
         files: list[tuple[Path, Path]],
         transform: Callable[[Tensor, Tensor], Sample],
-        levels: Callable[[Path], Tensor] | None = None,
+        levels: Callable[[Path], Tensor],
     ):
-        self.files, self.transform, self.levels = files, transform, levels or _levels
+        self.files, self.transform, self.levels = files, transform, levels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -251,9 +253,3 @@ def _levels(file: Path) -> Tensor:
             return torch.from_numpy(np.array(mask, np.int64))
     except (OSError, SyntaxError) as error:  # Pillow says of a damaged PNG that its syntax is wrong
         raise DataError(f"{file} cannot be read: {error}") from error
-
-
-def _levels_from_one(file: Path) -> Tensor:
-    """Return the classes of a mask in which they are counted from 1, and 0 is none."""
-    levels = _levels(file)
-    return torch.where((levels == 0) | (levels == IGNORED), IGNORED, levels - 1)

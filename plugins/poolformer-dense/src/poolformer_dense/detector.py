@@ -4,8 +4,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.utils import draw_bounding_boxes
@@ -14,6 +12,7 @@ from poolformer.errors import ConfigError, DataError, ResolutionError
 
 from .boxes import Target
 from .networks import CHANNELS, retinanet
+from .pictures import boards, side_by_side
 from .steps import steps_of
 
 Batch = tuple[list[Tensor], list[Target]]
@@ -152,18 +151,15 @@ class Detector(pl.LightningModule):
 
     def _show(self, images: list[Tensor], targets: list[Target], found: list[dict[str, Tensor]]) -> None:
         """Draw what is true over what is said, image by image, into TensorBoard."""
-        boards = [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
-        if not self.trainer.is_global_zero or not boards:
+        if not boards(self):
             return
         names = getattr(self.trainer.datamodule, "class_names", ()) or range(self.hparams.num_classes)
         columns = []
         for image, target, said in zip(images, targets, found, strict=True):
             sure = {key: value[said["scores"] >= _LEAST_SCORE] for key, value in said.items()}
             columns.append(torch.cat([_drawn(image, target, names), _drawn(image, sure, names)], dim=1))
-        height = max(column.shape[1] for column in columns)
-        picture = torch.cat([F.pad(column, (0, 0, 0, height - column.shape[1])) for column in columns], dim=2)
-        for board in boards:
-            board.experiment.add_image("val/boxes, predictions", picture, self.global_step)
+        for board in boards(self):
+            board.experiment.add_image("val/boxes, predictions", side_by_side(columns), self.global_step)
 
 
 def _nothing(device: torch.device) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassJaccardIndex
@@ -14,6 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from poolformer.errors import ConfigError
 
 from .networks import CHANNELS, SemanticFPN
+from .pictures import boards, side_by_side
 from .pyramid import Pyramid
 from .scaling import IGNORED, resized_masks
 from .steps import steps_of
@@ -90,16 +90,14 @@ class Segmenter(pl.LightningModule):
         self.val_loss(_loss(logits, small), weight=(small != IGNORED).sum())
         self.log("val/loss", self.val_loss, batch_size=len(images))
         self.log("val/miou", self.miou, prog_bar=True, batch_size=len(images))
-        if self._boards and len(self._columns) < _SHOWN:
+        if boards(self) and len(self._columns) < _SHOWN:
             self._columns += self._drawn(images, small, logits.argmax(1))
 
     def on_validation_epoch_end(self) -> None:
         columns = self._columns[:_SHOWN]
         if columns:
-            height = max(column.shape[2] for column in columns)
-            rows = torch.cat([F.pad(column, (0, 0, 0, height - column.shape[2])) for column in columns], dim=3)
-            picture = torch.cat(list(rows), dim=1)
-            for board in self._boards:
+            picture = torch.cat(list(side_by_side(columns)), dim=1)
+            for board in boards(self):
                 board.experiment.add_image("val/image, mask, prediction", picture, self.global_step)
 
     on_test_epoch_start, test_step = on_validation_epoch_start, validation_step
@@ -115,13 +113,6 @@ class Segmenter(pl.LightningModule):
         # PolynomialLR would have a longer training end where the one that it resumes did, and go on at a rate of zero.
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-    @property
-    def _boards(self) -> list[TensorBoardLogger]:
-        """Where to draw; nowhere but in the first process."""
-        if not self.trainer.is_global_zero:
-            return []
-        return [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
 
     def _logits(self, images: Tensor) -> Tensor:
         try:
